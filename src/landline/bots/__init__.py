@@ -1,0 +1,1 @@
+"""How bots are reached. Implements `landline.ports.BotTransport`."""

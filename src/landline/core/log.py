@@ -1,0 +1,141 @@
+"""What the conversation log holds, and how its bytes become what clients read.
+
+A stored body is the JSON text of an activity *without* `id` and `timestamp`: both are assigned with the sequence
+number, inside the store's transaction (design, "Facts to build by"). A frame is therefore one concatenation; nothing is
+parsed or encoded again on the way out, neither live nor in a replay.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import IntEnum
+from functools import lru_cache
+from typing import NewType
+
+import msgspec
+
+from landline.core.watermark import watermark
+
+ConversationId = NewType("ConversationId", str)
+
+SEQUENCE_BITS = 28
+LAST_SEQUENCE = (1 << SEQUENCE_BITS) - 1
+"""The last number is refused, never wrapped (design section 4)."""
+
+
+class Audience(IntEnum):
+    """Who reads an entry (specification 6.3)."""
+
+    EVERYONE = 0
+    STREAMS = 1
+    """Replayed on streams, never in Get Activities: a contentless `typing` that concludes a livestream (D-33)."""
+
+
+class Original(msgspec.Struct, frozen=True, gc=False):
+    """The entry that an update repeats: its id and timestamp are shown again (D-35)."""
+
+    sequence: int
+    time_ms: int
+
+
+class NewEntry(msgspec.Struct, frozen=True):
+    """An activity on its way into the log. `body`: a JSON object, at least one member, without `id` and `timestamp`."""
+
+    body: bytes
+    audience: Audience = Audience.EVERYONE
+    original: Original | None = None
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """An activity in the log. `time_ms` is its own acceptance time: UTC, milliseconds since 1970."""
+
+    sequence: int
+    time_ms: int
+    body: bytes
+    audience: Audience = Audience.EVERYONE
+    original: Original | None = None
+
+
+class Transient(msgspec.Struct, frozen=True):
+    """An activity that passes by: complete JSON, no number, open streams only, best effort (D-49).
+
+    `counter` rises by one per transient in this process; `behind` is the head at which it was accepted, that is the
+    place between stored entries where it is shown.
+    """
+
+    counter: int
+    behind: int
+    activity: bytes
+
+
+class Accepted(msgspec.Struct, frozen=True, gc=False):
+    """What `Store.append` assigned."""
+
+    sequence: int
+    time_ms: int
+
+
+class Page(msgspec.Struct, frozen=True):
+    """One read of the log: `records` in order; the reader now stands at `position` and has passed `transient`.
+
+    `behind_ms` is the acceptance time of the last entry behind `position`, or None where the read moved nothing (the
+    reader's own watermark stays good). `more` says that the bound of the page, not the end of the log, ended it.
+    """
+
+    records: list[Entry | Transient]
+    position: int
+    behind_ms: int | None
+    transient: int
+    more: bool
+
+
+def activity_id(conversation: ConversationId, sequence: int) -> str:
+    """`{conversationId}|{n}`, at least seven digits (specification 6.1)."""
+    return f"{conversation}|{sequence:07d}"
+
+
+@lru_cache(maxsize=64)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def timestamp(time_ms: int) -> str:
+    """ISO 8601, UTC, exactly three fraction digits and `Z` (specification 6.1, D-30)."""
+    return f"{_second(time_ms // 1000)}.{time_ms % 1000:03d}Z"
+
+
+def activity(conversation: ConversationId, entry: Entry) -> bytes:
+    """The complete JSON of an entry as clients read it."""
+    shown = entry.original or entry
+    head = f'{{"id":"{conversation}|{shown.sequence:07d}","timestamp":"{timestamp(shown.time_ms)}",'
+    return head.encode() + entry.body[1:]
+
+
+def frame(conversation: ConversationId, entry: Entry) -> bytes:
+    """The ActivitySet of one entry, with the watermark right behind it (specification 7.3, D-48)."""
+    shown = entry.original or entry
+    behind = watermark(conversation, entry.sequence + 1, entry.time_ms)
+    return b"".join(
+        (
+            f'{{"activities":[{{"id":"{conversation}|{shown.sequence:07d}",'
+            f'"timestamp":"{timestamp(shown.time_ms)}",'.encode(),
+            entry.body[1:],
+            f'],"watermark":"{behind}"}}'.encode(),
+        )
+    )
+
+
+def transient_frame(passing: Transient, last_watermark: str) -> bytes:
+    """The ActivitySet of a transient; it repeats the last watermark, so that no client loses a good one (D-39)."""
+    return b'{"activities":[' + passing.activity + b'],"watermark":"' + last_watermark.encode() + b'"}'
+
+
+def opening_frame(start: str) -> bytes:
+    """The first frame of every stream: no activity, the start position (D-47)."""
+    return b'{"activities":[],"watermark":"' + start.encode() + b'"}'
+
+
+def activity_set(conversation: ConversationId, page: Page, end: str) -> bytes:
+    """The ActivitySet that Get Activities answers: the page's entries and the watermark behind them (8.3)."""
+    shown = b",".join(activity(conversation, record) for record in page.records if isinstance(record, Entry))
+    return b'{"activities":[' + shown + b'],"watermark":"' + end.encode() + b'"}'

@@ -1,0 +1,176 @@
+"""Every exception Landline raises, as one tree. What each looks like on the wire is one table in `server/problems.py`.
+
+    LandlineError
+    ├── RequestError                 the caller's mistake; asking again the same way cannot help
+    │   ├── BadSyntax                not parseable
+    │   ├── BadArgument              wrong type or forbidden value
+    │   │   └── NotWebSocket         a stream was asked for without an upgrade
+    │   ├── MissingProperty          a mandatory property is absent
+    │   ├── UnsupportedMediaType
+    │   └── TooLarge
+    ├── CredentialError              who is asking
+    │   ├── MissingCredential        nothing usable was presented
+    │   ├── Forbidden                presented, but not good enough
+    │   └── TokenExpired             once good, no longer
+    ├── UnknownConversation          unknown, not started, gone, or another bot's
+    ├── UnknownActivity              a bot named an activity it may not touch
+    ├── Draining                     this process is going away
+    ├── StoreError
+    │   ├── StoreUnavailable         surely not stored; a retry may help
+    │   │   └── DeadlinePassed       withdrawn while still queued
+    │   ├── OutcomeUnknown           may or may not be stored
+    │   └── ConversationFull         the conversation's last number is used up
+    ├── DeliveryError                the bot did not take an activity
+    │   ├── BotUnreachable           the request never reached the bot
+    │   ├── BotTimedOut              the request was sent, no answer came in time; outcome unknown
+    │   ├── BotBroke                 the request was sent, the connection broke; outcome unknown
+    │   ├── BotRejected              the bot answered with an error
+    │   └── NoBot                    no endpoint is configured
+    └── StartupError                 the server cannot start
+        ├── ConfigurationError       exit code 2
+        └── DataDirectoryError       exit code 3: locked, damaged, or of a newer version
+
+The docstring of a class is its default message.
+"""
+
+from __future__ import annotations
+
+
+class LandlineError(Exception):
+    """Something went wrong."""
+
+    retry = False
+    """Whether the same call may succeed later."""
+
+    def __init__(self, message: str | None = None) -> None:
+        self.message = message or (type(self).__doc__ or "").strip()
+        super().__init__(self.message)
+
+
+class RequestError(LandlineError):
+    """The request is not acceptable"""
+
+
+class BadSyntax(RequestError):
+    """The body is not valid JSON"""
+
+
+class BadArgument(RequestError):
+    """A property has a wrong type or a forbidden value"""
+
+
+class NotWebSocket(BadArgument):
+    """This path is a WebSocket: an upgrade is required"""
+
+
+class MissingProperty(RequestError):
+    """A mandatory property is absent"""
+
+
+class UnsupportedMediaType(RequestError):
+    """Content-Type is not supported"""
+
+
+class TooLarge(RequestError):
+    """The request is larger than the limit"""
+
+
+class CredentialError(LandlineError):
+    """The credential does not open this"""
+
+
+class MissingCredential(CredentialError):
+    """Missing token or secret"""
+
+
+class Forbidden(CredentialError):
+    """Invalid token or secret"""
+
+
+class TokenExpired(CredentialError):
+    """Token has expired"""
+
+
+class UnknownConversation(LandlineError):
+    """Unknown conversation"""
+
+
+class UnknownActivity(LandlineError):
+    """Unknown activity"""
+
+
+class Draining(LandlineError):
+    """The server is shutting down"""
+
+    retry = True
+
+
+class StoreError(LandlineError):
+    """The store could not do it"""
+
+
+class StoreUnavailable(StoreError):
+    """Storage is unavailable; nothing was stored"""
+
+    retry = True
+
+
+class DeadlinePassed(StoreUnavailable):
+    """The deadline passed before the activity was stored; nothing was stored"""
+
+
+class OutcomeUnknown(StoreError):
+    """The outcome is unknown: the activity may have been stored. Repeat with an Idempotency-Key"""
+
+    retry = True
+
+
+class ConversationFull(StoreError):
+    """The conversation's last number is used up"""
+
+
+class DeliveryError(LandlineError):
+    """Failed to send activity"""
+
+
+class BotUnreachable(DeliveryError):
+    """Failed to send activity: bot could not be reached"""
+
+
+class BotTimedOut(DeliveryError):
+    """Failed to send activity: bot timed out"""
+
+
+class BotBroke(DeliveryError):
+    """Failed to send activity: bot broke the connection"""
+
+
+class BotRejected(DeliveryError):
+    """Failed to send activity: bot returned an error"""
+
+    def __init__(self, status: int, body: bytes = b"") -> None:
+        super().__init__()
+        self.status = status
+        self.body = body[:4096]
+
+
+class NoBot(DeliveryError):
+    """Failed to send activity: no bot endpoint is configured"""
+
+
+class StartupError(LandlineError):
+    """The server cannot start"""
+
+    exit_code = 1
+
+
+class ConfigurationError(StartupError):
+    """The configuration is not usable"""
+
+    exit_code = 2
+
+
+class DataDirectoryError(StartupError):
+    """The data directory is not usable"""
+
+    exit_code = 3

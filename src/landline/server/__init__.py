@@ -1,0 +1,1 @@
+"""The edges: HTTP and WebSocket. Thin: parse, call one channel method, format."""
