@@ -7,7 +7,10 @@
     │   │   └── NotWebSocket         a stream was asked for without an upgrade
     │   ├── MissingProperty          a mandatory property is absent
     │   ├── UnsupportedMediaType
-    │   └── TooLarge
+    │   ├── TooLarge
+    │   ├── TooSlow                  the body did not come in time
+    │   ├── NotFound                 no such path
+    │   └── MethodNotAllowed
     ├── CredentialError              who is asking
     │   ├── MissingCredential        nothing usable was presented
     │   ├── Forbidden                presented, but not good enough
@@ -15,6 +18,7 @@
     ├── UnknownConversation          unknown, not started, gone, or another bot's
     ├── UnknownActivity              a bot named an activity it may not touch
     ├── Draining                     this process is going away
+    ├── ClientGone                   nobody is there to be answered
     ├── StoreError
     │   ├── StoreUnavailable         surely not stored; a retry may help
     │   │   └── DeadlinePassed       withdrawn while still queued
@@ -75,6 +79,22 @@ class TooLarge(RequestError):
     """The request is larger than the limit"""
 
 
+class TooSlow(RequestError):
+    """The request did not arrive in time"""
+
+
+class NotFound(RequestError):
+    """There is nothing at this path"""
+
+
+class MethodNotAllowed(RequestError):
+    """The method is not supported at this path"""
+
+    def __init__(self, allowed: tuple[str, ...]) -> None:
+        super().__init__()
+        self.allowed = allowed
+
+
 class CredentialError(LandlineError):
     """The credential does not open this"""
 
@@ -105,6 +125,10 @@ class Draining(LandlineError):
     retry = True
 
 
+class ClientGone(LandlineError):
+    """The client hung up before its request was complete"""
+
+
 class StoreError(LandlineError):
     """The store could not do it"""
 
@@ -113,6 +137,10 @@ class StoreUnavailable(StoreError):
     """Storage is unavailable; nothing was stored"""
 
     retry = True
+
+    def __init__(self, message: str | None = None, *, retry: bool = True) -> None:
+        super().__init__(message)
+        self.retry = retry
 
 
 class DeadlinePassed(StoreUnavailable):

@@ -63,3 +63,42 @@ def parse(text: str | None) -> Watermark | Given:
         return Given.START
     form = _FORM.fullmatch(text) if len(text) <= _LONGEST else None
     return Watermark(int(form[1]), form[2]) if form else Given.UNRECOGNISED
+
+
+class Start(NamedTuple):
+    """Where a reader begins. `watermark` is the wire form of `position`; `rolled_back` says that the client holds a
+    position which this log never had: the store may have been rolled back (8.2.7)."""
+
+    position: int
+    watermark: str
+    replay: Replay
+    rolled_back: bool = False
+
+
+def start_of(
+    given: Watermark | Given,
+    conversation: str,
+    *,
+    head: int,
+    last_ms: int | None,
+    oldest: int,
+    behind_ms: int | None,
+    absent_means_head: bool,
+) -> Start:
+    """The table of 8.2.4 (D-45): what a `watermark` parameter means for a log that reaches from `oldest` to `head`.
+
+    `behind_ms` is the acceptance time of the entry numbered `given.position - 1`, None where there is none; it is not
+    needed for a position at the head, which `last_ms` proves, nor for one that retention has removed.
+    """
+    if given is Given.ABSENT and absent_means_head:
+        return Start(head, watermark(conversation, head, last_ms or 0), Replay.COMPLETE)
+    if given is Given.UNRECOGNISED:
+        return Start(0, BEGINNING, Replay.FROM_START)
+    if isinstance(given, Given):
+        return Start(0, BEGINNING, Replay.COMPLETE)
+    if given.position < oldest:
+        return Start(0, BEGINNING, Replay.TRUNCATED)
+    proof = last_ms if given.position == head else behind_ms
+    if given.position > head or proof is None or tag(conversation, given.position, proof) != given.tag:
+        return Start(0, BEGINNING, Replay.FROM_START, rolled_back=True)
+    return Start(given.position, f"{given.position}-{given.tag}", Replay.COMPLETE)

@@ -1,0 +1,326 @@
+"""POSTs activities to bots: one request, one deadline, and an exact notion of what may have reached the bot.
+
+Theory of operation. A request that never left completely cannot have had an effect, so it is tried again until the
+deadline. One that left completely may have started a turn, so it is never repeated, whatever happens to its answer
+(bot-side fact 4). `_Body` draws that line: it ends when the operating system has taken the last byte. An HTTP client
+that repeats by itself would blur it; aiohttp does so for idempotent methods only, never for POST.
+
+Nothing here knows conversations. The service URL contains the bot's key and is never logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from collections.abc import Callable
+from itertools import chain, repeat
+from pathlib import Path
+
+import aiohttp
+import msgspec
+import structlog
+from aiohttp.abc import AbstractStreamWriter
+
+from landline import __version__
+from landline.core.bot import Bot
+from landline.errors import (
+    BotBroke,
+    BotRejected,
+    BotTimedOut,
+    BotUnreachable,
+    ConfigurationError,
+    DeliveryError,
+    NoBot,
+)
+from landline.ports import BotAnswer
+
+_KEEPALIVE_S = 1.5
+"""How long an idle connection is kept. A POST on a connection that the bot closes at that moment has an unknown outcome
+and cannot be repeated, so ours must be the side that closes first: gunicorn gives up after 2 s, Node and uvicorn after
+5 s. Busy bots keep their connections all the same; a new one per pause in a chat is cheap."""
+
+_PAUSES_S = (0.2, 0.5, 1.0, 2.0)
+"""Before the first, second, … further attempt to reach a bot; the last one repeats (bot-side 2.4)."""
+
+_LAST_TRY_S = 0.2
+"""No pause ends later than this before the deadline, so that a bot coming up in its last second is still found."""
+
+_ANSWER_BYTES = 4 * 1024 * 1024
+_ERROR_BYTES = 4096
+"""Bounds of what is read of a bot's answer, and of its error answer (bot-side 2.4)."""
+
+_HOPELESS = (aiohttp.ClientConnectorCertificateError, aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)
+"""Failures that the next attempt would repeat: neither a certificate nor a URL is better a second later."""
+
+_log = structlog.get_logger(__name__)
+
+
+class HttpBotTransport:
+    """Implements `landline.ports.BotTransport` with one pool of connections, made on the running event loop.
+
+    `connect_timeout_s` limits one attempt to connect: name, TCP and TLS together. `ca_file` (PEM) replaces the system's
+    authorities for https bots; `ConfigurationError` if it is not usable.
+    """
+
+    def __init__(self, *, connect_timeout_s: float, ca_file: Path | None = None) -> None:
+        self._session = aiohttp.ClientSession(
+            # No limit of its own: a slow bot must not use up what others need. `Bot.concurrency` is the bound.
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ssl=_authorities(ca_file)),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": f"landline/{__version__}"},
+            skip_auto_headers=("Accept", "Accept-Encoding"),
+            timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout_s),
+        )
+        self._slots: dict[tuple[str, int], asyncio.Semaphore] = {}
+        self._under_way: set[asyncio.Timeout] = set()
+        self._closed = False
+
+    async def deliver(
+        self, bot: Bot, activity: bytes, deadline: float, *, once: bool = False, written: Callable[[], None]
+    ) -> BotAnswer:
+        """See `landline.ports.BotTransport.deliver`."""
+        delivery = _Delivery(self._session, bot, _Body(activity, written), deadline, once)
+        try:
+            if bot.endpoint is None:
+                raise NoBot
+            if self._closed:
+                raise BotUnreachable
+            return await self._within_limits(delivery, bot.endpoint)
+        except DeliveryError as error:
+            _report(bot, activity, error)
+            raise
+        finally:
+            delivery.body.let_go()
+
+    async def _within_limits(self, delivery: _Delivery, endpoint: str) -> BotAnswer:
+        """Run `delivery` in one of its bot's slots and no longer than its deadline, waiting for the slot included."""
+        if asyncio.get_running_loop().time() >= delivery.deadline:
+            # A timeout that is over already would strike only after the first write.
+            raise BotUnreachable
+        limit = asyncio.timeout_at(delivery.deadline)
+        self._under_way.add(limit)
+        try:
+            async with limit, self._slot(delivery.bot):
+                return await delivery.run(endpoint)
+        except TimeoutError as error:
+            return delivery.cut(BotBroke if self._closed else BotTimedOut, error)
+        finally:
+            self._under_way.discard(limit)
+
+    def _slot(self, bot: Bot) -> asyncio.Semaphore:
+        # The bound is part of the key, so that a changed one takes effect.
+        key = bot.id, bot.concurrency
+        slots = self._slots.get(key)
+        if slots is None:
+            slots = self._slots[key] = asyncio.Semaphore(bot.concurrency)
+        return slots
+
+    async def close(self) -> None:
+        """Let go of connections. What was written and not answered fails as `BotBroke`, the rest as `BotUnreachable`:
+        its join, if it was one, must stay due."""
+        self._closed = True
+        for limit in self._under_way:
+            if not limit.expired():
+                limit.reschedule(asyncio.get_running_loop().time())
+        await self._session.close()
+
+
+class _Delivery:
+    """One activity on its way to one bot, over as many attempts as it may take."""
+
+    __slots__ = ("_once", "_repeating", "_retry_after", "_session", "_settled", "_why", "body", "bot", "deadline")
+
+    def __init__(self, session: aiohttp.ClientSession, bot: Bot, body: _Body, deadline: float, once: bool) -> None:
+        self.bot = bot
+        self.body = body
+        self.deadline = deadline
+        self._session = session
+        self._once = once
+        self._retry_after: float | None = None
+        self._settled: BotAnswer | BotRejected | None = None
+        """What the bot's status line has settled already, whatever becomes of the rest of its answer."""
+        self._repeating: BotRejected | None = None
+        """The rejection that is being repeated. The bot was reached then: "unreachable" would be a lie."""
+        self._why = "too many requests to the bot are under way"
+        """Why no request was written: at first because not even a slot was found."""
+
+    async def run(self, endpoint: str) -> BotAnswer:
+        """Try until something may have reached the bot. The caller watches the deadline and then asks `cut`."""
+        self._why = "bot could not be reached"
+        pauses = chain(_PAUSES_S, repeat(_PAUSES_S[-1]))
+        while True:
+            self._settled = None
+            self.body.left = False
+            try:
+                return await self._post(endpoint)
+            except BotRejected as rejected:
+                pause = self._before_repeating(rejected)
+            except (aiohttp.ClientError, OSError) as error:
+                if self.body.left:
+                    return self.cut(BotBroke, error)
+                pause = self._before_trying_again(error, next(pauses))
+            await asyncio.sleep(pause)
+
+    def cut(self, unanswered: type[DeliveryError], cause: BaseException) -> BotAnswer:
+        """What the delivery comes to if it ends here; raises `unanswered` where the outcome is unknown.
+
+        A 2xx stands although its body did not come to its end: of a normal message nobody reads it (bot-side 2.4)."""
+        if isinstance(self._settled, BotAnswer):
+            return self._settled
+        raise self._settled or (unanswered() if self.body.left else self._unreached()) from cause
+
+    def _unreached(self) -> DeliveryError:
+        return self._repeating or BotUnreachable(f"Failed to send activity: {self._why}")
+
+    async def _post(self, endpoint: str) -> BotAnswer:
+        async with self._session.post(endpoint, data=self.body, allow_redirects=False) as response:
+            # Bots may answer before they have read everything, but what is answered was received.
+            self.body.left = True
+            if 200 <= response.status < 300:
+                return await self._taken(response)
+            raise await self._rejected(response)
+
+    async def _taken(self, response: aiohttp.ClientResponse) -> BotAnswer:
+        content_type = response.headers.get("Content-Type", "")
+        if not self._once:
+            self._settled = BotAnswer(response.status, content_type, b"")
+        body = await _read(response.content, _ANSWER_BYTES)
+        if len(body) > _ANSWER_BYTES:
+            raise aiohttp.ClientPayloadError("the bot's answer is too large")
+        return BotAnswer(response.status, content_type, body)
+
+    async def _rejected(self, response: aiohttp.ClientResponse) -> BotRejected:
+        self._settled = BotRejected(response.status)
+        self._retry_after = _seconds(response.headers.get("Retry-After")) if response.status in (429, 503) else None
+        # Bots print what they were sent. The key is read to its end, so that no part of one stays.
+        key = self.bot.service_key.encode()
+        body = await _read(response.content, _ERROR_BYTES + len(key))
+        return BotRejected(response.status, body.replace(key, b"***") if key else body)
+
+    def _before_repeating(self, rejected: BotRejected) -> float:
+        """Seconds until the one repetition that `Retry-After` asks for; raises `rejected` if there is none."""
+        pause, self._retry_after = self._retry_after, None
+        if self._once or self._repeating or pause is None or pause >= self._time_left():
+            raise rejected
+        self._repeating = rejected
+        return pause
+
+    def _before_trying_again(self, error: Exception, pause: float) -> float:
+        """Seconds until the next attempt after a request that was not written; raises if there is none."""
+        self._why = f"bot could not be reached: {_reason(error)}"
+        time_left = self._time_left() - _LAST_TRY_S
+        if isinstance(error, _HOPELESS) or time_left <= 0:
+            raise self._unreached() from error
+        return min(pause, time_left)
+
+    def _time_left(self) -> float:
+        return self.deadline - asyncio.get_running_loop().time()
+
+
+class _Body(aiohttp.payload.Payload):
+    """An activity on its way out. `left` says that the attempt under way may have reached the bot as a whole."""
+
+    left = False
+
+    def __init__(self, activity: bytes, written: Callable[[], None]) -> None:
+        super().__init__(activity, content_type="application/json; charset=utf-8")
+        self._size = len(activity)
+        self._written: Callable[[], None] | None = written
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        """Write, and wait until the operating system has taken all of it."""
+        if writer.transport is not None:
+            # With a high-water mark of one byte, drain() means empty. Zero would not do: asyncio's TLS transport stops
+            # at the mark, not above it. Of a TLS stream up to 64 KiB may wait encrypted; they count as having left.
+            writer.transport.set_write_buffer_limits(high=1)
+        await writer.write(self._value)
+        await writer.drain()
+        self.left = True
+        self.let_go()
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        await self.write_with_length(writer, None)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return str(self._value, encoding, errors)
+
+    def let_go(self) -> None:
+        """Tell the caller that the request was written or given up; once."""
+        written, self._written = self._written, None
+        if written is not None:
+            written()
+
+
+def _authorities(ca_file: Path | None) -> ssl.SSLContext | bool:
+    if ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(f"bot_ca_file: {ca_file}: {error.strerror or error}") from error
+
+
+async def _read(content: aiohttp.StreamReader, limit: int) -> bytes:
+    """The content, or more than `limit` bytes of it."""
+    parts = []
+    size = 0
+    while size <= limit and (part := await content.readany()):
+        parts.append(part)
+        size += len(part)
+    return b"".join(parts)
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """The value of `Retry-After`. A date would need both clocks to agree and counts as absent."""
+    if retry_after is None or len(retry_after) > 9 or not (retry_after.isascii() and retry_after.isdigit()):
+        return None
+    return float(retry_after)
+
+
+def _reason(error: Exception) -> str:
+    """Why the bot was not reached, in words that name no host: clients see them."""
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            return "its name could not be resolved"
+        case aiohttp.ClientConnectorCertificateError():
+            return "its certificate is not trusted"
+        case aiohttp.ClientSSLError():
+            return "the TLS handshake failed"
+        case aiohttp.ConnectionTimeoutError():
+            return "no connection in time"
+        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
+            return "its endpoint is not an http or https URL"
+        case OSError(errno=int(number)):
+            return os.strerror(number).lower()
+    return "the connection broke before the request was written"
+
+
+class _Id(msgspec.Struct):
+    id: str = ""
+
+
+class _Named(msgspec.Struct):
+    id: str = ""
+    conversation: _Id = msgspec.field(default_factory=_Id)
+
+
+def _report(bot: Bot, activity: bytes, error: DeliveryError) -> None:
+    """One line for operators. Only here, off the common path, is the activity looked into."""
+    try:
+        named = msgspec.json.decode(activity, type=_Named)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        named = _Named()
+    details: dict[str, object] = {}
+    if isinstance(error, BotRejected):
+        details = {"status": error.status, "body": error.body.decode("utf-8", "replace")}
+    elif isinstance(error.__cause__, aiohttp.ClientConnectorCertificateError):
+        details = {"detail": getattr(error.__cause__.certificate_error, "verify_message", None)}
+    _log.warning(
+        "bot did not take an activity",
+        bot=bot.id,
+        conversation=named.conversation.id,
+        activity=named.id,
+        reason=error.message,
+        **details,
+    )

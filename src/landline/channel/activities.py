@@ -1,0 +1,136 @@
+"""What clients send into a conversation and read out of it (specification 5.4, 5.5, 8)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from landline.channel.conversations import Conversations
+from landline.channel.delivery import Delivery
+from landline.channel.tokens import Grant, random_id
+from landline.core import activity, log
+from landline.core.activity import ClientActivity, Kind
+from landline.core.conversation import Conversation
+from landline.core.log import Accepted, Audience, NewEntry
+from landline.core.watermark import Replay, watermark
+from landline.errors import DeadlinePassed, StoreUnavailable
+from landline.ports import Clock, Store
+
+_RETRY_S = 0.05
+"""Pause before an append that was surely not stored is offered again. A group commit takes a few milliseconds."""
+
+
+class Read(msgspec.Struct, frozen=True):
+    """An answer of Get Activities: the ActivitySet as JSON."""
+
+    activity_set: bytes
+    replay: Replay
+
+
+class PageBounds(msgspec.Struct, frozen=True):
+    """Where one answer of Get Activities ends (8.3)."""
+
+    activities: int
+    bytes: int
+
+
+class Activities:
+    """Sending and reading, on behalf of clients."""
+
+    def __init__(
+        self, store: Store, conversations: Conversations, delivery: Delivery, clock: Clock, bounds: PageBounds
+    ) -> None:
+        self._store = store
+        self._conversations = conversations
+        self._delivery = delivery
+        self._clock = clock
+        self._bounds = bounds
+
+    async def send(self, grant: Grant, conversation: Conversation, body: bytes, deadline: float) -> str:
+        """Accept an activity, show it, offer it to the bot; answer its id once the bot took it (5.5).
+
+        Durable, and on its way to every stream, before the bot hears of it (D-32). When the bot fails the activity
+        stays (D-46) and `DeliveryError` is raised. Raises `RequestError` with nothing stored and nothing sent.
+        """
+        posted = activity.from_client(
+            body,
+            conversation=conversation.id,
+            bot=grant.bot,
+            bound=grant.user,
+            may_use_dl=grant.may_claim_dl,
+        )
+        return await self.accept(grant, conversation, posted, deadline)
+
+    async def accept(self, grant: Grant, conversation: Conversation, posted: ClientActivity, deadline: float) -> str:
+        """The same, for an activity that was read and found good already."""
+        if posted.kind in (Kind.STORED, Kind.STREAMS_ONLY):
+            accepted = await append(
+                self._store, self._clock, conversation, entry_of(posted.kind, posted.stored), deadline
+            )
+            activity_id = log.activity_id(conversation.id, accepted.sequence)
+            time = log.timestamp(accepted.time_ms)
+        else:
+            activity_id, time = pass_by(self._store, self._clock, conversation, posted.kind, posted.stored)
+        # No await between the append's answer and this line: places in the line stand in log order (8.1.4).
+        place = self._delivery.enter(conversation.id)
+        await self._delivery.deliver(
+            conversation,
+            posted.sender,
+            posted.for_bot(grant.bot, activity_id, time),
+            deadline,
+            place,
+            once=posted.type == "invoke",
+        )
+        return activity_id
+
+    async def read(self, conversation: Conversation, text: str | None) -> Read:
+        """One page after the watermark, and the watermark behind it (5.4, 8.3). Reading consumes nothing."""
+        start = await self._conversations.locate(conversation, text, absent_means_head=False)
+        page = await self._store.read_after(
+            conversation.id, start.position, self._bounds.activities, self._bounds.bytes, for_stream=False
+        )
+        end = start.watermark
+        if page.behind_ms is not None:
+            end = watermark(conversation.id, page.position, page.behind_ms)
+        return Read(log.activity_set(conversation.id, page, end), start.replay)
+
+
+async def append(
+    store: Store,
+    clock: Clock,
+    conversation: Conversation,
+    entry: NewEntry,
+    deadline: float,
+    wait_s: float | None = None,
+) -> Accepted:
+    """`Store.append`, offered again while it is sure that nothing was stored: until `deadline`, or for `wait_s`.
+
+    A full disk or a full queue is thereby a delay for whom it can be one, before anybody sees a 503 (design section 4).
+    Without contention it awaits nothing but the append itself.
+    """
+    give_up = deadline if wait_s is None else min(deadline, clock.monotonic() + wait_s)
+    while True:
+        try:
+            return await store.append(conversation.id, entry, deadline)
+        except DeadlinePassed:
+            raise
+        except StoreUnavailable as error:
+            if not error.retry or clock.monotonic() + _RETRY_S >= give_up:
+                raise
+            await asyncio.sleep(_RETRY_S)
+
+
+def entry_of(kind: Kind, stored: bytes) -> NewEntry:
+    """The log entry of a stored activity of either kind (6.3)."""
+    return NewEntry(stored, Audience.STREAMS if kind is Kind.STREAMS_ONLY else Audience.EVERYONE)
+
+
+def pass_by(store: Store, clock: Clock, conversation: Conversation, kind: Kind, stored: bytes) -> tuple[str, str]:
+    """Give a transient its id and time, and show it to open streams unless clients never see its type (6.3, D-49)."""
+    seen = kind is Kind.TRANSIENT
+    activity_id = activity.transient_id(conversation.id, random_id(), seen=seen)
+    time = log.timestamp(clock.now_ms())
+    if seen:
+        store.pass_by(conversation.id, activity.complete(stored, activity_id, time))
+    return activity_id, time

@@ -1,0 +1,133 @@
+"""Starting, finding and reconnecting a conversation; letting a stream in (specification 5.2, 5.3, 7.1)."""
+
+from __future__ import annotations
+
+import msgspec
+import structlog
+
+from landline.channel.delivery import Delivery
+from landline.channel.tokens import Grant, Issued, Tokens, new_conversation_id
+from landline.core.conversation import Account, Conversation, NewConversation, is_conversation_id
+from landline.core.log import ConversationId
+from landline.core.tokens import Ticket, TokenParameters
+from landline.core.watermark import BEGINNING, Replay, Start, Watermark, parse, start_of
+from landline.errors import UnknownConversation
+from landline.ports import Store
+
+_log = structlog.get_logger(__name__)
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """What a start or a reconnect answers: a new token, and a stream that begins at `watermark`."""
+
+    conversation: Conversation
+    issued: Issued
+    ticket: str
+    watermark: str
+    replay: Replay
+    created: bool = False
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """A stream that may open, and where it begins."""
+
+    conversation: ConversationId
+    ticket: Ticket
+    start: Start
+
+
+class Conversations:
+    """The use cases around a conversation as a whole."""
+
+    def __init__(self, store: Store, tokens: Tokens, delivery: Delivery) -> None:
+        self._store = store
+        self._tokens = tokens
+        self._delivery = delivery
+
+    async def find(self, grant: Grant, conversation: str) -> Conversation:
+        """The conversation, if this credential opens it. Raises `Forbidden` before anybody looks whether it exists,
+        then `UnknownConversation` (3.4)."""
+        self._tokens.check_scope(grant, conversation)
+        if not is_conversation_id(conversation):
+            raise UnknownConversation
+        return self._tokens.check_bot(grant, await self._store.conversation(ConversationId(conversation)))
+
+    async def start(self, grant: Grant, parameters: TokenParameters, deadline: float) -> Opened:
+        """Start the grant's conversation, or a new one for a secret; start again what is started already (5.2).
+
+        The bot is told in the background: the answer neither waits for it nor depends on it (D-23).
+        """
+        self._tokens.check_claimed(grant, parameters.user)
+        issued = self._issue(grant, parameters)
+        bound = parameters.user if grant.claims is None else grant.user
+        created = await self._store.start(
+            NewConversation(issued.conversation, grant.bot.id, user=bound, locale=parameters.locale)
+        )
+        if grant.claims is not None and bound is None and parameters.user is not None:
+            # A first member, but the token stays unbound: the page said who it is, nobody vouched for it (D-17).
+            await self._store.join(issued.conversation, parameters.user)
+        conversation = self._tokens.check_bot(grant, await self._store.conversation(issued.conversation))
+        self._delivery.announce(conversation, deadline)
+        return self._opened(grant, conversation, issued, Start(0, BEGINNING, Replay.COMPLETE), bound, created=created)
+
+    def _issue(self, grant: Grant, parameters: TokenParameters) -> Issued:
+        if grant.claims is not None:
+            return self._tokens.successor(grant.claims)
+        return self._tokens.first(grant, new_conversation_id(), parameters.user, parameters.origins)
+
+    async def reconnect(self, grant: Grant, conversation: Conversation, watermark: str | None) -> Opened:
+        """A new token and a stream URL that goes on behind `watermark` (5.3). Writes nothing, calls nobody."""
+        if grant.claims is not None:
+            issued, user = self._tokens.successor(grant.claims), grant.user
+        else:
+            issued, user = self._tokens.first(grant, conversation.id, conversation.user), conversation.user
+        start = await self.locate(conversation, watermark, absent_means_head=True)
+        return self._opened(grant, conversation, issued, start, user)
+
+    def _opened(
+        self,
+        grant: Grant,
+        conversation: Conversation,
+        issued: Issued,
+        start: Start,
+        user: Account | None,
+        *,
+        created: bool = False,
+    ) -> Opened:
+        ticket = self._tokens.ticket(grant, conversation.id, user.id if user else None)
+        return Opened(conversation, issued, ticket, start.watermark, start.replay, created)
+
+    async def admit(self, conversation: str, t: str, watermark: str | None) -> Admitted:
+        """Check a handshake: ticket, then conversation, then where the URL's watermark lies (7.1, 7.2).
+
+        The URL's watermark is what counts, not the one it was issued with (D-26 e). Raises `Forbidden`, `TokenExpired`,
+        `UnknownConversation`.
+        """
+        ticket = self._tokens.admit(t, conversation)
+        found = await self._store.conversation(ConversationId(conversation))
+        if found is None:
+            raise UnknownConversation
+        return Admitted(found.id, ticket, await self.locate(found, watermark, absent_means_head=False))
+
+    async def locate(self, conversation: Conversation, text: str | None, *, absent_means_head: bool) -> Start:
+        """Where a reader that presents this `watermark` parameter begins (the table of 8.2.4). Never an error."""
+        given = parse(text)
+        behind_ms = None
+        if isinstance(given, Watermark) and conversation.oldest <= given.position < conversation.head:
+            behind_ms = await self._store.accepted_at(conversation.id, given.position - 1)
+        start = start_of(
+            given,
+            conversation.id,
+            head=conversation.head,
+            last_ms=conversation.last_ms,
+            oldest=conversation.oldest,
+            behind_ms=behind_ms,
+            absent_means_head=absent_means_head,
+        )
+        if start.rolled_back:
+            _log.warning(
+                "a client holds a watermark that this log never had: this store may have been rolled back",
+                conversation=conversation.id,
+                head=conversation.head,
+            )
+        return start

@@ -1,0 +1,217 @@
+"""The order in which a bot hears of one conversation: joins first, then activities as they were accepted.
+
+Theory of operation. Each conversation with something under way has a *line*. Whoever has an activity for the bot takes
+a place in it at once, without waiting for anything, right behind the append: so the places stand in log order. A place
+is left when its request has been *written*, not when it is answered; turns of a bot may therefore overlap, and a slow
+turn holds nobody back (specification 8.1.4, D-38). Only a join holds its place until the bot has answered it, or
+`join_wait_s` after it was written (6.4). No lock is held while a bot works: bots call back in the middle of a turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Coroutine, Sequence
+
+import structlog
+
+from landline.channel.registry import Registry
+from landline.channel.tokens import random_id
+from landline.core import activity, log
+from landline.core.bot import Bot
+from landline.core.conversation import Account, Conversation, Member
+from landline.core.log import ConversationId
+from landline.errors import BotRejected, BotUnreachable, DeliveryError, LandlineError, NoBot, StoreError
+from landline.ports import BotAnswer, BotTransport, Clock, Store
+
+_ANNOUNCED = 65_536
+"""Announced members remembered, so that a send need not ask the store. Forgetting one costs a look-up."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Place:
+    """A place in a conversation's line. `leave` lets the next one begin; leaving twice is leaving once."""
+
+    __slots__ = ("_ahead", "_behind", "_left")
+
+    def __init__(self, ahead: asyncio.Future[None] | None, behind: asyncio.Future[None]) -> None:
+        self._ahead = ahead
+        self._behind = behind
+        self._left = False
+
+    async def turn(self, deadline: float) -> None:
+        """Wait until everybody ahead has left. Raises `BotUnreachable` at `deadline`; nobody else notices."""
+        if self._ahead is None or self._ahead.done():
+            return
+        try:
+            async with asyncio.timeout_at(deadline):
+                await asyncio.shield(self._ahead)
+        except TimeoutError as error:
+            raise BotUnreachable("Failed to send activity: bot timed out on what came before") from error
+
+    def leave(self) -> None:
+        """Who leaves before its turn came only closes the gap: the next one still waits for those ahead."""
+        if self._left:
+            return
+        self._left = True
+        if self._ahead is None or self._ahead.done():
+            self._behind.set_result(None)
+        else:
+            self._ahead.add_done_callback(lambda _: self._behind.set_result(None))
+
+
+class Delivery:
+    """Brings activities and joins to bots, in order, inside the deadline of whoever sends them."""
+
+    def __init__(
+        self, store: Store, transport: BotTransport, registry: Registry, clock: Clock, *, join_wait_s: float
+    ) -> None:
+        self._store = store
+        self._transport = transport
+        self._registry = registry
+        self._clock = clock
+        self._join_wait_s = join_wait_s
+        self._lines: dict[ConversationId, asyncio.Future[None]] = {}
+        self._announced: OrderedDict[tuple[ConversationId, str], None] = OrderedDict()
+        self._tasks: set[asyncio.Task[object]] = set()
+
+    def enter(self, conversation: ConversationId) -> Place:
+        """Take the next place in the conversation's line. Never waits; must be left in the end."""
+        behind: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ahead = self._lines.get(conversation)
+        self._lines[conversation] = behind
+        behind.add_done_callback(lambda left: self._forget(conversation, left))
+        return Place(ahead, behind)
+
+    def _forget(self, conversation: ConversationId, left: asyncio.Future[None]) -> None:
+        if self._lines.get(conversation) is left:
+            del self._lines[conversation]
+
+    async def deliver(
+        self, conversation: Conversation, sender: Account, body: bytes, deadline: float, place: Place, *, once: bool
+    ) -> BotAnswer:
+        """POST `body` to the conversation's bot in its turn, after the joins that are due, the sender's among them.
+
+        Raises `DeliveryError`. The place has been left when this ends.
+        """
+        try:
+            bot = self._endpoint(conversation)
+            await place.turn(deadline)
+            await self._join(conversation, bot, sender, deadline)
+            return await self._transport.deliver(bot, body, deadline, once=once, written=place.leave)
+        finally:
+            place.leave()
+
+    def announce(self, conversation: Conversation, deadline: float) -> None:
+        """Tell the bot of the members whose join is due, in the background, ahead of everything that comes later.
+
+        Never fails the caller's request: a start does not depend on its bot (5.2, D-23).
+        """
+        if self._registry.bot(conversation.bot_id).endpoint is not None:
+            self._keep(self._announce(conversation, deadline, self.enter(conversation.id)))
+
+    async def _announce(self, conversation: Conversation, deadline: float, place: Place) -> None:
+        try:
+            bot = self._endpoint(conversation)
+            await place.turn(deadline)
+            members = await self._members(self._store.members(conversation.id), deadline)
+            await self._tell(conversation, bot, members, deadline)
+        except LandlineError as error:
+            _log.warning("join not announced, it stays due", conversation=conversation.id, reason=error.message)
+        finally:
+            place.leave()
+
+    async def _join(self, conversation: Conversation, bot: Bot, sender: Account, deadline: float) -> None:
+        if (conversation.id, sender.id) in self._announced and (conversation.id, bot.id) in self._announced:
+            return
+        members = await self._members(self._store.join(conversation.id, sender), deadline)
+        await self._tell(conversation, bot, members, deadline)
+
+    async def _members(self, asking: Coroutine[object, object, Sequence[Member]], deadline: float) -> Sequence[Member]:
+        """What the store says of the members, in time: it may hang, and a request may not (8.6)."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await asking
+        except (StoreError, TimeoutError) as error:
+            raise BotUnreachable("Failed to send activity: who takes part could not be told from the store") from error
+
+    async def _tell(self, conversation: Conversation, bot: Bot, members: Sequence[Member], deadline: float) -> None:
+        """POST one conversationUpdate with every member that is due, and mark them.
+
+        What the bot answered does not matter; a request that was never written leaves the joins due and raises
+        `BotUnreachable`, since what comes behind it could not be written either (design, "Join mark").
+        """
+        unmarked = [member.account for member in members if not member.announced]
+        due = [account for account in unmarked if (conversation.id, account.id) not in self._announced]
+        if due:
+            await self._post_join(conversation, bot, due, deadline)
+        for member in members:
+            self._remember(conversation.id, member.account.id)
+        if unmarked:
+            # Nobody waits for the mark: this process knows already.
+            self._keep(self._mark(conversation.id, [account.id for account in unmarked]))
+
+    async def _post_join(self, conversation: Conversation, bot: Bot, due: Sequence[Account], deadline: float) -> None:
+        update = activity.join(
+            conversation=conversation.id,
+            bot=bot,
+            members=due,
+            locale=conversation.locale,
+            activity_id=activity.transient_id(conversation.id, random_id(), seen=False),
+            time=log.timestamp(self._clock.now_ms()),
+        )
+        written = asyncio.Event()
+        posting = self._keep(self._transport.deliver(bot, update, deadline, written=written.set))
+        posting.add_done_callback(lambda _: written.set())  # one that `close` cancels may never have begun
+        await written.wait()
+        await asyncio.wait((posting,), timeout=self._join_wait_s)
+        if not posting.done():
+            return
+        if posting.cancelled():
+            raise BotUnreachable
+        error = posting.exception()
+        if isinstance(error, BotUnreachable | NoBot):
+            raise error
+        if isinstance(error, DeliveryError):
+            status = error.status if isinstance(error, BotRejected) else None
+            _log.warning(
+                "bot failed on a join", conversation=conversation.id, bot=bot.id, reason=error.message, status=status
+            )
+        elif error is not None:
+            raise error
+
+    async def _mark(self, conversation: ConversationId, accounts: Sequence[str]) -> None:
+        try:
+            await self._store.announced(conversation, accounts)
+        except StoreError as error:
+            # The bot was told; at worst it is told once more after a restart.
+            _log.warning("announced join not recorded", conversation=conversation, reason=error.message)
+
+    def _remember(self, conversation: ConversationId, account: str) -> None:
+        self._announced[conversation, account] = None
+        if len(self._announced) > _ANNOUNCED:
+            self._announced.popitem(last=False)
+
+    def _endpoint(self, conversation: Conversation) -> Bot:
+        bot = self._registry.bot(conversation.bot_id)
+        if bot.endpoint is None:
+            raise NoBot
+        return bot
+
+    def _keep(self, work: Coroutine[object, object, object]) -> asyncio.Task[object]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[object]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) and not isinstance(error, LandlineError):
+            _log.error("delivery failed unexpectedly", exc_info=error)
+
+    async def close(self) -> None:
+        """End what is under way in the background; joins that were not announced stay due."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,0 +1,189 @@
+"""Every setting, once: its name, unit, bounds, default, and one sentence. Only `cli` and `server/app.py` read them.
+
+A setting is a flag (`--token-ttl-s`), an environment variable (`LANDLINE_TOKEN_TTL_S`) and a key in the TOML file, and
+that order wins (design section 6). Secrets are never flags: a command line is public.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from landline.errors import ConfigurationError
+
+_URL = r"^https?://[^\s/?#]+(/[^\s?#]*)?$"
+_SECRET = re.compile(r"[A-Za-z0-9._-]{24,}", re.ASCII)
+_PREFIX = "LANDLINE_"
+
+Url = Annotated[str, Meta(pattern=_URL)]
+Seconds = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The settings of one server. Durations are seconds, sizes are bytes."""
+
+    bot: Annotated[
+        Url | None, Meta(description="Messaging endpoint of the bot. Without one every send is answered 502.")
+    ] = None
+    bot_id: Annotated[
+        str, Meta(min_length=1, max_length=256, description="The bot's account id: who its messages come from.")
+    ] = "bot"
+    bot_name: Annotated[str, Meta(min_length=1, description="The bot's display name, where it gives none itself.")] = (
+        "Bot"
+    )
+    bot_channel_id: Annotated[
+        str, Meta(min_length=1, description="The channelId that the bot is told. Clients always see `directline`.")
+    ] = "directline"
+    bot_concurrency: Annotated[
+        Count, Meta(description="Requests to the bot at the same time; more wait for their turn.")
+    ] = 64
+    bot_ca_file: Annotated[
+        Path | None,
+        Meta(description="PEM file of the authorities that may certify an https bot. Default: the system's."),
+    ] = None
+    host: Annotated[str, Meta(min_length=1, description="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes a free one.")] = 3000
+    data: Annotated[
+        Path, Meta(description="Directory of everything that is kept. Made at the first start, private to its owner.")
+    ] = Path("landline-data")
+    public_url: Annotated[
+        Url | None,
+        Meta(description="Base of the URLs that clients are given. Default: the address the request was sent to."),
+    ] = None
+    service_url: Annotated[
+        Url | None, Meta(description="Base of the URL that the bot calls back. Default: the listener's own address.")
+    ] = None
+    trusted_proxies: Annotated[
+        tuple[str, ...], Meta(description="IP addresses whose X-Forwarded-Proto, -Host and -Prefix are believed.")
+    ] = ()
+    cors_origins: Annotated[
+        tuple[str, ...], Meta(description="Origins of pages that may use the API in a browser. Default: any.")
+    ] = ()
+    secret: Annotated[
+        str | None,
+        Meta(description="An additional secret, never stored; at least 24 of A-Z a-z 0-9 . _ -"),
+    ] = None
+    token_ttl_s: Annotated[int, Meta(ge=1, le=1_209_600, description="Life of a token.")] = 3600
+    token_chain_s: Annotated[
+        Seconds,
+        Meta(description="How long after its first token a client can still renew it: by refresh, reconnect or start."),
+    ] = 1_209_600
+    stream_url_ttl_s: Annotated[Seconds, Meta(description="How long a stream URL can be used to open a stream.")] = 60
+    bot_timeout_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=18,
+            description="The one deadline of a request. Everything it waits for, the bot among it, spends from it.",
+        ),
+    ] = 15
+    bot_connect_timeout_s: Annotated[Seconds, Meta(description="Limit of one attempt to connect to the bot.")] = 5
+    join_wait_s: Annotated[
+        Seconds, Meta(description="How long what follows waits for the bot to answer a conversationUpdate.")
+    ] = 5
+    store_wait_s: Annotated[
+        Seconds,
+        Meta(description="How long an activity of the bot waits for a store in trouble before it is answered 503."),
+    ] = 5
+    keepalive_s: Annotated[
+        float, Meta(gt=0, le=30, description="After so long a silence on a stream an empty frame is sent.")
+    ] = 20
+    dead_peer_s: Annotated[
+        Seconds, Meta(description="A stream whose client has not been heard for so long after a Ping is dropped.")
+    ] = 60
+    stall_s: Annotated[
+        Seconds, Meta(description="A stream whose client takes nothing for so long is closed with 1013.")
+    ] = 30
+    close_timeout_s: Annotated[
+        Seconds, Meta(description="Limit for a WebSocket close handshake; then the connection is cut.")
+    ] = 5
+    drain_s: Annotated[float, Meta(ge=0, description="At a stop, streams are closed one by one over this time.")] = 10
+    header_timeout_s: Annotated[Seconds, Meta(description="Limit for the arrival of a request's headers.")] = 10
+    body_stall_s: Annotated[
+        Seconds, Meta(description="Limit for a silence within a request's body, or within the reading of its answer.")
+    ] = 30
+    clock_leeway_s: Annotated[
+        float, Meta(ge=0, description="Leeway for the times in tokens. Stream URLs have none.")
+    ] = 5
+    streams_per_conversation: Annotated[
+        int, Meta(ge=1, le=32, description="Open streams of one conversation. One more closes the oldest with 4409.")
+    ] = 8
+    activity_bytes: Annotated[Count, Meta(description="Largest activity that a client may send.")] = 262_144
+    connector_bytes: Annotated[Count, Meta(description="Largest activity that the bot may send.")] = 4_194_304
+    page_activities: Annotated[Count, Meta(description="Most activities in one answer of Get Activities.")] = 100
+    page_bytes: Annotated[
+        Count, Meta(description="Size that ends one answer of Get Activities, at least one activity in it.")
+    ] = 1_048_576
+    inner_http_error: Annotated[
+        bool,
+        Meta(description="Show clients the status and body of the bot's error answer. Bots may print secrets there."),
+    ] = False
+    log_level: Annotated[
+        str, Meta(pattern="^(debug|info|warning|error)$", description="What is logged: this level and above.")
+    ] = "info"
+
+
+def settings_from(flags: Mapping[str, object], environment: Mapping[str, str], config: Path | None = None) -> Settings:
+    """Settle every setting: flag, else environment, else file, else default.
+
+    Raises `ConfigurationError` with one line that names the key and the reason.
+    """
+    chosen: dict[str, object] = {}
+    for source, given in (
+        (f"in {config}", _from_file(config)),
+        ("in the environment", _from_environment(environment)),
+        ("on the command line", {name: value for name, value in flags.items() if value is not None}),
+    ):
+        for name, value in given.items():
+            chosen[name] = _converted(name, value, source)
+    settings = Settings(**chosen)  # type: ignore[arg-type]  # each value was converted to its field's type
+    if settings.secret is not None and not _SECRET.fullmatch(settings.secret):
+        raise ConfigurationError("secret: needs at least 24 characters of A-Z a-z 0-9 . _ -")
+    return settings
+
+
+def description(name: str) -> str:
+    """The one sentence about a setting."""
+    meta = [part for part in _HINTS[name].__metadata__ if isinstance(part, Meta)]
+    return next((part.description for part in meta if part.description), "")
+
+
+_HINTS: dict[str, Any] = get_type_hints(Settings, include_extras=True)
+
+
+def _from_file(config: Path | None) -> dict[str, Any]:
+    if config is None:
+        return {}
+    try:
+        return tomllib.loads(config.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"config: {config}: {error}") from error
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    named = {f"{_PREFIX}{field.upper()}": field for field in Settings.__struct_fields__}
+    return {named[key]: value for key, value in environment.items() if key in named}
+
+
+def _converted(name: str, value: object, source: str) -> object:
+    if name not in _HINTS:
+        raise ConfigurationError(f"{name}: no such setting ({source})")
+    hint = _HINTS[name]
+    if isinstance(value, str) and "tuple" in str(hint):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    try:
+        settled = msgspec.convert(value, hint, strict=False, dec_hook=lambda kind, given: kind(given))
+    except (msgspec.ValidationError, TypeError) as error:
+        reason = str(error).replace(f"`str` matching regex {_URL!r}", "an http or https URL")
+        raise ConfigurationError(f"{name}: {reason} ({source})") from error
+    if isinstance(settled, float) and not math.isfinite(settled):
+        raise ConfigurationError(f"{name}: a finite number is expected ({source})")
+    return settled

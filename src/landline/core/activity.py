@@ -1,0 +1,428 @@
+"""Activities as open JSON objects: what is read of them, what we set, and what stays as it was written.
+
+An activity belongs to whoever wrote it. The few members of specification 6.1 are read or replaced; every other value
+goes through as a piece of text (`msgspec.Raw`), so that it arrives byte for byte. Names are compared exactly where we
+read them. Where we replace or drop a member, every spelling of its name goes: bots on .NET read names without regard
+to case, and `"From"` beside our `from` would let a client speak as somebody else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from enum import Enum
+from itertools import accumulate, chain
+from typing import TypeVar
+
+import msgspec
+from msgspec import Raw
+
+from landline.core.bot import Bot
+from landline.core.conversation import Account
+from landline.core.log import ConversationId
+from landline.errors import BadArgument, BadSyntax, MissingProperty
+
+DEPTH = 200
+"""Levels of nesting that are carried (specification 3.1)."""
+ID_CHARACTERS = 256
+"""The longest id of an account: that of a token's user (5.1), and so that of any sender."""
+CHANNEL = "directline"
+"""`channelId` in everything that clients see (6.1). What a bot sees is its own setting."""
+
+_OURS = frozenset(("id", "timestamp", "channelid", "conversation", "from", "serviceurl", "callerid", "recipient"))
+_T = TypeVar("_T")
+
+_NULL = Raw(b"null")
+_USER = Raw(b'"user"')
+
+_OBJECT = msgspec.json.Decoder(dict[str, Raw])
+_LIST = msgspec.json.Decoder(list[Raw])
+_VALUE = msgspec.json.Decoder(Raw)
+_STRING: msgspec.json.Decoder[str | None] = msgspec.json.Decoder(str | None)
+_encode = msgspec.json.Encoder().encode
+
+
+# JSON that is kept as text.
+
+_QUOTED = re.compile(rb'"((?:[^"\\]++|\\.)*+)"?[ \t\r\n]*+(:?)', re.DOTALL)
+"""A string, and the colon that makes it a name. The closing quote may lack, or text without one would be searched again
+from each of its escaped quotes."""
+_ESCAPE = re.compile(rb"\\u[0-9A-Fa-f]{4}")
+_SURROGATES = re.compile(
+    rb"\\(?:u[Dd][89ABab][0-9A-Fa-f]{2}\\u[Dd][C-Fc-f][0-9A-Fa-f]{2}|(u[Dd][89A-Fa-f][0-9A-Fa-f]{2})|.)", re.DOTALL
+)
+"""Any escape; a surrogate that is not one half of a pair is group 1."""
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+
+
+def decode(body: bytes) -> dict[str, Raw]:
+    """The members of a JSON object, each value as it was written; of members with one name the last one counts.
+
+    A lone surrogate escape in a value is carried on (D-50). Raises `BadSyntax`: not JSON, not UTF-8, nested too deeply;
+    `BadArgument`: not an object, or a name with a lone surrogate.
+    """
+    if not body.isascii():
+        try:
+            body.decode()
+        except UnicodeDecodeError:
+            raise BadSyntax("The body is not UTF-8") from None
+    if body.count(b"[") + body.count(b"{") > DEPTH and _depth(body) > DEPTH:
+        raise BadSyntax(f"The body is nested over {DEPTH} levels")
+    return _members(body)
+
+
+def _depth(body: bytes) -> int:
+    brackets = _QUOTED.sub(b"", body).translate(_STEPS, _NO_BRACKETS)
+    return max(accumulate(memoryview(brackets).cast("b")), default=0)
+
+
+def _members(text: bytes | Raw) -> dict[str, Raw]:
+    try:
+        return _OBJECT.decode(text)
+    except msgspec.DecodeError:
+        return _odd_members(bytes(text))
+
+
+def _odd_members(text: bytes) -> dict[str, Raw]:
+    """The same for what msgspec refuses: each lone surrogate escape gives way to a stand-in of the same length that
+    occurs nowhere in the text, and is put back into the values."""
+    stood_in, escapes = _stand_in(text)
+    try:
+        _VALUE.decode(stood_in)
+        members = _OBJECT.decode(stood_in)
+    except msgspec.ValidationError:
+        raise BadArgument("A JSON object is expected") from None
+    except msgspec.DecodeError:
+        raise BadSyntax from None
+    for string, colon in _QUOTED.findall(stood_in):
+        if colon and not escapes.keys().isdisjoint(_ESCAPE.findall(string)):
+            raise BadArgument("A property name is not well-formed")
+    return {
+        name: Raw(_ESCAPE.sub(lambda found: escapes.get(found[0], found[0]), bytes(value)))
+        for name, value in members.items()
+    }
+
+
+def _stand_in(text: bytes) -> tuple[bytes, dict[bytes, bytes]]:
+    """`text` with a stand-in for each lone surrogate escape, and which escape each of them stands for."""
+    taken = {escape.lower() for escape in _ESCAPE.findall(text)}
+    candidates = (b"\\u%04x" % code for code in chain(range(0xE000, 0x10000), range(0xD800)))
+    free = (candidate for candidate in candidates if candidate not in taken)
+    chosen: dict[bytes, bytes] = {}
+
+    def replace(found: re.Match[bytes]) -> bytes:
+        if found[1] is None:
+            return found[0]
+        if found[0] not in chosen:
+            chosen[found[0]] = next(free, b"")
+        return chosen[found[0]]
+
+    stood_in = _SURROGATES.sub(replace, text)
+    if b"" in chosen.values():
+        # It would take more distinct escapes than the largest activity of a client can hold (5.5).
+        raise BadSyntax("Too many different escapes beside lone surrogates")
+    return stood_in, {stand_in: escape for escape, stand_in in chosen.items()}
+
+
+def string(value: Raw, name: str) -> str | None:
+    """The string, or None for null. Raises `BadArgument` for anything else, and for one with a lone surrogate."""
+    try:
+        return _STRING.decode(value)
+    except msgspec.DecodeError:
+        raise BadArgument(f"'{name}' must be a well-formed string") from None
+
+
+def lenient_string(value: Raw) -> str | None:
+    """The string with U+FFFD for each lone surrogate, or None for anything else: for what is only shown."""
+    try:
+        return _STRING.decode(value)
+    except msgspec.ValidationError:
+        return None
+    except msgspec.DecodeError:
+        return _lenient(_STRING, value)
+
+
+def members_of(value: Raw, name: str) -> dict[str, Raw]:
+    """The members of an object inside a decoded one; none for null. Raises `BadArgument` for anything else."""
+    if value == _NULL:
+        return {}
+    if memoryview(value)[0] != ord("{"):
+        raise BadArgument(f"'{name}' must be an object")
+    return _members(value)
+
+
+def items_of(value: Raw, name: str) -> list[Raw]:
+    """The items of an array; none for null. Raises `BadArgument` for anything else."""
+    check_array(value, name)
+    return [] if value == _NULL else _lenient(_LIST, value)
+
+
+def check_array(value: Raw, name: str) -> None:
+    """Raises `BadArgument` unless `value` is an array or null."""
+    if memoryview(value)[0] != ord("[") and value != _NULL:
+        raise BadArgument(f"'{name}' must be an array")
+
+
+def _lenient(decoder: msgspec.json.Decoder[_T], value: Raw) -> _T:
+    return decoder.decode(_SURROGATES.sub(lambda found: b"\\ufffd" if found[1] else found[0], bytes(value)))
+
+
+# What an activity becomes.
+
+
+class Kind(Enum):
+    """Who reads an activity, and whether it is kept (specification 6.3)."""
+
+    STORED = "stored"
+    STREAMS_ONLY = "streams only"
+    """Kept and replayed, but never in Get Activities: a `typing` that concludes a livestream (D-33)."""
+    TRANSIENT = "transient"
+    """Open streams only, best effort, no number (D-49)."""
+    UNSEEN = "unseen"
+    """Clients never see it."""
+
+
+_FROM_CLIENT = {
+    "typing": Kind.TRANSIENT,
+    "conversationUpdate": Kind.UNSEEN,
+    "installationUpdate": Kind.UNSEEN,
+}
+_FROM_BOT = {**_FROM_CLIENT, "trace": Kind.UNSEEN}
+
+
+class ClientActivity(msgspec.Struct, frozen=True):
+    """An activity of a client, found good.
+
+    `stored` is what clients see of it, without id and timestamp. `account` and `members` are what goes to the bot as it
+    was written: the members of `from`, and those of the activity that are not ours to set.
+    """
+
+    type: str
+    kind: Kind
+    sender: Account
+    stored: bytes
+    conversation: ConversationId
+    account: dict[str, object]
+    members: dict[str, Raw]
+
+    def for_bot(self, bot: Bot, activity_id: str, time: str) -> bytes:
+        """The bot's copy (bot-side 2.2), complete. It has no `deliveryMode`, whatever the client sent (D-36)."""
+        return _encode(
+            {
+                "id": activity_id,
+                "timestamp": time,
+                "channelId": bot.channel_id,
+                "serviceUrl": bot.service_url,
+                "conversation": {"id": self.conversation},
+                "from": {**self.account, "role": "user"},
+                "recipient": {"id": bot.id, "name": bot.name, "role": "bot"},
+                **_without(self.members, "deliverymode"),
+            }
+        )
+
+
+class BotActivity(msgspec.Struct, frozen=True):
+    """An activity of a bot, found good. `stored` is what clients see of it, without id and timestamp."""
+
+    type: str
+    kind: Kind
+    stored: bytes
+
+
+def from_client(
+    body: bytes, *, conversation: ConversationId, bot: Bot, bound: Account | None, may_use_dl: bool
+) -> ClientActivity:
+    """Read what a client posted (specification 6.1).
+
+    `bound`: the user of its token, who wins silently (4.6). `may_use_dl`: whether an unbound credential may speak as an
+    id that begins with `dl_`. Raises `RequestError`.
+    """
+    given = decode(body)
+    kind = _type(given)
+    if kind == "contactRelationUpdate":
+        raise BadArgument("'contactRelationUpdate' is not supported")
+    for name in ("attachments", "entities"):
+        check_array(given.get(name, _NULL), name)
+    written = members_of(given.get("from", _NULL), "from")
+    sender = _sender(written, bound)
+    if sender.id == bot.id:
+        raise BadArgument("'from.id' is the bot's")
+    if bound is None and not may_use_dl and sender.id.startswith("dl_"):
+        raise BadArgument("A user id that begins with dl_ must come from the token")
+    account = _account(written, sender.id, bound.name if bound else None)
+    members = {name: value for name, value in given.items() if name.lower() not in _OURS}
+    shown = _without(members, "value") if kind == "invoke" and _signs_in(members) else members
+    return ClientActivity(
+        type=kind,
+        kind=_FROM_CLIENT.get(kind, Kind.STORED),
+        sender=sender,
+        stored=_stored(conversation, {**account, "role": _USER} if written.get("role") == _USER else account, shown),
+        conversation=conversation,
+        account=account,
+        members=members,
+    )
+
+
+def from_bot(body: bytes, *, conversation: ConversationId, bot: Bot, reply_to: str | None) -> BotActivity:
+    """Read what a bot posted (specification 6.1, bot-side 3.1); `reply_to` is the activity it replies to by path (3.2).
+
+    Lenient, since no SDK repeats a refused send: only what has no `type` or is no object is refused. Raises
+    `RequestError`.
+    """
+    given = decode(body)
+    kind = _type(given)
+    members = {name: value for name, value in given.items() if name.lower() not in _OURS or name == "recipient"}
+    account: dict[str, object] = {"id": bot.id, "name": bot.name}
+    origin = given.get("from", _NULL)
+    if memoryview(origin)[0] == ord("{"):
+        written = members_of(origin, "from")
+        account = _account(written, bot.id, None if lenient_string(written.get("name", _NULL)) else bot.name)
+    return BotActivity(
+        type=kind,
+        kind=Kind.STREAMS_ONLY if kind == "typing" and _concludes(members) else _FROM_BOT.get(kind, Kind.STORED),
+        stored=_stored(conversation, {**account, "role": "bot"}, _replying(members, conversation, reply_to)),
+    )
+
+
+def _stored(
+    conversation: ConversationId, account: dict[str, object], members: dict[str, object] | dict[str, Raw]
+) -> bytes:
+    return _encode({"channelId": CHANNEL, "conversation": {"id": conversation}, "from": account, **members})
+
+
+def _type(members: dict[str, Raw]) -> str:
+    kind = string(members.get("type", _NULL), "type")
+    if not kind:
+        raise MissingProperty("'type' is missing")
+    return kind
+
+
+def _sender(written: dict[str, Raw], bound: Account | None) -> Account:
+    """Who speaks: the token's user, else `from`."""
+    given = string(written.get("id", _NULL), "from.id")
+    name = lenient_string(written.get("name", _NULL))
+    if bound is not None:
+        return Account(bound.id, name if bound.name is None else bound.name)
+    if not given:
+        raise MissingProperty("'from.id' is missing")
+    if len(given) > ID_CHARACTERS:
+        raise BadArgument(f"'from.id' is longer than {ID_CHARACTERS} characters")
+    return Account(given, name)
+
+
+def _account(written: dict[str, Raw], account_id: str, name: str | None) -> dict[str, object]:
+    """`from` with that id, no role, and that name, or without one the name that was written; the rest as written."""
+    if name is None:
+        return {"id": account_id, **_without(written, "id", "role")}
+    return {"id": account_id, "name": name, **_without(written, "id", "name", "role")}
+
+
+def _without(members: dict[str, Raw], *names: str) -> dict[str, Raw]:
+    """The members under any other name, whatever the case of its letters (`names` are in lower case)."""
+    return {name: value for name, value in members.items() if name.lower() not in names}
+
+
+def _signs_in(members: dict[str, Raw]) -> bool:
+    """Whether `value` of this invoke holds a credential, which has no place in a log that clients replay (D-34)."""
+    return any(
+        (lenient_string(value) or "").lower().startswith("signin/")
+        for name, value in members.items()
+        if name.lower() == "name"
+    )
+
+
+class _StreamInformation(msgspec.Struct, rename="camel"):
+    type: Raw = _NULL
+    stream_type: Raw = _NULL
+
+
+_STREAM_INFORMATION = msgspec.json.Decoder(_StreamInformation)
+
+
+def _concludes(members: dict[str, Raw]) -> bool:
+    """Whether a bot's `typing` ends a livestream, by `channelData` or by a `streaminfo` entity (D-33)."""
+    if _is_final(members.get("channelData", _NULL), None):
+        return True
+    entities = members.get("entities", _NULL)
+    return memoryview(entities)[0] == ord("[") and any(
+        _is_final(entity, "streaminfo") for entity in items_of(entities, "entities")
+    )
+
+
+def _is_final(value: Raw, entity_type: str | None) -> bool:
+    if memoryview(value)[0] != ord("{"):
+        return False
+    found = _lenient(_STREAM_INFORMATION, value)
+    if entity_type is not None and lenient_string(found.type) != entity_type:
+        return False
+    return lenient_string(found.stream_type) == "final"
+
+
+# Ids, and the other activities that have no number.
+
+
+def transient_id(conversation: ConversationId, random: str, *, seen: bool) -> str:
+    """The id of an activity that takes no number: `{conversation}|tv{random}` where clients may see it, else `|tu`.
+
+    Being told by the letter alone, whether clients can wait for an activity needs no memory of it (D-37, D-49).
+    """
+    return f"{conversation}|t{'v' if seen else 'u'}{random}"
+
+
+def names_unseen(activity_id: str, conversation: ConversationId) -> bool:
+    """Whether `activity_id` names an activity that clients of `conversation` can never see (D-37)."""
+    return activity_id.startswith(f"{conversation}|tu")
+
+
+def _replying(members: dict[str, Raw], conversation: ConversationId, reply_to: str | None) -> dict[str, object]:
+    """`members` with the right `replyToId`: the path's if there is one, and none that would make clients wait for what
+    never comes (D-37)."""
+    named = reply_to if reply_to is not None else lenient_string(members.get("replyToId", _NULL))
+    if reply_to is None and not (named and names_unseen(named, conversation)):
+        return {**members}
+    kept: dict[str, object] = {**_without(members, "replytoid")}
+    if named and not names_unseen(named, conversation):
+        # A path that was not UTF-8 may have left surrogates behind.
+        kept["replyToId"] = named.encode(errors="replace").decode()
+    return kept
+
+
+def complete(stored: bytes, activity_id: str, time: str) -> bytes:
+    """The complete JSON of an activity: id and timestamp in front of the stored bytes, as `core.log` does it."""
+    return f'{{"id":"{activity_id}","timestamp":"{time}",'.encode() + stored[1:]
+
+
+def join(
+    conversation: ConversationId,
+    bot: Bot,
+    members: Sequence[Account],
+    locale: str | None,
+    activity_id: str,
+    time: str,
+) -> bytes:
+    """The conversationUpdate that tells the bot of new `members`, itself among them when it joins (specification 6.4).
+
+    It comes from the first user among them. Where there is none it comes from the conversation's own id: the bot's
+    would make all conversations share one record in bots that keep state per sender.
+    """
+    joined = {member.id: member for member in members}
+    user = next((member for member in joined.values() if member.id != bot.id), Account(conversation))
+    update: dict[str, object] = {
+        "type": "conversationUpdate",
+        "id": activity_id,
+        "timestamp": time,
+        "channelId": bot.channel_id,
+        "serviceUrl": bot.service_url,
+        "conversation": {"id": conversation},
+        "from": {**_shown(user), "role": "user"},
+        "recipient": {"id": bot.id, "name": bot.name, "role": "bot"},
+        "membersAdded": [_shown(member) for member in joined.values()],
+    }
+    if locale is not None:
+        update["locale"] = locale
+    return _encode(update)
+
+
+def _shown(account: Account) -> dict[str, str]:
+    return {"id": account.id} if account.name is None else {"id": account.id, "name": account.name}

@@ -1,0 +1,269 @@
+"""Secrets, tokens and tickets: what they say, how they are signed and read (specification 4, 7.2).
+
+Time and random values come as arguments. Nothing here knows whether a site still exists or a key was revoked: that is
+asked at every use, one floor up. Reading checks the signature only, so that its result may be cached; expiry is a
+question of its own (`check_time`).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import ipaddress
+import re
+import struct
+
+import jwt
+import msgspec
+from msgspec import Raw
+
+from landline.core.activity import ID_CHARACTERS, items_of, lenient_string, members_of, string
+from landline.core.conversation import Account
+from landline.errors import BadArgument, Forbidden, TokenExpired
+
+_US = "landline"
+"""`iss` and `aud`. The signing key is the deployment's identity; a changed public address logs nobody out (4.2)."""
+
+
+class Keys(msgspec.Struct, frozen=True):
+    """The signing keys, one per purpose, so that what is signed for one can never pass for another."""
+
+    token: bytes
+    ticket: bytes
+    user: bytes
+
+    @classmethod
+    def derive(cls, deployment_key: bytes) -> Keys:
+        """The keys of a deployment, from the one secret that its nodes share (at least 32 random bytes)."""
+        return cls(
+            *(
+                hmac.digest(deployment_key, f"landline {purpose}".encode(), "sha256")
+                for purpose in cls.__struct_fields__
+            )
+        )
+
+    def __repr__(self) -> str:
+        return "Keys(...)"  # never in a log
+
+
+# Secrets.
+
+
+def digest(secret: str) -> bytes:
+    """What is kept of a secret (4.1). It has 256 random bits, so a plain hash gives nothing away."""
+    return hashlib.sha256(secret.encode(errors="surrogatepass")).digest()
+
+
+def ski(secret: str) -> str:
+    """The mark of a secret that its tokens carry on: 12 characters of its digest, base64url (4.2)."""
+    return base64.urlsafe_b64encode(digest(secret)[:9]).decode()
+
+
+# Tokens.
+
+
+class Claims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a token says (4.2). Times are whole seconds since 1970.
+
+    `ski` names the secret it descends from, `oat` is the time of the first token of its chain.
+    """
+
+    bot: str
+    site: str
+    conv: str
+    user: str | None = None
+    name: str | None = None
+    origin: tuple[str, ...] = ()
+    ski: str
+    jti: str
+    oat: int
+    nbf: int
+    exp: int
+
+
+def first(
+    *,
+    bot: str,
+    site: str,
+    conv: str,
+    user: Account | None,
+    origin: tuple[str, ...],
+    ski: str,
+    jti: str,
+    now_s: int,
+    life_s: int,
+) -> Claims:
+    """Begin a chain of tokens: from a secret (4.2)."""
+    return Claims(
+        bot=bot,
+        site=site,
+        conv=conv,
+        user=user.id if user else None,
+        name=user.name if user else None,
+        origin=origin,
+        ski=ski,
+        jti=jti,
+        oat=now_s,
+        nbf=now_s,
+        exp=now_s + life_s,
+    )
+
+
+def successor(claims: Claims, *, jti: str, now_s: int, life_s: int, chain_s: float) -> Claims:
+    """The token after this one: refresh, reconnect, start with a token. It opens the same and has full life.
+
+    Raises `TokenExpired` more than `chain_s` after the chain began (4.2, Chain).
+    """
+    if now_s - claims.oat > chain_s:
+        raise TokenExpired("The token cannot be renewed any more")
+    return msgspec.structs.replace(claims, jti=jti, nbf=now_s, exp=now_s + life_s)
+
+
+def sign(claims: Claims, keys: Keys) -> str:
+    """The token: a JWT, since clients read the claim `user` without verifying it (4.2)."""
+    return jwt.encode({**msgspec.to_builtins(claims), "iss": _US, "aud": _US}, keys.token, algorithm="HS256")
+
+
+def read(token: str, keys: Keys) -> Claims:
+    """What a token says, whatever the time. Raises `Forbidden` unless it is whole, ours, and an ordinary one."""
+    try:
+        claims = jwt.decode(
+            token,
+            keys.token,
+            algorithms=["HS256"],
+            issuer=_US,
+            audience=_US,
+            options={"verify_exp": False, "verify_nbf": False, "verify_iat": False},
+        )
+        if "use" in claims:
+            raise Forbidden
+        return msgspec.convert(claims, Claims)
+    except (jwt.PyJWTError, ValueError, RecursionError) as error:
+        # The header is parsed before the signature is checked: anybody can write one that breaks a parser, and
+        # older versions of PyJWT let its RecursionError through.
+        raise Forbidden from error
+
+
+def check_time(claims: Claims, now_s: float, leeway_s: float) -> None:
+    """Raises `TokenExpired` from `exp` on, `Forbidden` before `nbf`; clocks may differ by `leeway_s` (D-18)."""
+    if now_s >= claims.exp + leeway_s:
+        raise TokenExpired
+    if now_s < claims.nbf - leeway_s:
+        raise Forbidden("The token is not valid yet")
+
+
+# Tickets. Half of an upgrade's CPU was JWT; this is a fixed layout and one HMAC (design section 4).
+
+_VERSION = b"\1"
+_LAYOUT = struct.Struct(">cQ8s12sB")  # version, expiry in ms, user digest, ski, length of the conversation id
+_MAC_BYTES = 32
+_NO_USER = bytes(8)
+
+
+class Ticket(msgspec.Struct, frozen=True):
+    """What the `t` of a stream URL says (7.2): it opens one conversation for a minute. `user` is a `user_digest`."""
+
+    conversation: str
+    site: str
+    ski: str
+    user: bytes
+    expires_ms: int
+
+
+def write_ticket(ticket: Ticket, keys: Keys) -> str:
+    """The `t` of a stream URL: characters that are safe in a URL, never a dot, so that it cannot look like a token."""
+    conversation = ticket.conversation.encode()
+    head = _LAYOUT.pack(_VERSION, ticket.expires_ms, ticket.user, ticket.ski.encode(), len(conversation))
+    said = head + conversation + ticket.site.encode()
+    signed = said + hmac.digest(keys.ticket, said, "sha256")
+    return base64.urlsafe_b64encode(signed).rstrip(b"=").decode()
+
+
+def read_ticket(text: str, keys: Keys) -> Ticket:
+    """What a ticket says, whatever the time. Raises `Forbidden` unless it is, to the letter, one that we wrote."""
+    try:
+        signed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except ValueError as error:
+        raise Forbidden("Invalid stream URL") from error
+    said, mac = signed[:-_MAC_BYTES], signed[-_MAC_BYTES:]
+    if not hmac.compare_digest(hmac.digest(keys.ticket, said, "sha256"), mac) or said[:1] != _VERSION:
+        raise Forbidden("Invalid stream URL")
+    if base64.urlsafe_b64encode(signed).rstrip(b"=") != text.encode():
+        # Decoding forgives stray characters. There is one spelling of a ticket, or logs could not be searched for it.
+        raise Forbidden("Invalid stream URL")
+    _, expires_ms, user, ski, length = _LAYOUT.unpack_from(said)
+    ends = _LAYOUT.size + length
+    return Ticket(
+        conversation=said[_LAYOUT.size : ends].decode(),
+        site=said[ends:].decode(),
+        ski=ski.decode(),
+        user=user,
+        expires_ms=expires_ms,
+    )
+
+
+def user_digest(user: str | None, keys: Keys) -> bytes:
+    """Eight bytes that stand for a user in a ticket, zero for none: proxies log URLs (7.2)."""
+    return _NO_USER if user is None else hmac.digest(keys.user, user.encode(), "sha256")[:8]
+
+
+# Origins, and what a request for a token asks for.
+
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?/?", re.ASCII)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+ANY_ORIGIN = "*"
+
+
+def origin(text: str) -> str:
+    """The one spelling of an origin: scheme, host and port, lower case, no default port (4.6). `*` stands for itself.
+
+    Raises `BadArgument` for anything that is not an origin, a path among it.
+    """
+    if text == ANY_ORIGIN:
+        return text
+    form = _ORIGIN.fullmatch(text.lower())
+    if form is None:
+        raise BadArgument("A trusted origin is malformed")
+    scheme, host, port = form[1], form[2], int(form[3] or 0)
+    if host.startswith("["):
+        host = f"[{_ip6(host[1:-1])}]"
+    if port > 65535 or (form[3] and not port):
+        raise BadArgument("A trusted origin is malformed")
+    return f"{scheme}://{host}" if port in (0, _DEFAULT_PORTS.get(scheme)) else f"{scheme}://{host}:{port}"
+
+
+def _ip6(text: str) -> str:
+    try:
+        return str(ipaddress.IPv6Address(text))
+    except ValueError as error:
+        raise BadArgument("A trusted origin is malformed") from error
+
+
+class TokenParameters(msgspec.Struct, frozen=True):
+    """What a request for a token, or a start, asks for (1, 5.1, 5.2). `origins` are normalised."""
+
+    user: Account | None = None
+    origins: tuple[str, ...] = ()
+    locale: str | None = None
+
+
+def read_parameters(members: dict[str, Raw]) -> TokenParameters:
+    """Read the body of Generate Token or Start, names without regard to case (1). Raises `BadArgument` (4.6, 5.1)."""
+    given = {name.lower(): value for name, value in members.items()}
+    origins = items_of(given["trustedorigins"], "trustedOrigins") if "trustedorigins" in given else []
+    return TokenParameters(
+        user=_user(members_of(given["user"], "user")) if "user" in given else None,
+        origins=tuple(dict.fromkeys(origin(string(item, "trustedOrigins") or "") for item in origins)),
+        locale=lenient_string(given["locale"]) if "locale" in given else None,
+    )
+
+
+def _user(members: dict[str, Raw]) -> Account | None:
+    given = {name.lower(): value for name, value in members.items()}
+    user = string(given["id"], "user.id") if "id" in given else None
+    if user is None:
+        return None
+    if not 1 <= len(user) <= ID_CHARACTERS:
+        raise BadArgument(f"'user.id' must have 1 to {ID_CHARACTERS} characters")
+    return Account(user, lenient_string(given["name"]) if "name" in given else None)

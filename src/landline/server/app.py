@@ -1,0 +1,276 @@
+"""The composition root: settings become parts, parts become a server; and the order in which it starts and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import socket
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import structlog
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from landline.bots.http import HttpBotTransport
+from landline.channel.activities import Activities, PageBounds
+from landline.channel.bots import BotCalls
+from landline.channel.conversations import Conversations
+from landline.channel.delivery import Delivery
+from landline.channel.registry import Registry
+from landline.channel.streams import OpenStreams
+from landline.channel.tokens import Lives, Tokens
+from landline.config import Settings
+from landline.core.bot import Bot, Site
+from landline.core.stream import Timing
+from landline.core.tokens import Keys, digest
+from landline.errors import ConfigurationError
+from landline.ports import Store
+from landline.server import connector, directline
+from landline.server.exchange import Exchange, Manners, Resource
+from landline.server.http import Door, Limits
+from landline.server.listener import Listener, listening_socket
+from landline.server.paths import Paths
+from landline.server.stream import Streaming
+from landline.server.websocket import Accept, Upgrade
+from landline.server.wheel import Wheel
+from landline.stores.directory import Directory
+from landline.stores.sqlite import SqliteStore
+
+_SITE = "default"
+_ANY_ADDRESS = ("0.0.0.0", "::", "")  # noqa: S104  # compared with, never listened on
+_HTTP_GRACE_S = 1.0
+"""At a stop, how long requests under way may still take beyond their own deadline."""
+
+_log = structlog.get_logger(__name__)
+
+ShowSecret = Callable[[str], bool]
+"""Shows a new secret to a person, once; answers False where there is nobody to see it."""
+
+
+class SystemClock:
+    """Implements `landline.ports.Clock`."""
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class _Identity(NamedTuple):
+    """What a deployment keeps for life."""
+
+    keys: Keys
+    service_key: str
+    secrets: dict[bytes, str]
+
+
+class Server:
+    """One Landline server. `start`, then `stop`; both on one event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        show_secret: ShowSecret = lambda secret: False,
+        more: Callable[[Server], Sequence[BaseRoute]] = lambda server: (),
+    ) -> None:
+        """`more` adds routes of its own to a server that is complete but does not answer yet."""
+        self.settings = settings
+        self.streams = OpenStreams(settings.streams_per_conversation)
+        self.clock = SystemClock()
+        self._show_secret = show_secret
+        self._more = more
+        self._directory = Directory(settings.data)
+        self._ready = False
+        self._closers = contextlib.AsyncExitStack()
+
+    # What others may use of a server that was started.
+
+    store: Store
+    registry: Registry
+    tokens: Tokens
+    listener: Listener
+
+    @property
+    def url(self) -> str:
+        """The listener's own address, as somebody on this machine reaches it."""
+        host, port = self.listener.addresses[0]
+        return _url(host, port)
+
+    # Life
+
+    async def start(self) -> None:
+        """Listen, open the store, serve. Raises `StartupError`; then nothing is left open."""
+        async with contextlib.AsyncExitStack() as closers:
+            sockets = [self._listen(closers)]
+            await self._build(sockets, closers)
+            self._closers = closers.pop_all()
+        self._ready = True
+        _log.info("listening", url=self.url, bot=self.settings.bot, data=str(self.settings.data))
+
+    async def stop(self) -> None:
+        """Go away without losing anything: refuse new connections, close the streams spread over `drain_s`, answer what
+        is under way, then close the store (specification 11). May be repeated."""
+        if self._ready:
+            self._ready = False
+            _log.info("stopping", streams=len(self.streams))
+            self.listener.stop_listening()
+            await self.streams.drain(self.settings.drain_s)
+        await self._closers.aclose()
+
+    def _listen(self, closers: contextlib.AsyncExitStack) -> socket.socket:
+        """First of all, so that clients of a server that comes back wait in the kernel rather than being refused."""
+        try:
+            listening = listening_socket(self.settings.host, self.settings.port)
+        except OSError as error:
+            address = f"{self.settings.host}:{self.settings.port}"
+            raise ConfigurationError(f"port: cannot listen on {address}: {error.strerror}") from error
+        closers.callback(listening.close)
+        return listening
+
+    async def _build(self, sockets: Sequence[socket.socket], closers: contextlib.AsyncExitStack) -> None:
+        settings, clock = self.settings, self.clock
+        wheel = Wheel(asyncio.get_running_loop())
+        closers.callback(wheel.close)
+        self.store = store = SqliteStore(self._directory, clock)
+        closers.push_async_callback(store.close)
+        await store.open()
+        identity = await self._identity(store)
+        bot = _bot(settings, identity.service_key, _url(*sockets[0].getsockname()[:2]))
+        site = Site(_SITE, bot.id)
+        self.registry = registry = Registry([bot], [site], identity.secrets)
+        self.tokens = tokens = Tokens(registry, identity.keys, clock, _lives(settings))
+        transport = HttpBotTransport(connect_timeout_s=settings.bot_connect_timeout_s, ca_file=settings.bot_ca_file)
+        closers.push_async_callback(transport.close)
+        delivery = Delivery(store, transport, registry, clock, join_wait_s=settings.join_wait_s)
+        closers.push_async_callback(delivery.close)
+        conversations = Conversations(store, tokens, delivery)
+        bounds = PageBounds(settings.page_activities, settings.page_bytes)
+        activities = Activities(store, conversations, delivery, clock, bounds)
+        streaming = Streaming(store, self.streams, _timing(settings), wheel)
+        closers.push_async_callback(streaming.finish)
+        store.listen(self.streams.moved)
+        direct_line = directline.DirectLine(tokens, conversations, activities, streaming)
+        calls = BotCalls(store, clock, store_wait_s=settings.store_wait_s)
+        paths = self._paths(direct_line, connector.Connector(registry, calls))
+
+        async def on_upgrade(request: Upgrade) -> Accept:
+            return await direct_line.on_upgrade(paths.within(request.path), request)
+
+        self.listener = Listener(paths, sockets, Door(_limits(settings), wheel, on_upgrade))
+        closers.push_async_callback(self.listener.stop, settings.bot_timeout_s + _HTTP_GRACE_S)
+        await self.listener.start()
+
+    def _paths(self, direct_line: directline.DirectLine, calls: connector.Connector) -> Paths:
+        settings = self.settings
+        ours = Manners(
+            deadline_s=settings.bot_timeout_s,
+            body_bytes=settings.activity_bytes,
+            public_url=settings.public_url and settings.public_url.rstrip("/"),
+            trusted_proxies=frozenset(settings.trusted_proxies),
+            cors_origins=_origins(settings),
+            show_inner=settings.inner_http_error,
+        )
+        bots = Manners(deadline_s=settings.bot_timeout_s, body_bytes=settings.connector_bytes, cross_origin=False)
+        unknown, unknown_elsewhere = Resource("unknown", ours), Resource("unknown", bots)
+
+        async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
+            in_api = scope["path"] == directline.PREFIX or scope["path"].startswith(directline.PREFIX + "/")
+            await (unknown if in_api else unknown_elsewhere)(scope, receive, send)
+
+        routes: list[BaseRoute] = [*direct_line.routes(ours), *calls.routes(bots)]
+        for path, endpoint in (("/live", self._live), ("/ready", self._is_ready)):
+            routes.append(Route(path, Resource(path, bots, GET=endpoint)))
+        routes += self._more(self)
+        routes.append(Route("/", Resource("/", bots, GET=self._welcome)))
+        return Paths(routes, nowhere, (settings.public_url, settings.service_url))
+
+    async def _identity(self, store: Store) -> _Identity:
+        """Made at the first start, the same ever after (4.1, bot-side 3)."""
+        deployment_key = await store.remember("deployment-key", secrets.token_bytes(32))
+        key_name = f"service-key/{self.settings.bot_id}"
+        service_key = await store.remember(key_name, secrets.token_urlsafe(20).encode())
+        good = {}
+        if self.settings.secret is not None:
+            good[digest(self.settings.secret)] = _SITE
+        kept = await store.recall(f"secret-1/{_SITE}")
+        if kept is None and self.settings.secret is None:
+            kept = await self._first_secret(store)
+        if kept is not None:
+            good[kept] = _SITE
+        return _Identity(Keys.derive(deployment_key), service_key.decode(), good)
+
+    async def _first_secret(self, store: Store) -> bytes:
+        """Shown before it is kept: one that nobody has seen opens nothing and is made anew at the next start."""
+        secret = secrets.token_urlsafe(32)
+        if not self._show_secret(secret):
+            path = self._directory.private_file("first-secret")
+            path.write_text(secret + "\n")
+            _log.warning(
+                "the first secret was written to a file; keep it elsewhere and remove the file", path=str(path)
+            )
+        return await store.remember(f"secret-1/{_SITE}", digest(secret))
+
+    # The few paths that are neither clients' nor bots'
+
+    async def _live(self, exchange: Exchange) -> None:
+        """The process runs."""
+        await exchange.json(200, b'{"status":"live"}')
+
+    async def _is_ready(self, exchange: Exchange) -> None:
+        """It takes new work; not while it goes away."""
+        if self._ready:
+            await exchange.json(200, b'{"status":"ready"}')
+        else:
+            await exchange.json(503, b'{"status":"stopping"}')
+
+    async def _welcome(self, exchange: Exchange) -> None:
+        lines = f"Landline, a Direct Line 3.0 channel.\n\nClients: {directline.PREFIX}\nHealth:  /live  /ready\n"
+        await exchange.answer(200, lines.encode(), (b"content-type", b"text/plain; charset=utf-8"))
+
+
+def _bot(settings: Settings, service_key: str, own_url: str) -> Bot:
+    base = (settings.service_url or own_url).rstrip("/")
+    return Bot(
+        id=settings.bot_id,
+        name=settings.bot_name,
+        endpoint=settings.bot,
+        service_url=f"{base}{connector.PREFIX}/{service_key}",
+        service_key=service_key,
+        reference_grammar_id=str(uuid.uuid5(uuid.NAMESPACE_URL, f"landline:{settings.bot_id}")),
+        channel_id=settings.bot_channel_id,
+        concurrency=settings.bot_concurrency,
+    )
+
+
+def _url(host: str, port: int) -> str:
+    """The loopback name if the listener is bound to all addresses (bot-side 3)."""
+    if host in _ANY_ADDRESS:
+        host = "localhost"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _lives(settings: Settings) -> Lives:
+    return Lives(settings.token_ttl_s, settings.token_chain_s, settings.stream_url_ttl_s, settings.clock_leeway_s)
+
+
+def _timing(settings: Settings) -> Timing:
+    return Timing(settings.keepalive_s, settings.dead_peer_s, settings.stall_s)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        header_timeout_s=settings.header_timeout_s,
+        body_stall_s=settings.body_stall_s,
+        close_timeout_s=settings.close_timeout_s,
+        cors_origins=_origins(settings),
+    )
+
+
+def _origins(settings: Settings) -> frozenset[str]:
+    return frozenset(origin.rstrip("/").lower() for origin in settings.cors_origins)

@@ -1,0 +1,157 @@
+"""The Direct Line API at the edge: parse, call one channel method, format (specification 5).
+
+The order of the lines in an endpoint is the order of checks of specification 3.4: who asks, whether the conversation is
+theirs and exists, and only then what was sent.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+import structlog
+from starlette.routing import Route
+
+from landline.channel.activities import Activities
+from landline.channel.conversations import Admitted, Conversations, Opened
+from landline.channel.tokens import Issued, Tokens
+from landline.core import activity
+from landline.core.tokens import TokenParameters, read_parameters
+from landline.errors import Draining, MissingCredential, NotFound, NotWebSocket
+from landline.server.exchange import Exchange, Manners, Resource, query_parameter
+from landline.server.stream import Streaming
+from landline.server.websocket import Accept, Upgrade
+
+PREFIX = "/v3/directline"
+STREAM_MESSAGE_BYTES = 64 * 1024
+"""The largest message of a client on a stream; it is ignored anyway (7.4)."""
+
+_STREAM = re.compile(PREFIX + r"/conversations/([^/]+)/stream")
+
+_encode = msgspec.json.Encoder().encode
+_log = structlog.get_logger(__name__)
+
+
+class DirectLine:
+    """The endpoints under `/v3/directline`."""
+
+    def __init__(
+        self, tokens: Tokens, conversations: Conversations, activities: Activities, streaming: Streaming
+    ) -> None:
+        self._tokens = tokens
+        self._conversations = conversations
+        self._activities = activities
+        self._streaming = streaming
+
+    def routes(self, manners: Manners) -> list[Route]:
+        """What is to be found where."""
+        conversation = PREFIX + "/conversations/{conversation}"
+        resources = (
+            Resource(PREFIX + "/tokens/generate", manners, POST=self.generate),
+            Resource(PREFIX + "/tokens/refresh", manners, POST=self.refresh),
+            Resource(PREFIX + "/conversations", manners, POST=self.start),
+            Resource(conversation, manners, GET=self.reconnect),
+            Resource(conversation + "/activities", manners, GET=self.read, POST=self.send),
+            Resource(conversation + "/stream", manners, GET=self.not_a_stream),
+        )
+        return [Route(resource.template, resource) for resource in resources]
+
+    # Tokens
+
+    async def generate(self, exchange: Exchange) -> None:
+        """A token for a new conversation (5.1)."""
+        grant = self._tokens.secret_grant(exchange.bearer())
+        issued = self._tokens.generate(grant, await _parameters(exchange))
+        await exchange.json(200, _encode(_issued(issued)))
+
+    async def refresh(self, exchange: Exchange) -> None:
+        """A new token in place of a good one (4.4)."""
+        issued = self._tokens.refresh(self._tokens.grant(exchange.bearer()))
+        await exchange.json(200, _encode(_issued(issued)))
+
+    # Conversations
+
+    async def start(self, exchange: Exchange) -> None:
+        """Start a conversation, or find it started (5.2)."""
+        grant = self._tokens.grant(exchange.bearer())
+        base = exchange.base_url()
+        parameters = await _parameters(exchange)
+        opened = await self._conversations.start(grant, parameters, exchange.deadline)
+        reference = grant.bot.reference_grammar_id
+        await exchange.json(201 if opened.created else 200, _encode(_opened(opened, base, reference)))
+
+    async def reconnect(self, exchange: Exchange) -> None:
+        """A new token and stream URL, from a watermark on (5.3)."""
+        grant = self._tokens.grant(exchange.bearer())
+        conversation = await self._conversations.find(grant, exchange.path("conversation"))
+        opened = await self._conversations.reconnect(grant, conversation, exchange.query("watermark"))
+        body = _encode(_opened(opened, exchange.base_url(), grant.bot.reference_grammar_id))
+        await exchange.json(200, body, _replay(opened.replay.value))
+
+    # Activities
+
+    async def read(self, exchange: Exchange) -> None:
+        """One page of activities (5.4)."""
+        grant = self._tokens.grant(exchange.bearer())
+        conversation = await self._conversations.find(grant, exchange.path("conversation"))
+        page = await self._activities.read(conversation, exchange.query("watermark"))
+        await exchange.json(200, page.activity_set, _replay(page.replay.value))
+
+    async def send(self, exchange: Exchange) -> None:
+        """Send an activity (5.5)."""
+        grant = self._tokens.grant(exchange.bearer())
+        conversation = await self._conversations.find(grant, exchange.path("conversation"))
+        body = await exchange.json_body()
+        activity_id = await self._activities.send(grant, conversation, body, exchange.deadline)
+        await exchange.json(200, _encode({"id": activity_id}))
+
+    # Streams
+
+    async def not_a_stream(self, exchange: Exchange) -> None:
+        """What a stream path answers to who does not ask for an upgrade: the credential check comes first (7.1)."""
+        await self._admit(exchange.path("conversation"), exchange.query("t"), exchange.query("watermark"))
+        raise NotWebSocket
+
+    async def on_upgrade(self, path: str, request: Upgrade) -> Accept:
+        """Decide about a WebSocket handshake at `path` (7.1). Raises what the answer is to be."""
+        stream = _STREAM.fullmatch(path)
+        if stream is None:
+            raise NotFound
+        admitted = await self._admit(
+            stream[1], query_parameter(request.query, "t"), query_parameter(request.query, "watermark")
+        )
+        if self._streaming.streams.draining:
+            raise Draining
+        connection = self._streaming.connection(
+            admitted.conversation, admitted.start, admitted.ticket.site, admitted.ticket.ski
+        )
+        return Accept(connection, STREAM_MESSAGE_BYTES)
+
+    async def _admit(self, conversation: str, t: str | None, watermark: str | None) -> Admitted:
+        if not t:
+            raise MissingCredential
+        return await self._conversations.admit(conversation, t, watermark)
+
+
+async def _parameters(exchange: Exchange) -> TokenParameters:
+    """The optional TokenParameters in the body (5.1, 5.2)."""
+    body = await exchange.json_body()
+    return read_parameters(activity.decode(body)) if body.strip() else TokenParameters()
+
+
+def _issued(issued: Issued) -> dict[str, object]:
+    return {"conversationId": issued.conversation, "token": issued.token, "expires_in": issued.expires_in}
+
+
+def _opened(opened: Opened, base: str, reference_grammar_id: str) -> dict[str, object]:
+    # http becomes ws, https becomes wss: what browsers need (5.2).
+    stream = f"ws{base[4:]}{PREFIX}/conversations/{opened.conversation.id}/stream"
+    return {
+        **_issued(opened.issued),
+        "streamUrl": f"{stream}?watermark={opened.watermark}&t={opened.ticket}",
+        "referenceGrammarId": reference_grammar_id,
+    }
+
+
+def _replay(value: str) -> tuple[bytes, bytes]:
+    return b"x-directline-replay", value.encode()

@@ -1,0 +1,288 @@
+"""One HTTP exchange: what was asked, and how it is answered. The rules that every endpoint shares (specification 3).
+
+An endpoint is a coroutine function that takes an `Exchange` and answers through it, or raises a `LandlineError`. What
+surrounds it is `Resource`: methods, preflight, errors, one log line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from urllib.parse import parse_qsl, unquote
+
+import msgspec
+import structlog
+from starlette.types import Message, Receive, Scope, Send
+
+from landline.errors import (
+    BadArgument,
+    ClientGone,
+    LandlineError,
+    MethodNotAllowed,
+    MissingCredential,
+    NotFound,
+    OutcomeUnknown,
+    TooLarge,
+    TooSlow,
+    UnsupportedMediaType,
+)
+from landline.server.problems import UNEXPECTED, Problem, problem_of
+
+JSON = (b"content-type", b"application/json; charset=utf-8")
+_NO_STORE = (b"cache-control", b"no-store")
+_NO_REFERRER = (b"referrer-policy", b"no-referrer")
+_EXPOSED = (b"access-control-expose-headers", b"Retry-After, X-Correlating-OperationId, X-DirectLine-Replay")
+_ALLOWED_HEADERS = b"Authorization, Content-Type, Accept, x-ms-bot-agent, X-Requested-With, Idempotency-Key"
+_HOST = re.compile(rb"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+_PREFIX = re.compile(rb"(/[A-Za-z0-9._~%-]+)*")
+_MEDIA_TYPES = (b"application/json", b"text/json")
+
+GRACE_S = 2.25
+"""How long after its deadline a request may still be answered: a commit that is running gets 2 s (design, "Deadline").
+With the default deadline this ends before the 18 s after which clients give up (8.6)."""
+
+_log = structlog.get_logger(__name__)
+_process = secrets.token_hex(8)
+_numbers = itertools.count(1)
+
+Header = tuple[bytes, bytes]
+
+
+def operation_id() -> str:
+    """Unique, and without a system call per request (D-5)."""
+    return f"{_process}{next(_numbers):012x}"
+
+
+class Manners(msgspec.Struct, frozen=True):
+    """What the operator decided about requests in general.
+
+    `deadline_s` is the one deadline of a request (8.6), `body_bytes` the largest body. `cross_origin` is on for the
+    Direct Line API and off for the connector (3.3); `cors_origins` empty means any origin.
+    """
+
+    deadline_s: float
+    body_bytes: int
+    public_url: str | None = None
+    trusted_proxies: frozenset[str] = frozenset()
+    cors_origins: frozenset[str] = frozenset()
+    show_inner: bool = False
+    cross_origin: bool = True
+
+
+class Exchange:
+    """A request, and the means to answer it. Header names are lower case; the first of several values counts."""
+
+    __slots__ = ("_manners", "_receive", "_send", "_started", "deadline", "id", "scope", "status")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, manners: Manners) -> None:
+        self.scope = scope
+        self.id = operation_id()
+        self.status = 0
+        self.deadline = time.monotonic() + manners.deadline_s
+        self._receive = receive
+        self._send = send
+        self._manners = manners
+        self._started = False
+
+    # What was asked
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first header of that name, or None."""
+        for key, value in self.scope["headers"]:
+            if key == name:
+                return bytes(value)
+        return None
+
+    def path(self, name: str) -> str:
+        """A variable segment of the path, percent-decoded."""
+        return unquote(self.scope["path_params"][name])
+
+    def query(self, name: str) -> str | None:
+        """The first query parameter of that name, decoded; None where it is absent, "" where it is empty (D-45)."""
+        return query_parameter(self.scope["query_string"], name)
+
+    def bearer(self) -> str:
+        """The credential. Raises `MissingCredential` unless there is exactly one, of the scheme Bearer (3.1)."""
+        parts = (self.header(b"authorization") or b"").split()
+        if len(parts) != 2 or parts[0].lower() != b"bearer":
+            raise MissingCredential
+        return parts[1].decode("latin-1")
+
+    def base_url(self) -> str:
+        """The public base of every URL that is given out (D-1): configured, or what this request was sent to.
+
+        Forwarded headers count only from trusted proxies. Raises `BadArgument` for a Host that is none.
+        """
+        if self._manners.public_url is not None:
+            return self._manners.public_url
+        host, scheme, prefix = self.header(b"host"), str(self.scope["scheme"]).encode(), b""
+        client = self.scope.get("client")
+        if client is not None and client[0] in self._manners.trusted_proxies:
+            host = self._forwarded(b"host") or host
+            scheme = self._forwarded(b"proto") or scheme
+            prefix = (self._forwarded(b"prefix") or b"").rstrip(b"/")
+        if host is None:
+            listener = self.scope["server"]
+            host = f"{listener[0]}:{listener[1]}".encode()
+        if not _HOST.fullmatch(host) or scheme not in (b"http", b"https") or not _PREFIX.fullmatch(prefix):
+            raise BadArgument("Host header is not valid")
+        return (scheme + b"://" + host + prefix).decode("ascii")
+
+    def _forwarded(self, name: bytes) -> bytes | None:
+        """The nearest trusted proxy wrote the last value of the list."""
+        value = self.header(b"x-forwarded-" + name)
+        return value.split(b",")[-1].strip() if value else None
+
+    async def body(self) -> bytes:
+        """The whole body. Raises `TooLarge` over the limit and `TooSlow` at the deadline (8.6)."""
+        try:
+            async with asyncio.timeout_at(self.deadline):
+                return await self._read(self._manners.body_bytes)
+        except TimeoutError as error:
+            raise TooSlow from error
+
+    def check_declared(self) -> None:
+        """Raises `TooLarge` for a declared length over the limit, before anybody asks who is there (3.4, step 3)."""
+        declared = self.header(b"content-length")
+        if declared is not None and declared.isdigit() and int(declared) > self._manners.body_bytes:
+            raise TooLarge
+
+    async def _read(self, limit: int) -> bytes:
+        chunks, size = [], 0
+        while True:
+            message: Message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            chunk: bytes = message.get("body", b"")
+            size += len(chunk)
+            if size > limit:
+                raise TooLarge
+            chunks.append(chunk)
+            if not message.get("more_body", False):
+                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def json_body(self) -> bytes:
+        """The body of a JSON endpoint, not parsed yet. Raises `UnsupportedMediaType` first (3.4, step 9).
+
+        An absent Content-Type means JSON, and one on an empty body means nothing (3.1).
+        """
+        kind = self.header(b"content-type")
+        empty = self.header(b"content-length") in (None, b"0") and self.header(b"transfer-encoding") is None
+        if kind and not empty and kind.split(b";", 1)[0].strip().lower() not in _MEDIA_TYPES:
+            raise UnsupportedMediaType
+        return await self.body()
+
+    # How it is answered
+
+    async def answer(self, status: int, body: bytes, *headers: Header) -> None:
+        """Answer, once, with everything at the same time."""
+        self.status = status
+        self._started = True
+        fixed = [(b"content-length", str(len(body)).encode()), (b"x-correlating-operationid", self.id.encode())]
+        await self._send(
+            {"type": "http.response.start", "status": status, "headers": [*fixed, *headers, *self._cross_origin()]}
+        )
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def json(self, status: int, body: bytes, *headers: Header) -> None:
+        """Answer with JSON text."""
+        await self.answer(status, body, JSON, _NO_STORE, *headers)
+
+    async def problem(self, problem: Problem) -> None:
+        """Answer with an error object, unless the answer has begun."""
+        if not self._started:
+            await self.json(problem.status, problem.body(), *problem.headers)
+
+    async def preflight(self, methods: tuple[str, ...]) -> None:
+        """Answer OPTIONS (3.3, D-7). The requested headers are echoed: what a client library invents must not fail."""
+        asked = self.header(b"access-control-request-headers")
+        await self.answer(
+            204,
+            b"",
+            (b"access-control-allow-methods", ", ".join((*methods, "OPTIONS")).encode()),
+            (b"access-control-allow-headers", asked or _ALLOWED_HEADERS),
+            (b"access-control-max-age", b"7200"),
+        )
+
+    def _cross_origin(self) -> tuple[Header, ...]:
+        if not self._manners.cross_origin:
+            return ()
+        origin = self.header(b"origin")
+        if origin is None:
+            return (_NO_REFERRER,)
+        allowed = self._manners.cors_origins
+        if allowed and origin.decode("latin-1").lower() not in allowed:
+            return (_NO_REFERRER, (b"vary", b"Origin"))
+        return (_NO_REFERRER, (b"access-control-allow-origin", origin), (b"vary", b"Origin"), _EXPOSED)
+
+
+Endpoint = Callable[[Exchange], Awaitable[None]]
+
+
+class Resource:
+    """What can be done at one path: an ASGI application. `template` names the path in the log, without ids."""
+
+    def __init__(self, template: str, manners: Manners, **methods: Endpoint) -> None:
+        self.template = template
+        self._manners = manners
+        self._methods = methods
+        self._allowed = tuple(methods)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange(scope, receive, send, self._manners)
+        try:
+            await self._serve(exchange)
+        except ClientGone:
+            pass
+        except LandlineError as error:
+            await exchange.problem(problem_of(error, show_inner=self._manners.show_inner))
+        except Exception:  # noqa: BLE001  # the edge: whatever breaks in there, the client gets its 500
+            _log.exception("unexpected failure", route=self.template, operation=exchange.id)
+            await exchange.problem(UNEXPECTED)
+        finally:
+            self._record(exchange)
+
+    async def _serve(self, exchange: Exchange) -> None:
+        method: str = exchange.scope["method"]
+        endpoint = self._methods.get(method)
+        if endpoint is not None:
+            exchange.check_declared()
+            await self._in_time(endpoint, exchange)
+        elif method == "OPTIONS" and self._manners.cross_origin:
+            await exchange.preflight(self._allowed)
+        elif not self._allowed:
+            raise NotFound
+        else:
+            raise MethodNotAllowed(self._allowed)
+
+    async def _in_time(self, endpoint: Endpoint, exchange: Exchange) -> None:
+        """Every wait inside knows the deadline; this catches what hangs nevertheless, such as a disk (8.6)."""
+        try:
+            async with asyncio.timeout_at(exchange.deadline + GRACE_S):
+                await endpoint(exchange)
+        except TimeoutError as error:
+            raise OutcomeUnknown from error
+
+    def _record(self, exchange: Exchange) -> None:
+        """One line per request: never the path or the query, which carry credentials and keys."""
+        level = "info" if exchange.status < 500 else "warning"
+        getattr(_log, level)(
+            "request",
+            method=exchange.scope["method"],
+            route=self.template,
+            status=exchange.status,
+            operation=exchange.id,
+            ms=round((time.monotonic() - exchange.deadline + self._manners.deadline_s) * 1000, 1),
+        )
+
+
+def query_parameter(query: bytes, name: str) -> str | None:
+    """The first parameter of that name in a raw query string."""
+    for key, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True, errors="replace"):
+        if key == name:
+            return value
+    return None

@@ -1,0 +1,142 @@
+"""Listening sockets, the file limit, and uvicorn started from our code.
+
+How the composition root uses it, on a running loop:
+
+    wheel = Wheel(asyncio.get_running_loop())
+    sockets = [listening_socket(settings.host, settings.port)]
+    listener = Listener(app, sockets, Door(Limits(...), wheel, on_upgrade))
+    await listener.start()
+    ...
+    listener.stop_listening()       # new connections are refused, those that are open are still served
+    await streams.drain(drain_s)    # WebSockets are the application's to close
+    await listener.stop(timeout_s)
+    wheel.close()
+
+`uvicorn.Server.serve` is not called: it would take over the process's signal handlers. The loop itself (uvloop where it
+installs) is the caller's choice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import cast
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from landline.server.http import Door, HttpProtocol
+
+BACKLOG = 4096
+"""In a reconnect storm the kernel's queue is where connections wait (design section 4)."""
+
+SEND_BUFFER_BYTES = 128 * 1024
+"""What the kernel holds of one connection's output. A client that never reads must not cost megabytes."""
+
+USER_TIMEOUT_S = 60
+"""A peer that acknowledges nothing for this long is gone."""
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """Listen on `host` and `port`; 0 takes a free port. Raises `OSError`.
+
+    The options are set here because accepted sockets inherit them, at no cost per connection."""
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        _set_options(listener)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _set_options(listener: socket.socket) -> None:
+    if sys.platform != "win32":
+        # On Windows this option lets two processes share a port.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if sys.platform == "linux":
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_S * 1000)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, USER_TIMEOUT_S)
+
+
+def raise_file_limit() -> int | None:
+    """Raise the soft limit of open files to the hard one and answer it, about one file per stream; None where the
+    system has no such limit, or does not tell."""
+    if sys.platform == "win32":
+        return None
+    import resource  # does not exist on Windows
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):  # some systems refuse "unlimited" here
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+class Listener:
+    """An HTTP server on sockets that are already listening."""
+
+    def __init__(self, app: ASGIApp, sockets: Sequence[socket.socket], door: Door) -> None:
+        """`app` gets the requests, `door.on_upgrade` the WebSocket handshakes."""
+        self._sockets = list(sockets)
+        self._config = uvicorn.Config(
+            app,
+            http=cast(type[asyncio.Protocol], partial(HttpProtocol, door)),
+            ws="none",  # upgrades leave through `HttpProtocol`
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            log_level="warning",  # at less, uvicorn formats a line per connection that nobody sees
+            access_log=False,  # it would print tickets
+            proxy_headers=False,  # it trusts forwarded headers from loopback
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=door.limits.keep_alive_s,
+        )
+        self._server = uvicorn.Server(self._config)
+        self._ticking: asyncio.Task[None] | None = None
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Where it listens: host and port of each socket."""
+        return [each.getsockname()[:2] for each in self._sockets]
+
+    async def start(self) -> None:
+        """Accept connections from now on."""
+        self._config.load()
+        self._server.lifespan = self._config.lifespan_class(self._config)
+        await self._server.startup(sockets=self._sockets)
+        self._ticking = asyncio.create_task(self._server.main_loop())  # keeps the Date header
+
+    def stop_listening(self) -> None:
+        """Refuse new connections. Those that are open are served as before."""
+        for server in self._server.servers:
+            server.close()
+
+    async def stop(self, timeout_s: float) -> None:
+        """Let requests under way finish, for `timeout_s` at most, then cut what is left. Idempotent."""
+        if self._ticking is None:
+            return
+        ticking, self._ticking = self._ticking, None
+        self._server.should_exit = True
+        await ticking
+        self._config.timeout_graceful_shutdown = cast(int, timeout_s)
+        await self._server.shutdown(sockets=self._sockets)
+        for connection in list(self._server.server_state.connections):
+            connection.transport.abort()
+        if self._server.server_state.tasks:
+            await asyncio.wait(self._server.server_state.tasks, timeout=timeout_s)

@@ -1,0 +1,43 @@
+"""Which resource a path leads to. One spelling of every path is looked up; nothing is ever redirected (D-3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import unquote, urlsplit
+
+from starlette.routing import BaseRoute, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+
+class Paths:
+    """An ASGI application: the routes of this server, under `/` and under the path prefix of each of `bases`."""
+
+    def __init__(self, routes: Iterable[BaseRoute], nowhere: ASGIApp, bases: Iterable[str | None] = ()) -> None:
+        """`bases` are the URLs that clients and bots are given, so that a prefix in them works with and without a proxy
+        in front that removes it. `nowhere` answers for paths that lead nowhere."""
+        self._router = Router(list(routes), redirect_slashes=False, default=nowhere)
+        prefixes = {urlsplit(base).path.rstrip("/") for base in bases if base}
+        self._prefixes = tuple(f"{prefix}/" for prefix in prefixes if prefix)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        raw: bytes = scope["raw_path"]
+        if b"%" in raw:
+            path = _by_segment(raw)
+        scope["path"] = self.within(path)
+        await self._router(scope, receive, send)
+
+    def within(self, path: str) -> str:
+        """`path` without a prefix of ours and without its one trailing slash (D-1, D-3)."""
+        for prefix in self._prefixes:
+            if path.startswith(prefix):
+                path = path[len(prefix) - 1 :]
+                break
+        return path[:-1] if path.endswith("/") and len(path) > 1 else path
+
+
+def _by_segment(raw: bytes) -> str:
+    """Decode each segment, and keep what would change the number of segments: an id may hold an encoded slash. What is
+    kept is decoded by who reads the segment (`Exchange.path`)."""
+    segments = (unquote(segment) for segment in raw.decode("latin-1").split("/"))
+    return "/".join(segment.replace("%", "%25").replace("/", "%2F") for segment in segments)

@@ -1,0 +1,74 @@
+"""What each error looks like on the wire: one table (specification 3.5; bot-side 3).
+
+The first line whose class fits decides. Status and code are stable, the message is free text (3.5).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from landline import errors
+
+_TABLE: tuple[tuple[type[errors.LandlineError], int, str], ...] = (
+    (errors.BadSyntax, 400, "BadSyntax"),
+    (errors.MissingProperty, 400, "MissingProperty"),
+    (errors.UnsupportedMediaType, 415, "BadArgument"),
+    (errors.TooLarge, 413, "MessageSizeTooBig"),
+    (errors.TooSlow, 408, "BadArgument"),
+    (errors.NotFound, 404, "BadArgument"),
+    (errors.MethodNotAllowed, 405, "BadArgument"),
+    (errors.RequestError, 400, "BadArgument"),
+    (errors.MissingCredential, 401, "BadArgument"),
+    (errors.TokenExpired, 403, "TokenExpired"),
+    (errors.CredentialError, 403, "BadArgument"),
+    (errors.UnknownConversation, 404, "BadArgument"),
+    (errors.UnknownActivity, 404, "BadArgument"),
+    (errors.Draining, 503, "ServiceError"),
+    (errors.ConversationFull, 400, "BadArgument"),
+    (errors.StoreError, 503, "ServiceError"),
+    (errors.BotRejected, 502, "BotRejectedActivity"),
+    (errors.DeliveryError, 502, "BotError"),
+)
+
+RETRY_AFTER_S = 1
+"""`Retry-After` of every 503: whole seconds, at least 1 (specification 10)."""
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """An error answer."""
+
+    status: int
+    code: str
+    message: str
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    inner: dict[str, object] | None = None
+
+    def body(self) -> bytes:
+        """The error object of 3.5."""
+        error: dict[str, object] = {"code": self.code, "message": self.message}
+        if self.inner is not None:
+            error["innerHttpError"] = self.inner
+        return msgspec.json.encode({"error": error})
+
+
+UNEXPECTED = Problem(500, "ServiceError", "Internal error")
+
+
+def problem_of(error: errors.LandlineError, *, show_inner: bool = False) -> Problem:
+    """The answer that `error` becomes. `show_inner` adds what a bot answered (D-9: off unless asked for)."""
+    status, code = next((status, code) for kind, status, code in _TABLE if isinstance(error, kind))
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    if status == 503:
+        headers = ((b"retry-after", str(RETRY_AFTER_S).encode()),)
+    elif isinstance(error, errors.MethodNotAllowed):
+        headers = ((b"allow", ", ".join(error.allowed).encode()),)
+    inner = _inner(error) if show_inner and isinstance(error, errors.BotRejected) else None
+    return Problem(status, code, error.message, headers, inner)
+
+
+def _inner(error: errors.BotRejected) -> dict[str, object]:
+    try:
+        body = msgspec.json.decode(error.body) if error.body else None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        body = error.body.decode("utf-8", "replace")
+    return {"statusCode": error.status, "body": body}

@@ -1,0 +1,235 @@
+"""Drives one `core.stream` machine over one WebSocket. Carries out what the machine decides and decides nothing.
+
+There is one small object per socket here, and its place on the timer wheel: no task, no queue, no timer of the loop.
+Only a read that memory cannot answer costs a task, for as long as it lasts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Protocol
+
+import structlog
+
+from landline.channel.streams import OpenStreams
+from landline.core.log import ConversationId
+from landline.core.stream import INTERNAL_ERROR, Close, Decision, Drop, KeepAlive, Listen, Read, Send, Stream, Timing
+from landline.core.watermark import Start
+from landline.errors import StoreError
+from landline.ports import Store
+from landline.server.wheel import Timer, Wheel
+
+PAGE_BYTES = 32 * 1024
+"""What one stream may hold of the log at a time, at least one activity (design section 4)."""
+
+PAGE_ACTIVITIES = 500
+"""Bounds a page of tiny activities: a frame costs more than its bytes."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Socket(Protocol):
+    """What a stream needs of its WebSocket."""
+
+    @property
+    def paused(self) -> bool:
+        """Whether the transport has asked to stop writing."""
+        ...
+
+    def send_texts(self, payloads: Sequence[bytes]) -> None:
+        """Send each payload as one unfragmented text frame, all in one write to the transport."""
+        ...
+
+    def keep_alive(self, ping: bool) -> None:
+        """Send an empty text frame and, if asked, a Ping in the same write."""
+        ...
+
+    def progress(self) -> int:
+        """Bytes that the transport still holds back."""
+        ...
+
+    def close(self, code: int, reason: str) -> None:
+        """Start the close handshake; a peer that does not answer it in time is cut off."""
+        ...
+
+    def abort(self) -> None:
+        """Cut the connection now."""
+        ...
+
+
+class Streaming:
+    """What the streams of one process share."""
+
+    __slots__ = ("_reads", "store", "streams", "timing", "wheel")
+
+    def __init__(self, store: Store, streams: OpenStreams, timing: Timing, wheel: Wheel) -> None:
+        """`wheel` gives every stream its ticks, spread as their openings were."""
+        self.store = store
+        self.streams = streams
+        self.timing = timing
+        self.wheel = wheel
+        self._reads: set[asyncio.Task[None]] = set()
+
+    def connection(self, conversation: ConversationId, start: Start, site: str, ski: str) -> StreamConnection:
+        """The handler of a WebSocket whose handshake was admitted and which begins at `start`."""
+        machine = Stream(conversation, start.position, start.watermark, self.timing, self.wheel.time())
+        return StreamConnection(self, machine, site, ski)
+
+    def read(self, stream: StreamConnection, wanted: Read) -> None:
+        """Read from the log what memory no longer has; `stream` goes on when it is there."""
+        task = asyncio.get_running_loop().create_task(stream.read_log(wanted))
+        self._reads.add(task)  # the loop itself holds its tasks only weakly
+        task.add_done_callback(self._reads.discard)
+
+    @property
+    def reading(self) -> int:
+        """How many streams wait for the log at this moment."""
+        return len(self._reads)
+
+    async def finish(self) -> None:
+        """Give up the reads that are under way; for the time when all streams are closed."""
+        reads = list(self._reads)
+        for task in reads:
+            task.cancel()
+        await asyncio.gather(*reads, return_exceptions=True)
+
+
+class StreamConnection:
+    """One open stream: the handler of its WebSocket, and the `OpenStream` of its conversation."""
+
+    __slots__ = ("_beat", "_machine", "_shared", "_socket", "site", "ski")
+
+    _socket: Socket
+    _beat: Timer
+
+    def __init__(self, shared: Streaming, machine: Stream, site: str, ski: str) -> None:
+        """Drives `machine`, for a stream that was opened with the secret `ski` of `site`, or in its name."""
+        self._shared = shared
+        self._machine = machine
+        self.site = site
+        self.ski = ski
+
+    @property
+    def conversation(self) -> ConversationId:
+        """The conversation that it reads."""
+        return self._machine.conversation
+
+    # What the WebSocket reports.
+
+    def opened(self, websocket: Socket) -> None:
+        """The handshake is done."""
+        self._socket = websocket
+        self._beat = self._shared.wheel.every(self._shared.timing.keepalive_s / 2, self.tick)
+        self._follow(self._machine.opened())
+
+    def text(self, payload: bytes) -> None:
+        """Clients send through HTTP; what they send here is ignored (specification 7.4)."""
+
+    def binary(self, payload: bytes) -> None:
+        """Ignored as well."""
+
+    def heard(self) -> None:
+        """A frame of any kind arrived."""
+        self._machine.heard()
+
+    def resumed(self) -> None:
+        """The transport takes more."""
+        self._follow(self._machine.resumed())
+
+    def closed(self, code: int | None) -> None:
+        """The connection is gone; `code` is that of the close frame, if there was one."""
+        self._machine.closed()
+        self._sign_off()
+
+    def tick(self) -> None:
+        """The timer wheel has turned: every half `keepalive_s`."""
+        self._mind_the_socket()
+        self._follow(self._machine.tick(self._shared.wheel.time(), self._socket.progress()))
+
+    # What the node reports.
+
+    def wake(self) -> None:
+        """The log may have moved."""
+        self._mind_the_socket()
+        self._follow(self._machine.woken())
+
+    def close(self, why: Close) -> None:
+        """End with this code and reason."""
+        self._follow(self._machine.close(why))
+
+    # Carrying out.
+
+    def _follow(self, decision: Decision | None) -> None:
+        try:
+            while decision is not None:
+                decision = self._carry_out(decision)
+        except Exception:  # noqa: BLE001
+            # The outermost edge of a stream: whoever woke it must not suffer, and nothing is lost by a close.
+            _log.exception("stream broke", conversation=self.conversation)
+            self._break()
+
+    def _carry_out(self, decision: Decision) -> Decision | None:
+        machine = self._machine
+        if isinstance(decision, Read):
+            page = self._shared.store.recent(
+                machine.conversation, decision.position, decision.transient, max_bytes=PAGE_BYTES
+            )
+            if page is not None:
+                return machine.page_read(page)
+            self._shared.read(self, decision)
+            return None
+        if isinstance(decision, Send):
+            self._socket.send_texts(decision.frames)
+            self._mind_the_socket()
+            return machine.sent()
+        if isinstance(decision, Listen):
+            self._shared.streams.add(self)
+            return machine.listening(self._shared.store.transients())
+        if isinstance(decision, KeepAlive):
+            self._socket.keep_alive(decision.ping)
+            return None
+        self._leave(decision)
+        return None
+
+    def _mind_the_socket(self) -> None:
+        """Answers to a client's Pings fill a socket too, so it may be full although this stream wrote nothing."""
+        if self._socket.paused:
+            self._machine.paused()
+
+    def _sign_off(self) -> None:
+        """Neither wake-ups nor ticks from now on."""
+        self._beat.cancel()
+        self._shared.streams.remove(self)
+
+    def _leave(self, how: Close | Drop) -> None:
+        self._sign_off()
+        if isinstance(how, Close):
+            self._socket.close(how.code, how.reason)
+        else:
+            self._socket.abort()
+
+    def _break(self) -> None:
+        self._machine.closed()
+        # If it was the socket that failed it may fail again; what there is to say about it has been said.
+        with suppress(Exception):
+            self._leave(INTERNAL_ERROR)
+
+    async def read_log(self, wanted: Read) -> None:
+        """Read one page from the log and go on with it. `Streaming.read` runs this as a task."""
+        try:
+            page = await self._shared.store.read_after(
+                self.conversation, wanted.position, PAGE_ACTIVITIES, PAGE_BYTES, for_stream=True
+            )
+        except StoreError:
+            # Said once by the store itself; here it would be said once per stream and tick.
+            self._follow(self._machine.read_failed())
+        except Exception:  # noqa: BLE001
+            # As in `_follow`: this task has no caller that could hear of it.
+            _log.exception("stream broke", conversation=self.conversation)
+            if not self._machine.over:
+                self._break()
+        else:
+            self._mind_the_socket()
+            self._follow(self._machine.page_read(page))

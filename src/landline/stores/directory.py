@@ -1,0 +1,75 @@
+"""The directory that one server process owns: made private, and locked for as long as the process lives."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from landline.errors import DataDirectoryError
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int) -> None:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+class Directory:
+    """A data directory. The lock is the operating system's: it ends with the process, however that ends."""
+
+    def __init__(self, path: Path) -> None:
+        """Touches nothing yet."""
+        self.path = path
+        self._descriptor: int | None = None
+
+    def take(self) -> None:
+        """Make the directory (mode 0700) where there is none, and lock it.
+
+        One that exists keeps its mode: it is somebody's decision, and everything written here is private by itself.
+        Raises `DataDirectoryError`.
+        """
+        try:
+            if not self.path.is_dir():
+                self.path.mkdir(mode=0o700, parents=True)
+                _sync(self.path.parent)
+            self._descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise DataDirectoryError(f"{self.path}: {error.strerror}") from error
+        try:
+            _lock(self._descriptor)
+        except OSError as error:
+            self.release()
+            raise DataDirectoryError(f"{self.path} is in use by another process") from error
+
+    def private_file(self, name: str) -> Path:
+        """The path of a file in here; made with mode 0600 if it is not there, and its name durable."""
+        path = self.path / name
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            _sync(self.path)
+        except OSError as error:
+            raise DataDirectoryError(f"{path}: {error.strerror}") from error
+        return path
+
+    def release(self) -> None:
+        """Let another process have it. May be repeated."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _sync(directory: Path) -> None:
+    """Make the names in `directory` durable. Windows has no such call, and needs none."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

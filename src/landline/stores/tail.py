@@ -1,0 +1,216 @@
+"""The tail: where live conversations stand, and the last of what was said in them, in memory.
+
+Live pushes and most replays are answered from here and never touch the disk. The tail is a copy of what was committed,
+never ahead of it, and it may forget any conversation at any time: who asks is then told to read the log.
+
+It is right because this process is the only one that writes: what it does not hear of did not happen.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from landline.core.conversation import Conversation, NewConversation
+from landline.core.log import ConversationId, Entry, Page, Transient
+
+_ENTRY_BYTES = 250
+"""What a kept entry or transient costs beside its body: the object, its integers, the header of its bytes."""
+
+_CONVERSATION_BYTES = 900
+"""What a conversation costs with nothing in it."""
+
+_SHARE = 16
+"""One conversation may fill this fraction of the tail, so that a busy one does not push out all others."""
+
+_TRANSIENTS = 64
+"""Transients kept per conversation. Open streams take them at once; each chunk of a livestream repeats what came
+before it (D-33), so the last ones are those that matter."""
+
+
+class _Live:
+    """One conversation: entries `first` to `head` - 1, without gap. `last_ms` is None also where it is not known,
+    but never where `started` is."""
+
+    __slots__ = ("bytes", "entries", "first", "head", "last_ms", "started", "transients")
+
+    def __init__(self, head: int, last_ms: int | None, started: NewConversation | None) -> None:
+        self.first = head
+        self.head = head
+        self.last_ms = last_ms
+        self.started = started
+        self.entries: list[Entry] = []
+        self.transients: list[Transient] = []
+        self.bytes = _CONVERSATION_BYTES
+
+
+class Tail:
+    """The live conversations of one process, bounded by bytes; the least recently appended goes first."""
+
+    def __init__(self, most_bytes: int) -> None:
+        """Keeps at most `most_bytes`, as far as they can be counted."""
+        self._most = most_bytes
+        self._bytes = 0
+        self._live: OrderedDict[ConversationId, _Live] = OrderedDict()
+        self.transients = 0
+        """The counter of the last transient."""
+        self.forgotten = 0
+        """How often a conversation was forgotten: for `meet`."""
+
+    def meet(
+        self,
+        conversation: ConversationId,
+        head: int,
+        last_ms: int | None,
+        forgotten: int,
+        started: NewConversation | None = None,
+    ) -> None:
+        """Learn from the log where a conversation stands. `forgotten` is what it was before the log was asked.
+
+        If something was forgotten since, this one may have moved and been forgotten, and `head` may be of yesterday:
+        a stream would then wait at the wrong place. It is not learnt; next time, maybe.
+        """
+        live = self._live.get(conversation)
+        if live is None:
+            if forgotten == self.forgotten:
+                live = self._live[conversation] = _Live(head, last_ms, started)
+                self._grow(live, _CONVERSATION_BYTES)
+        elif live.head == head and started is not None:
+            live.started = started
+            live.last_ms = last_ms
+
+    def append(self, conversation: ConversationId, entry: Entry) -> None:
+        """`entry` was committed. An update empties what was kept before it, so that no replay from memory shows what
+        the log no longer would."""
+        live = self._live.get(conversation)
+        if live is None:
+            live = self._live[conversation] = _Live(entry.sequence, None, None)
+            self._bytes += _CONVERSATION_BYTES
+        elif entry.sequence < live.head:
+            return  # `meet` read it from the log before this came round
+        else:
+            self._live.move_to_end(conversation)
+        if entry.sequence != live.head or entry.original is not None:
+            self._empty(live, entry.sequence)
+        live.entries.append(entry)
+        live.head = entry.sequence + 1
+        live.last_ms = entry.time_ms
+        self._grow_by(live, len(entry.body) + _ENTRY_BYTES)
+
+    def pass_by(self, conversation: ConversationId, activity: bytes) -> bool:
+        """Add a transient at the present head; False where the head is not known, and nobody can be shown anything."""
+        live = self._live.get(conversation)
+        if live is None:
+            return False
+        self.transients += 1
+        live.transients.append(Transient(self.transients, live.head, activity))
+        self._live.move_to_end(conversation)
+        self._grow_by(live, len(activity) + _ENTRY_BYTES)
+        if len(live.transients) > _TRANSIENTS:
+            self._drop_transients(live, len(live.transients) // 2)
+        return True
+
+    def recent(self, conversation: ConversationId, position: int, transient: int, max_bytes: int) -> Page | None:
+        """As `Store.recent`."""
+        live = self._live.get(conversation)
+        if live is None or not live.first <= position <= live.head:
+            return None
+        entries = live.entries[position - live.first :] if position < live.head else []
+        passing = live.transients
+        if passing and passing[-1].counter > transient:
+            passing = [each for each in passing if each.counter > transient and each.behind >= position]
+            return self._merged(entries, passing, position, transient, max_bytes)
+        return self._page(entries, position, transient, max_bytes)
+
+    def _page(self, entries: list[Entry], position: int, transient: int, max_bytes: int) -> Page:
+        """What most reads are: entries only."""
+        size = 0
+        for count, entry in enumerate(entries):
+            size += len(entry.body)
+            if size > max_bytes and count:
+                return Page(entries[:count], entry.sequence, entries[count - 1].time_ms, transient, more=True)
+        if not entries:
+            return Page([], position, None, max(transient, self.transients), more=False)
+        last = entries[-1]
+        return Page(list(entries), last.sequence + 1, last.time_ms, max(transient, self.transients), more=False)
+
+    def _merged(
+        self, entries: list[Entry], passing: list[Transient], position: int, transient: int, max_bytes: int
+    ) -> Page:
+        """Each transient right before the entry that was the next when it passed."""
+        ordered: list[Entry | Transient] = [*entries, *passing]
+        ordered.sort(key=_place)
+        records: list[Entry | Transient] = []
+        behind_ms, size = None, 0
+        for record in ordered:
+            size += len(record.body if isinstance(record, Entry) else record.activity)
+            if size > max_bytes and records:
+                return Page(records, position, behind_ms, transient, more=True)
+            records.append(record)
+            if isinstance(record, Entry):
+                position, behind_ms = record.sequence + 1, record.time_ms
+            else:
+                transient = record.counter
+        return Page(records, position, behind_ms, max(transient, self.transients), more=False)
+
+    def conversation(self, conversation: ConversationId) -> Conversation | None:
+        """The conversation as it stands, or None where that is not known here."""
+        live = self._live.get(conversation)
+        if live is None or live.started is None:
+            return None
+        new = live.started
+        return Conversation(new.id, new.bot_id, new.user, new.locale, live.head, live.last_ms)
+
+    def accepted_at(self, conversation: ConversationId, sequence: int) -> int | None:
+        """The acceptance time of an entry, or None where that is not known here."""
+        live = self._live.get(conversation)
+        if live is None or sequence >= live.head:
+            return None
+        if sequence >= live.first:
+            return live.entries[sequence - live.first].time_ms
+        return live.last_ms if sequence == live.head - 1 else None
+
+    def _grow_by(self, live: _Live, size: int) -> None:
+        live.bytes += size
+        self._bytes += size
+        if live.bytes > self._most // _SHARE and len(live.entries) > 1:
+            self._halve(live)
+        self._make_room()
+
+    def _grow(self, live: _Live, size: int) -> None:
+        self._bytes += size
+        self._make_room()
+
+    def _make_room(self) -> None:
+        while self._bytes > self._most:
+            self._bytes -= self._live.popitem(last=False)[1].bytes
+            self.forgotten += 1
+
+    def _halve(self, live: _Live) -> None:
+        """Let go of the older half: cheaper than one at a time, since a list moves up for each."""
+        gone = live.entries[: len(live.entries) // 2]
+        del live.entries[: len(gone)]
+        live.first += len(gone)
+        self._shrink(live, sum(len(entry.body) + _ENTRY_BYTES for entry in gone))
+        self._drop_transients(live, sum(each.behind < live.first for each in live.transients))
+
+    def _empty(self, live: _Live, first: int) -> None:
+        live.entries.clear()
+        live.transients.clear()
+        self._shrink(live, live.bytes - _CONVERSATION_BYTES)
+        live.first = live.head = first
+
+    def _drop_transients(self, live: _Live, count: int) -> None:
+        gone = live.transients[:count]
+        del live.transients[:count]
+        self._shrink(live, sum(len(each.activity) + _ENTRY_BYTES for each in gone))
+
+    def _shrink(self, live: _Live, size: int) -> None:
+        live.bytes -= size
+        self._bytes -= size
+
+
+def _place(record: Entry | Transient) -> tuple[int, int]:
+    """A transient stands before the entry with the number it is tagged with; several in the order they passed."""
+    if isinstance(record, Entry):
+        return record.sequence, 1 << 62
+    return record.behind, record.counter

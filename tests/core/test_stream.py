@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+import pytest
+
+from landline.core.log import ConversationId, Entry, Page, Transient
+from landline.core.stream import (
+    COLLISION,
+    DROP,
+    GOING_AWAY,
+    LISTEN,
+    SLOW_CONSUMER,
+    Decision,
+    KeepAlive,
+    Read,
+    Send,
+    Stream,
+    Timing,
+)
+from landline.core.watermark import watermark
+
+C = ConversationId("C1")
+TIMING = Timing(keepalive_s=20, dead_peer_s=60, stall_s=30)
+
+
+def entry(sequence: int) -> Entry:
+    return Entry(sequence, 1000 + sequence, b'{"type":"message","text":"%d"}' % sequence)
+
+
+def typing(counter: int, behind: int) -> Transient:
+    return Transient(counter, behind, b'{"type":"typing","id":"C1|t%d"}' % counter)
+
+
+def page(records: Iterable[Entry | Transient], position: int, *, transient: int = 0, more: bool = False) -> Page:
+    return Page(list(records), position, 1000 + position - 1, transient, more)
+
+
+EMPTY = Page([], 0, None, 0, False)
+
+
+def said(decision: Decision | None) -> list[tuple[list[str], str]]:
+    """What the frames of a `Send` say: per frame the texts or ids, and the watermark."""
+    assert isinstance(decision, Send)
+    sets = [json.loads(frame) for frame in decision.frames]
+    return [([a.get("text", a["id"]) for a in s["activities"]], s["watermark"]) for s in sets]
+
+
+@pytest.fixture
+def stream() -> Stream:
+    """A stream at position 3 that is open and has not looked yet."""
+    stream = Stream(C, 3, watermark(C, 3, 1002), TIMING, 0.0)
+    stream.opened()
+    stream.listening(7)
+    return stream
+
+
+@pytest.fixture
+def idle(stream: Stream) -> Stream:
+    """The same, with nothing left to read."""
+    assert stream.sent() == Read(3, 7)
+    assert stream.page_read(Page([], 3, None, 7, False)) is None
+    return stream
+
+
+def test_interest_comes_before_the_first_look() -> None:
+    stream = Stream(C, 0, "0", TIMING, 0.0)
+    assert stream.opened() == LISTEN
+    assert stream.woken() is None
+    assert isinstance(stream.listening(0), Send)
+    assert stream.sent() == Read(0, 0)
+
+
+@pytest.mark.item(144)
+def test_the_first_frame_says_where_the_stream_starts() -> None:
+    stream = Stream(C, 3, watermark(C, 3, 1002), TIMING, 0.0)
+    stream.opened()
+    assert said(stream.listening(0)) == [([], watermark(C, 3, 1002))]
+
+
+@pytest.mark.item(144)
+def test_one_activity_per_frame_and_its_watermark_lies_right_behind_it(stream: Stream) -> None:
+    stream.sent()
+    decision = stream.page_read(page([entry(3), entry(4)], 5))
+    assert said(decision) == [(["3"], watermark(C, 4, 1003)), (["4"], watermark(C, 5, 1004))]
+
+
+def test_the_position_advances_when_the_frames_were_handed_over_and_not_before(stream: Stream) -> None:
+    stream.sent()
+    stream.page_read(page([entry(3)], 4))
+    assert stream.position == 3
+    stream.sent()
+    assert stream.position == 4
+
+
+def test_a_wake_up_leads_to_a_read_behind_the_position(idle: Stream) -> None:
+    assert idle.woken() == Read(3, 7)
+
+
+def test_wake_ups_during_a_read_are_remembered_as_one(stream: Stream) -> None:
+    stream.sent()
+    assert stream.woken() is None
+    assert stream.woken() is None
+    assert stream.page_read(EMPTY) == Read(0, 0)
+    assert stream.page_read(EMPTY) is None
+
+
+def test_a_wake_up_during_a_write_is_remembered(stream: Stream) -> None:
+    stream.sent()
+    stream.page_read(page([entry(3)], 4))
+    assert stream.woken() is None
+    assert stream.sent() == Read(4, 0)
+
+
+def test_a_page_that_its_bound_ended_is_followed_by_the_next(stream: Stream) -> None:
+    stream.sent()
+    stream.page_read(page([entry(3)], 4, more=True))
+    assert stream.sent() == Read(4, 0)
+
+
+def test_entries_that_nobody_sees_are_stepped_over_in_silence(stream: Stream) -> None:
+    stream.sent()
+    assert stream.page_read(page([], 9, transient=8)) is None
+    assert (stream.position, stream.transient) == (9, 8)
+
+
+@pytest.mark.item(150)
+def test_a_transient_repeats_the_watermark_before_it(idle: Stream) -> None:
+    idle.woken()
+    decision = idle.page_read(page([typing(8, 3), entry(3), typing(9, 4)], 4, transient=9))
+    first, behind = watermark(C, 3, 1002), watermark(C, 4, 1003)
+    assert said(decision) == [(["C1|t8"], first), (["3"], behind), (["C1|t9"], behind)]
+    assert idle.sent() is None
+    idle.woken()
+    assert said(idle.page_read(page([typing(10, 4)], 4, transient=10))) == [(["C1|t10"], behind)]
+
+
+def test_nothing_is_read_while_the_socket_asks_to_stop(idle: Stream) -> None:
+    idle.paused()
+    assert idle.woken() is None
+    assert idle.tick(20.0, 1) is None
+    assert idle.resumed() == Read(3, 7)
+
+
+def test_a_page_that_finds_a_full_socket_is_read_again_later(stream: Stream) -> None:
+    stream.sent()
+    stream.paused()
+    assert stream.page_read(page([entry(3)], 4)) is None
+    assert stream.resumed() == Read(3, 7)
+
+
+def test_a_failed_read_is_tried_again_at_the_next_tick(stream: Stream) -> None:
+    stream.sent()
+    assert stream.read_failed() is None
+    assert stream.tick(10.0, 0) == Read(3, 7)
+
+
+@pytest.mark.item(145)
+def test_a_silent_stream_looks_once_more_and_then_gives_a_sign_of_life(idle: Stream) -> None:
+    assert idle.tick(10.0, 0) is None
+    idle.heard()
+    assert idle.tick(20.0, 0) == Read(3, 7)
+    assert idle.page_read(EMPTY) == KeepAlive(ping=False)
+    assert idle.tick(30.0, 0) is None
+
+
+def test_a_lost_wake_up_costs_at_most_one_keepalive_interval(idle: Stream) -> None:
+    idle.tick(20.0, 0)
+    assert said(idle.page_read(page([entry(3)], 4))) == [(["3"], watermark(C, 4, 1003))]
+
+
+def test_a_clock_that_is_a_little_early_does_not_add_a_tick_of_silence(idle: Stream) -> None:
+    assert idle.tick(19.999, 0) == Read(3, 7)
+
+
+def test_a_store_that_hangs_does_not_hold_back_the_sign_of_life(stream: Stream) -> None:
+    stream.sent()
+    assert stream.tick(20.0, 0) == KeepAlive(ping=True)
+
+
+def test_a_store_that_fails_does_not_hold_back_the_sign_of_life(idle: Stream) -> None:
+    assert idle.tick(20.0, 0) == Read(3, 7)
+    assert idle.read_failed() == KeepAlive(ping=True)
+
+
+def test_frames_count_as_signs_of_life(idle: Stream) -> None:
+    idle.tick(10.0, 0)
+    idle.woken()
+    idle.page_read(page([entry(3)], 4))
+    idle.sent()
+    assert idle.tick(20.0, 0) is None
+
+
+def test_a_client_that_never_answers_a_ping_is_dropped(idle: Stream) -> None:
+    idle.tick(20.0, 0)
+    assert idle.page_read(EMPTY) == KeepAlive(ping=True)
+    for now in (30.0, 40.0, 50.0, 60.0, 70.0):
+        if isinstance(idle.tick(now, 0), Read):
+            assert idle.page_read(EMPTY) == KeepAlive(ping=True)
+    assert idle.tick(80.0, 0) == DROP
+    assert idle.over
+
+
+def test_any_frame_of_the_client_shows_that_it_lives(idle: Stream) -> None:
+    idle.tick(20.0, 0)
+    idle.page_read(EMPTY)
+    idle.heard()
+    assert idle.tick(80.0, 0) == Read(0, 0)
+
+
+def test_a_ping_stuck_behind_a_full_socket_is_not_held_against_the_client(idle: Stream) -> None:
+    idle.tick(20.0, 0)
+    idle.page_read(EMPTY)
+    idle.paused()
+    for now, unsent in ((40.0, 9), (60.0, 8), (80.0, 7)):
+        assert idle.tick(now, unsent) is None
+    idle.resumed()
+    idle.page_read(EMPTY)
+    assert idle.tick(90.0, 0) != DROP
+
+
+@pytest.mark.item(158)
+def test_a_write_without_progress_ends_as_slow_consumer(idle: Stream) -> None:
+    idle.paused()
+    assert idle.tick(10.0, 100) is None
+    idle.paused()
+    assert idle.tick(39.0, 100) is None
+    assert idle.tick(40.0, 100) == SLOW_CONSUMER
+
+
+def test_a_slow_reader_that_makes_progress_is_waited_for(idle: Stream) -> None:
+    idle.paused()
+    for turn in range(20):
+        assert idle.tick(10.0 * turn, 100 - turn) is None
+
+
+def test_a_close_from_outside_ends_the_stream_once(idle: Stream) -> None:
+    assert idle.close(COLLISION) == COLLISION
+    assert idle.close(GOING_AWAY) is None
+
+
+def test_nothing_happens_after_the_end(stream: Stream) -> None:
+    stream.sent()
+    stream.closed()
+    assert stream.over
+    assert stream.page_read(page([entry(3)], 4)) is None
+    assert stream.read_failed() is None
+    assert stream.sent() is None
+    assert stream.woken() is None
+    assert stream.resumed() is None
+    assert stream.tick(500.0, 0) is None
+    assert stream.listening(0) is None
+    assert stream.position == 3
+
+
+def test_a_stream_has_no_dictionary_to_grow(stream: Stream) -> None:
+    assert not hasattr(stream, "__dict__")

@@ -1,0 +1,159 @@
+"""What we rely on in uvicorn and httptools and what neither of them promises. The pinned range has passed with this."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+from collections import Counter
+from collections.abc import Callable
+from importlib.util import find_spec
+
+import httptools
+import pytest
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from support.wires import Wires, handshake, masked, until
+
+LOOPS = ["asyncio", "uvloop"] if find_spec("uvloop") else ["asyncio"]
+
+
+def garbage_of(wires: Wires, work: Callable[[], None]) -> Counter[str]:
+    """What `work` leaves behind that only the garbage collector can free, by type.
+
+    What asyncio's own transports leave is not counted: each points at itself through a method; uvloop's do not."""
+    wires.call(gc.collect)
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        work()
+        wires.call(gc.collect)
+        kinds = Counter(f"{type(each).__module__}.{type(each).__qualname__}" for each in gc.garbage)
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    transports = kinds["asyncio.selector_events._SelectorSocketTransport"]
+    for kind in [kind for kind, count in kinds.items() if kind.startswith(("asyncio.", "socket.", "builtins."))]:
+        kinds[kind] -= min(kinds[kind], 2 * transports)
+    return +kinds
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+@pytest.mark.parametrize("path", ["/plain", "/later"])
+def test_upgrade_leaves_nothing_for_the_garbage_collector(kind: str, path: str) -> None:
+    with Wires(kind) as wires:
+        wires.call(wires.decide.set)
+
+        def upgrade(count: int) -> None:
+            for _ in range(count):
+                with wires.connect() as wire:
+                    wire.send(handshake(path) + masked(0x88))
+                    assert wire.response().status == 101
+                    assert wire.close_frame() == (None, "")
+                    assert wire.at_end()
+            until(lambda: all(handler.of("closed") for handler in wires.handlers))
+            wires.handlers.clear()
+            wires.upgrades.clear()
+
+        upgrade(20)  # what is made once is made now
+        garbage = garbage_of(wires, lambda: upgrade(1000))
+        assert garbage.total() < 100, garbage.most_common(5)
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+def test_open_sockets_hold_nothing_of_their_requests(kind: str) -> None:
+    with Wires(kind) as wires:
+        plugs = [wires.websocket("/plain") for _ in range(20)]
+        wires.upgrades.clear()
+        wires.call(gc.collect)
+        living = gc.get_objects()
+        assert sum(isinstance(each, HttpToolsProtocol) for each in living) == 0
+        assert sum(isinstance(each, RequestResponseCycle) for each in living) == 0
+        assert wires.connections() == 0
+        for plug in plugs:
+            plug.close()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "_unset_keepalive_if_required",
+        "connection_made",
+        "connection_lost",
+        "data_received",
+        "on_message_begin",
+        "on_url",
+        "on_header",
+        "on_headers_complete",
+        "on_body",
+        "on_message_complete",
+        "on_response_complete",
+        "timeout_keep_alive_handler",
+        "pause_writing",
+        "resume_writing",
+        "shutdown",
+    ],
+)
+def test_http_protocol_still_has_what_is_overridden_or_called(name: str) -> None:
+    assert callable(getattr(HttpToolsProtocol, name))
+
+
+def test_http_protocol_is_built_by_these_names() -> None:
+    assert list(inspect.signature(HttpToolsProtocol.__init__).parameters) == [
+        "self",
+        "config",
+        "server_state",
+        "app_state",
+        "_loop",
+    ]
+    source = inspect.getsource(uvicorn.Server.startup)
+    for name in ("config=config", "server_state=self.server_state", "app_state=self.lifespan.state", "_loop=_loop"):
+        assert name in source
+
+
+def test_http_protocol_still_has_the_attributes_that_are_used() -> None:
+    async def attributes() -> set[str]:
+        config = uvicorn.Config(lambda: None, lifespan="off", log_config=None, ws="none")
+        config.load()
+        protocol = HttpToolsProtocol(config, uvicorn.Server(config).server_state, {}, asyncio.get_running_loop())
+        protocol.on_message_begin()
+        return set(vars(protocol))
+
+    used = {"parser", "scope", "headers", "url", "cycle", "flow", "pipeline", "connections", "tasks", "loop"}
+    used |= {"transport", "client", "server", "scheme", "server_state", "expect_100_continue"}
+    assert used <= asyncio.run(attributes())
+
+
+@pytest.mark.parametrize("name", ["startup", "main_loop", "shutdown"])
+def test_server_can_be_started_without_its_signal_handlers(name: str) -> None:
+    assert inspect.iscoroutinefunction(getattr(uvicorn.Server, name))
+    assert "signal" not in inspect.getsource(getattr(uvicorn.Server, name))
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        (b"Content-Length: 3\r\nTransfer-Encoding: chunked", "Transfer-Encoding can't be present with Content-Length"),
+        (b"Transfer-Encoding: chunked\r\nContent-Length: 3", "Content-Length can't be present with Transfer-Encoding"),
+        (b"Content-Length: 3\r\nContent-Length: 4", "Duplicate Content-Length"),
+        (b"A: b\r\n c", "Unexpected whitespace after header value"),
+    ],
+)
+def test_parser_refuses_by_itself_what_d_52_wants_refused(head: bytes, message: str) -> None:
+    parser = httptools.HttpRequestParser(object())
+    with pytest.raises(httptools.HttpParserError, match=message):
+        parser.feed_data(b"POST / HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\nabc")
+
+
+def test_parser_tells_where_an_upgrade_ends() -> None:
+    class Listening:
+        def on_message_begin(self) -> None: ...
+        def on_message_complete(self) -> None: ...
+
+    head = handshake()
+    parser = httptools.HttpRequestParser(Listening())
+    with pytest.raises(httptools.HttpParserUpgrade) as upgrade:
+        parser.feed_data(head + b"behind")
+    assert upgrade.value.args == (len(head),)
