@@ -59,6 +59,21 @@ class Answer:
         return self.status, self.code
 
     @property
+    def conversation_id(self) -> str:
+        """The conversation of a token, a start or a reconnect."""
+        return str(self.json["conversationId"])
+
+    @property
+    def token(self) -> str:
+        """The token of such an answer."""
+        return str(self.json["token"])
+
+    @property
+    def stream_url(self) -> str:
+        """The stream URL of a start or a reconnect."""
+        return str(self.json["streamUrl"])
+
+    @property
     def replay(self) -> str | None:
         """The `X-DirectLine-Replay` header (8.2.6)."""
         return self.headers.get("X-DirectLine-Replay")
@@ -83,9 +98,12 @@ class DirectLine:
     message of the user `user`. Keyword arguments of the calls are those of `request`.
     """
 
-    def __init__(self, domain: str, credential: str | None = None) -> None:
+    _session: aiohttp.ClientSession
+
+    def __init__(self, domain: str, credential: str | None = None, origin: str | None = None) -> None:
         self.domain = domain
         self.credential = credential
+        self.origin = origin
 
     async def __aenter__(self) -> DirectLine:
         self._session = aiohttp.ClientSession(
@@ -99,6 +117,19 @@ class DirectLine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._session.close()
+
+    def using(self, credential: str | None) -> DirectLine:
+        """The same client with another credential, or with none. It shares the connections and need not be left."""
+        return self._like(credential, self.origin)
+
+    def at(self, origin: str) -> DirectLine:
+        """The same client in a page of that origin, as a browser shows it to the server."""
+        return self._like(self.credential, origin)
+
+    def _like(self, credential: str | None, origin: str | None) -> DirectLine:
+        other = DirectLine(self.domain, credential, origin)
+        other._session = self._session
+        return other
 
     # Endpoints
 
@@ -142,7 +173,7 @@ class DirectLine:
         )
 
     async def _post(self, path: str, parameters: Mapping[str, object]) -> Answer:
-        return await self.request("POST", path, **({"json": parameters} if parameters else {}))
+        return await self.request("POST", path, json=parameters or None)
 
     # Anything
 
@@ -152,15 +183,15 @@ class DirectLine:
         path: str,
         *,
         json: object = None,
-        data: bytes | None = None,
+        data: bytes | AsyncIterator[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
-        credential: str | None = None,
     ) -> Answer:
-        """Any request below the domain, or to a complete URL. `credential` instead of the client's own for this once.
+        """Any request below the domain, or to a complete URL.
 
-        `json` goes out as `application/json`; `data` goes out as it is, with only the headers that are given.
+        `json` goes out as `application/json`; `data` goes out as it is, with only the headers that are given, and
+        chunked, without a declared length, where it is an iterator.
         """
-        sent = self._headers(headers, credential)
+        sent = self._headers(headers)
         if json is not None:
             data = dumps(json)
             sent.setdefault("Content-Type", "application/json")
@@ -171,11 +202,12 @@ class DirectLine:
         check_manners(answer, sent.get("Origin"))
         return answer
 
-    def _headers(self, headers: Mapping[str, str] | None, credential: str | None) -> dict[str, str]:
+    def _headers(self, headers: Mapping[str, str] | None) -> dict[str, str]:
         sent = dict(headers or {})
-        credential = credential or self.credential
-        if credential and not any(name.lower() == "authorization" for name in sent):
-            sent["Authorization"] = f"Bearer {credential}"
+        if self.credential and not any(name.lower() == "authorization" for name in sent):
+            sent["Authorization"] = f"Bearer {self.credential}"
+        if self.origin:
+            sent.setdefault("Origin", self.origin)
         return sent
 
     def _url(self, path: str) -> URL:
@@ -219,6 +251,7 @@ class DirectLine:
             "Connection": "Upgrade",
             "Sec-WebSocket-Version": "13",
             "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
+            **({"Origin": self.origin} if self.origin else {}),
             **(headers or {}),
         }
         async with self._session.get(_web(url), headers=asked, allow_redirects=False) as response:

@@ -177,6 +177,10 @@ class ScriptedBot:
         """The activities of type `message`, in the order in which they were read."""
         return [each for each in self.received if each.type == "message"]
 
+    def heard(self, conversation_id: str) -> list[Activity]:
+        """The activities of one conversation, in the order in which they were read."""
+        return [each.activity for each in self.received if each.conversation_id == conversation_id]
+
     async def wait_for(self, predicate: Callable[[Received], bool], timeout: float = 10) -> Received:
         """The first request, past or to come, for which `predicate` holds. AssertionError after `timeout` seconds."""
         try:

@@ -43,6 +43,10 @@ class OpenStream(Protocol):
         """End with this code and reason; without effect on one that has ended."""
         ...
 
+    def abort(self) -> None:
+        """End without a farewell, as when a network dies; without effect on one that has ended."""
+        ...
+
 
 class OpenStreams:
     """The open streams of this node, by conversation, oldest first."""

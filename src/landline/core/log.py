@@ -7,6 +7,7 @@ parsed or encoded again on the way out, neither live nor in a replay.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import IntEnum
 from functools import lru_cache
@@ -82,7 +83,7 @@ class Page(msgspec.Struct, frozen=True):
     reader's own watermark stays good). `more` says that the bound of the page, not the end of the log, ended it.
     """
 
-    records: list[Entry | Transient]
+    records: Sequence[Entry | Transient]
     position: int
     behind_ms: int | None
     transient: int

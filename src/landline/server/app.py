@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import ipaddress
+import os
 import secrets
 import socket
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import structlog
@@ -26,8 +30,8 @@ from landline.channel.tokens import Lives, Tokens
 from landline.config import Settings
 from landline.core.bot import Bot, Site
 from landline.core.stream import Timing
-from landline.core.tokens import Keys, digest
-from landline.errors import ConfigurationError
+from landline.core.tokens import ANY_ORIGIN, Keys, digest, origin
+from landline.errors import ConfigurationError, DataDirectoryError, Draining
 from landline.ports import Store
 from landline.server import connector, directline
 from landline.server.exchange import Exchange, Manners, Resource
@@ -125,11 +129,13 @@ class Server:
 
     def _listen(self, closers: contextlib.AsyncExitStack) -> socket.socket:
         """First of all, so that clients of a server that comes back wait in the kernel rather than being refused."""
+        host, port = self.settings.host, self.settings.port
         try:
-            listening = listening_socket(self.settings.host, self.settings.port)
-        except OSError as error:
-            address = f"{self.settings.host}:{self.settings.port}"
-            raise ConfigurationError(f"port: cannot listen on {address}: {error.strerror}") from error
+            listening = listening_socket(host, port)
+        except (OSError, UnicodeError) as error:
+            if isinstance(error, socket.gaierror | UnicodeError) or error.errno == errno.EADDRNOTAVAIL:
+                raise ConfigurationError(f"host: {host!r} is no address of this machine") from error
+            raise ConfigurationError(f"port: cannot listen on {host}:{port}: {error.strerror}") from error
         closers.callback(listening.close)
         return listening
 
@@ -172,7 +178,7 @@ class Server:
             deadline_s=settings.bot_timeout_s,
             body_bytes=settings.activity_bytes,
             public_url=settings.public_url and settings.public_url.rstrip("/"),
-            trusted_proxies=frozenset(settings.trusted_proxies),
+            trusted_proxies=tuple(map(ipaddress.ip_network, settings.trusted_proxies)),
             cors_origins=_origins(settings),
             show_inner=settings.inner_http_error,
         )
@@ -210,7 +216,7 @@ class Server:
         secret = secrets.token_urlsafe(32)
         if not self._show_secret(secret):
             path = self._directory.private_file("first-secret")
-            path.write_text(secret + "\n")
+            _write(path, secret + "\n")
             _log.warning(
                 "the first secret was written to a file; keep it elsewhere and remove the file", path=str(path)
             )
@@ -224,10 +230,9 @@ class Server:
 
     async def _is_ready(self, exchange: Exchange) -> None:
         """It takes new work; not while it goes away."""
-        if self._ready:
-            await exchange.json(200, b'{"status":"ready"}')
-        else:
-            await exchange.json(503, b'{"status":"stopping"}')
+        if not self._ready:
+            raise Draining
+        await exchange.json(200, b'{"status":"ready"}')
 
     async def _welcome(self, exchange: Exchange) -> None:
         lines = f"Landline, a Direct Line 3.0 channel.\n\nClients: {directline.PREFIX}\nHealth:  /live  /ready\n"
@@ -273,4 +278,17 @@ def _limits(settings: Settings) -> Limits:
 
 
 def _origins(settings: Settings) -> frozenset[str]:
-    return frozenset(origin.rstrip("/").lower() for origin in settings.cors_origins)
+    """Empty means any."""
+    origins = frozenset(map(origin, settings.cors_origins))
+    return frozenset() if ANY_ORIGIN in origins else origins
+
+
+def _write(path: Path, text: str) -> None:
+    """Durably: the digest of what is written here will be, too."""
+    try:
+        with path.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise DataDirectoryError(f"{path}: {error.strerror}") from error

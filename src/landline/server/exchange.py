@@ -7,6 +7,7 @@ surrounds it is `Resource`: methods, preflight, errors, one log line.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import itertools
 import re
 import secrets
@@ -26,6 +27,7 @@ from landline.errors import (
     MissingCredential,
     NotFound,
     OutcomeUnknown,
+    StoreUnavailable,
     TooLarge,
     TooSlow,
     UnsupportedMediaType,
@@ -50,6 +52,7 @@ _process = secrets.token_hex(8)
 _numbers = itertools.count(1)
 
 Header = tuple[bytes, bytes]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def operation_id() -> str:
@@ -67,7 +70,7 @@ class Manners(msgspec.Struct, frozen=True):
     deadline_s: float
     body_bytes: int
     public_url: str | None = None
-    trusted_proxies: frozenset[str] = frozenset()
+    trusted_proxies: tuple[Network, ...] = ()
     cors_origins: frozenset[str] = frozenset()
     show_inner: bool = False
     cross_origin: bool = True
@@ -120,10 +123,9 @@ class Exchange:
         if self._manners.public_url is not None:
             return self._manners.public_url
         host, scheme, prefix = self.header(b"host"), str(self.scope["scheme"]).encode(), b""
-        client = self.scope.get("client")
-        if client is not None and client[0] in self._manners.trusted_proxies:
+        if self._from_proxy():
             host = self._forwarded(b"host") or host
-            scheme = self._forwarded(b"proto") or scheme
+            scheme = (self._forwarded(b"proto") or scheme).lower()
             prefix = (self._forwarded(b"prefix") or b"").rstrip(b"/")
         if host is None:
             listener = self.scope["server"]
@@ -132,10 +134,20 @@ class Exchange:
             raise BadArgument("Host header is not valid")
         return (scheme + b"://" + host + prefix).decode("ascii")
 
+    def _from_proxy(self) -> bool:
+        """Whether the other end of the connection is a trusted proxy."""
+        client = self.scope.get("client")
+        if client is None or not self._manners.trusted_proxies:
+            return False
+        address = ipaddress.ip_address(client[0].partition("%")[0])  # behind % is the interface
+        # A listener on all addresses sees IPv4 peers in this form.
+        address = getattr(address, "ipv4_mapped", None) or address
+        return any(address in network for network in self._manners.trusted_proxies)
+
     def _forwarded(self, name: bytes) -> bytes | None:
-        """The nearest trusted proxy wrote the last value of the list."""
-        value = self.header(b"x-forwarded-" + name)
-        return value.split(b",")[-1].strip() if value else None
+        """The nearest proxy, which is the trusted one, wrote the last value of the last such header."""
+        values = [value for key, value in self.scope["headers"] if key == b"x-forwarded-" + name]
+        return bytes(values[-1].split(b",")[-1].strip()) if values else None
 
     async def body(self) -> bytes:
         """The whole body. Raises `TooLarge` over the limit and `TooSlow` at the deadline (8.6)."""
@@ -182,7 +194,9 @@ class Exchange:
         """Answer, once, with everything at the same time."""
         self.status = status
         self._started = True
-        fixed = [(b"content-length", str(len(body)).encode()), (b"x-correlating-operationid", self.id.encode())]
+        fixed = [(b"x-correlating-operationid", self.id.encode())]
+        if status != 204:  # which has no body by definition (RFC 9110, section 8.6)
+            fixed.append((b"content-length", str(len(body)).encode()))
         await self._send(
             {"type": "http.response.start", "status": status, "headers": [*fixed, *headers, *self._cross_origin()]}
         )
@@ -197,13 +211,13 @@ class Exchange:
         if not self._started:
             await self.json(problem.status, problem.body(), *problem.headers)
 
-    async def preflight(self, methods: tuple[str, ...]) -> None:
+    async def preflight(self) -> None:
         """Answer OPTIONS (3.3, D-7). The requested headers are echoed: what a client library invents must not fail."""
         asked = self.header(b"access-control-request-headers")
         await self.answer(
             204,
             b"",
-            (b"access-control-allow-methods", ", ".join((*methods, "OPTIONS")).encode()),
+            (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
             (b"access-control-allow-headers", asked or _ALLOWED_HEADERS),
             (b"access-control-max-age", b"7200"),
         )
@@ -211,13 +225,19 @@ class Exchange:
     def _cross_origin(self) -> tuple[Header, ...]:
         if not self._manners.cross_origin:
             return ()
-        origin = self.header(b"origin")
-        if origin is None:
-            return (_NO_REFERRER,)
-        allowed = self._manners.cors_origins
-        if allowed and origin.decode("latin-1").lower() not in allowed:
-            return (_NO_REFERRER, (b"vary", b"Origin"))
-        return (_NO_REFERRER, (b"access-control-allow-origin", origin), (b"vary", b"Origin"), _EXPOSED)
+        return cross_origin(self.header(b"origin"), self._manners.cors_origins)
+
+
+def cross_origin(origin: bytes | None, allowed: frozenset[str]) -> tuple[Header, ...]:
+    """What every answer under `/v3/directline` has, refusals included: without it a page sees status 0 (3.2, 3.3).
+
+    `allowed` empty means any origin.
+    """
+    if origin is None:
+        return (_NO_REFERRER,)
+    if allowed and origin.decode("latin-1").lower() not in allowed:
+        return (_NO_REFERRER, (b"vary", b"Origin"))
+    return (_NO_REFERRER, (b"access-control-allow-origin", origin), (b"vary", b"Origin"), _EXPOSED)
 
 
 Endpoint = Callable[[Exchange], Awaitable[None]]
@@ -253,7 +273,7 @@ class Resource:
             exchange.check_declared()
             await self._in_time(endpoint, exchange)
         elif method == "OPTIONS" and self._manners.cross_origin:
-            await exchange.preflight(self._allowed)
+            await exchange.preflight()
         elif not self._allowed:
             raise NotFound
         else:
@@ -265,6 +285,8 @@ class Resource:
             async with asyncio.timeout_at(exchange.deadline + GRACE_S):
                 await endpoint(exchange)
         except TimeoutError as error:
+            if exchange.scope["method"] == "GET":
+                raise StoreUnavailable("Storage did not answer in time") from error
             raise OutcomeUnknown from error
 
     def _record(self, exchange: Exchange) -> None:

@@ -27,7 +27,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from landline.errors import LandlineError
-from landline.server.exchange import JSON, operation_id
+from landline.server.exchange import JSON, cross_origin, operation_id
 from landline.server.problems import UNEXPECTED, Problem, problem_of
 from landline.server.websocket import (
     Accept,
@@ -314,18 +314,12 @@ class HttpProtocol(HttpToolsProtocol):
             headers += [(b"upgrade", b"websocket"), (b"sec-websocket-version", b"13")]
         return Refuse(problem.status, [*headers, *problem.headers, *self._cross_origin()], problem.body())
 
-    def _cross_origin(self) -> list[Header]:
+    def _cross_origin(self) -> tuple[Header, ...]:
         url: bytes = getattr(self, "url", b"")
         if _CROSS_ORIGIN_PATH not in url:
-            return []
-        headers: list[Header] = [(b"referrer-policy", b"no-referrer")]
+            return ()
         origin = next((value for name, value in self.headers if name == b"origin"), None)
-        if origin is not None:
-            headers.append((b"vary", b"Origin"))
-            allowed = self._limits.cors_origins
-            if not allowed or origin.decode("latin-1").lower() in allowed:
-                headers.append((b"access-control-allow-origin", origin))
-        return headers
+        return cross_origin(origin, self._limits.cors_origins)
 
     def _hang_up(self, answer: bytes) -> None:
         """Say this and close."""

@@ -15,9 +15,12 @@ class Paths:
     def __init__(self, routes: Iterable[BaseRoute], nowhere: ASGIApp, bases: Iterable[str | None] = ()) -> None:
         """`bases` are the URLs that clients and bots are given, so that a prefix in them works with and without a proxy
         in front that removes it. `nowhere` answers for paths that lead nowhere."""
-        self._router = Router(list(routes), redirect_slashes=False, default=nowhere)
-        prefixes = {urlsplit(base).path.rstrip("/") for base in bases if base}
-        self._prefixes = tuple(f"{prefix}/" for prefix in prefixes if prefix)
+        known = list(routes)
+        self._router = Router(known, redirect_slashes=False, default=nowhere)
+        self._rooms = frozenset(_room(getattr(route, "path", "/")) for route in known)
+        prefixes = {unquote(urlsplit(base).path).rstrip("/") for base in bases if base}
+        # The longest first, in case one lies within another.
+        self._prefixes = tuple(f"{prefix}/" for prefix in sorted(prefixes, key=len, reverse=True) if prefix)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
@@ -30,10 +33,16 @@ class Paths:
     def within(self, path: str) -> str:
         """`path` without a prefix of ours and without its one trailing slash (D-1, D-3)."""
         for prefix in self._prefixes:
-            if path.startswith(prefix):
-                path = path[len(prefix) - 1 :]
+            # A prefix may look like a path of ours, `/v3` for instance: it is one only if what follows is such a path.
+            if f"{path}/".startswith(prefix) and _room(path[len(prefix) - 1 :]) in self._rooms:
+                path = path[len(prefix) - 1 :] or "/"
                 break
         return path[:-1] if path.endswith("/") and len(path) > 1 else path
+
+
+def _room(path: str) -> str:
+    """The first segment of a path."""
+    return path[1:].partition("/")[0]
 
 
 def _by_segment(raw: bytes) -> str:

@@ -159,6 +159,11 @@ class StreamConnection:
         """End with this code and reason."""
         self._follow(self._machine.close(why))
 
+    def abort(self) -> None:
+        """End without a farewell."""
+        self._machine.closed()
+        self._leave(Drop())
+
     # Carrying out.
 
     def _follow(self, decision: Decision | None) -> None:

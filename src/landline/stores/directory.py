@@ -35,9 +35,11 @@ class Directory:
         Raises `DataDirectoryError`.
         """
         try:
-            if not self.path.is_dir():
+            made = [path for path in (self.path, *self.path.parents) if not path.exists()]
+            if made:
                 self.path.mkdir(mode=0o700, parents=True)
-                _sync(self.path.parent)
+                for path in made:
+                    _sync(path.parent)
             self._descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise DataDirectoryError(f"{self.path}: {error.strerror}") from error

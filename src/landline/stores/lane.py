@@ -15,9 +15,9 @@ import math
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
-from landline.errors import DeadlinePassed, LandlineError, OutcomeUnknown, StoreUnavailable
+from landline.errors import DeadlinePassed, LandlineError, OutcomeUnknown, StoreError, StoreUnavailable
 from landline.ports import Clock
 
 COMMIT_GRACE_S = 2.0
@@ -32,14 +32,18 @@ T = TypeVar("T")
 class Job(Generic[T]):
     """Something to be done on a lane's thread, which writes `outcome`: what was asked for, or why it was refused."""
 
-    __slots__ = ("answer", "deadline", "outcome")
+    __slots__ = ("answer", "deadline", "outcome", "size")
+
+    given_up: ClassVar[type[StoreError]] = OutcomeUnknown
+    """What a job is answered that ran too long."""
 
     answer: asyncio.Future[T]
     outcome: T | LandlineError
 
-    def __init__(self, deadline: float = math.inf) -> None:
-        """`deadline` is on the scale of `Clock.monotonic`."""
+    def __init__(self, deadline: float = math.inf, size: int = 0) -> None:
+        """`deadline` is on the scale of `Clock.monotonic`; `size` is in bytes, as far as it matters."""
         self.deadline = deadline
+        self.size = size
 
 
 J = TypeVar("J", bound=Job)  # type: ignore[type-arg]  # a lane carries jobs with answers of many types
@@ -56,6 +60,7 @@ class Lane(Generic[J]):
         *,
         batch: int,
         waiting: int,
+        waiting_bytes: int = 1 << 62,
         settle: Callable[[list[J]], None] = lambda batch: None,
         rest: Callable[[], None] = lambda: None,
     ) -> None:
@@ -63,7 +68,7 @@ class Lane(Generic[J]):
 
         `serve` runs on the thread, gives every job of a batch its outcome, and must not raise. `settle` then runs on
         the loop, right before the batch is answered; `rest` on the thread, right after. A batch has at most `batch`
-        jobs, and at most `waiting` wait.
+        jobs; at most `waiting` wait, and no more once those that wait have `waiting_bytes`.
         """
         self._loop = asyncio.get_running_loop()
         self._clock = clock
@@ -72,11 +77,13 @@ class Lane(Generic[J]):
         self._rest = rest
         self._batch = batch
         self._most_waiting = waiting
+        self._most_bytes = waiting_bytes
         self._waiting: list[J] = []
+        self._bytes = 0
         self._running: list[J] = []
         self._gathering = False
         self._closing = False
-        self._drained = asyncio.Event()
+        self._idle = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = math.inf
         self._handed: SimpleQueue[list[J] | None] = SimpleQueue()
@@ -91,10 +98,11 @@ class Lane(Generic[J]):
         waiting = self._waiting
         if self._closing:
             raise StoreUnavailable("Storage is closed; nothing was stored", retry=False)
-        if len(waiting) >= self._most_waiting:
+        if len(waiting) >= self._most_waiting or self._bytes >= self._most_bytes:
             raise StoreUnavailable("Storage is overloaded; nothing was stored")
         job.answer = self._loop.create_future()
         waiting.append(job)
+        self._bytes += job.size
         if job.deadline < self._alarm_at:
             self._set_alarm(job.deadline)
         if not self._gathering and not self._running:
@@ -106,9 +114,14 @@ class Lane(Generic[J]):
         self._gathering = False
         if self._alarm_at <= self._clock.monotonic():
             self._ring()
-        if self._waiting and not self._running:
+        if self._running:
+            return
+        if self._waiting:
             self._running, self._waiting = self._waiting[: self._batch], self._waiting[self._batch :]
+            self._bytes = sum([job.size for job in self._waiting]) if self._waiting else 0
             self._handed.put(self._running)
+        else:
+            self._idle.set()
 
     def _work(self) -> None:
         """The thread."""
@@ -126,8 +139,6 @@ class Lane(Generic[J]):
             for job in batch:
                 if not job.answer.done():
                     _answer(job)
-        if not self._running and not self._waiting:
-            self._drained.set()
 
     def _set_alarm(self, at: float) -> None:
         if self._alarm is not None:
@@ -146,9 +157,10 @@ class Lane(Generic[J]):
             elif not job.answer.done():
                 job.answer.set_exception(DeadlinePassed())
         self._waiting = in_time
+        self._bytes = sum(job.size for job in in_time)
         for job in self._running:
             if not job.answer.done() and job.deadline + COMMIT_GRACE_S <= now:
-                job.answer.set_exception(OutcomeUnknown())
+                job.answer.set_exception(job.given_up())
         dues = [job.deadline for job in in_time]
         dues += [job.deadline + COMMIT_GRACE_S for job in self._running if not job.answer.done()]
         if (next_due := min(dues, default=math.inf)) < math.inf:
@@ -157,9 +169,9 @@ class Lane(Generic[J]):
     async def close(self) -> None:
         """Take no more jobs, finish those there are, end the thread. May be repeated."""
         self._closing = True
-        if self._waiting or self._running:
-            self._drained.clear()
-            await self._drained.wait()
+        self._idle.clear()
+        self._hand_over()
+        await self._idle.wait()
         if self._alarm is not None:
             self._alarm.cancel()
         self._handed.put(None)

@@ -73,7 +73,7 @@ class Tail:
         if live is None:
             if forgotten == self.forgotten:
                 live = self._live[conversation] = _Live(head, last_ms, started)
-                self._grow(live, _CONVERSATION_BYTES)
+                self._grow(_CONVERSATION_BYTES)
         elif live.head == head and started is not None:
             live.started = started
             live.last_ms = last_ms
@@ -94,7 +94,7 @@ class Tail:
         live.entries.append(entry)
         live.head = entry.sequence + 1
         live.last_ms = entry.time_ms
-        self._grow_by(live, len(entry.body) + _ENTRY_BYTES)
+        self._fill(live, len(entry.body) + _ENTRY_BYTES)
 
     def pass_by(self, conversation: ConversationId, activity: bytes) -> bool:
         """Add a transient at the present head; False where the head is not known, and nobody can be shown anything."""
@@ -104,7 +104,7 @@ class Tail:
         self.transients += 1
         live.transients.append(Transient(self.transients, live.head, activity))
         self._live.move_to_end(conversation)
-        self._grow_by(live, len(activity) + _ENTRY_BYTES)
+        self._fill(live, len(activity) + _ENTRY_BYTES)
         if len(live.transients) > _TRANSIENTS:
             self._drop_transients(live, len(live.transients) // 2)
         return True
@@ -131,7 +131,7 @@ class Tail:
         if not entries:
             return Page([], position, None, max(transient, self.transients), more=False)
         last = entries[-1]
-        return Page(list(entries), last.sequence + 1, last.time_ms, max(transient, self.transients), more=False)
+        return Page(entries, last.sequence + 1, last.time_ms, max(transient, self.transients), more=False)
 
     def _merged(
         self, entries: list[Entry], passing: list[Transient], position: int, transient: int, max_bytes: int
@@ -163,24 +163,18 @@ class Tail:
     def accepted_at(self, conversation: ConversationId, sequence: int) -> int | None:
         """The acceptance time of an entry, or None where that is not known here."""
         live = self._live.get(conversation)
-        if live is None or sequence >= live.head:
+        if live is None or not live.first <= sequence < live.head:
             return None
-        if sequence >= live.first:
-            return live.entries[sequence - live.first].time_ms
-        return live.last_ms if sequence == live.head - 1 else None
+        return live.entries[sequence - live.first].time_ms
 
-    def _grow_by(self, live: _Live, size: int) -> None:
+    def _fill(self, live: _Live, size: int) -> None:
         live.bytes += size
-        self._bytes += size
-        if live.bytes > self._most // _SHARE and len(live.entries) > 1:
+        if live.bytes > self._most // _SHARE:
             self._halve(live)
-        self._make_room()
+        self._grow(size)
 
-    def _grow(self, live: _Live, size: int) -> None:
+    def _grow(self, size: int) -> None:
         self._bytes += size
-        self._make_room()
-
-    def _make_room(self) -> None:
         while self._bytes > self._most:
             self._bytes -= self._live.popitem(last=False)[1].bytes
             self.forgotten += 1
@@ -191,7 +185,7 @@ class Tail:
         del live.entries[: len(gone)]
         live.first += len(gone)
         self._shrink(live, sum(len(entry.body) + _ENTRY_BYTES for entry in gone))
-        self._drop_transients(live, sum(each.behind < live.first for each in live.transients))
+        self._drop_transients(live, len(live.transients) // 2)
 
     def _empty(self, live: _Live, first: int) -> None:
         live.entries.clear()

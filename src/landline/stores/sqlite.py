@@ -1,0 +1,380 @@
+"""The embedded store: one SQLite file in a directory that one process owns.
+
+Theory of operation. One thread writes: whatever queued while the last group was committed is the next group, one
+transaction and one sync for all of it (see `lane`). One thread reads: up to 64 queued reads per hop. The loop itself
+never touches the disk; what open streams need it finds in the tail, which learns of an append before anybody else does.
+
+A full disk fails the group that met it, and the next group tries again. After a failed sync or a corrupt page nothing
+is written until a restart, because the file can no longer be trusted to keep what it is given; reads go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+import apsw
+import structlog
+
+from landline.core.conversation import Account, Conversation, Member, NewConversation
+from landline.core.log import Accepted, ConversationId, Entry, NewEntry, Page
+from landline.errors import LandlineError, OutcomeUnknown, StoreUnavailable
+from landline.ports import Clock
+from landline.stores import layout
+from landline.stores.directory import Directory
+from landline.stores.lane import Job, Lane
+from landline.stores.tables import Reader, Writer
+from landline.stores.tail import Tail
+
+FILE = "landline.db"
+
+_GROUP = 4096
+_READS = 64
+
+_CHECKPOINT_PAGES = 4096
+"""The write-ahead log is moved into the database each time it has grown by so much: 16 MiB, a few milliseconds."""
+
+_FORCED_PAGES = 8 * _CHECKPOINT_PAGES
+"""From this length on the writer waits for readers to step aside, so that the write-ahead log can start over."""
+
+_log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+class _Write(Job[T]):
+    """Anything to be written. `work` runs inside the group's transaction; what it raises is its own outcome."""
+
+    __slots__ = ("work",)
+
+    def __init__(self, work: Callable[[Writer], T], deadline: float) -> None:
+        super().__init__(deadline)
+        self.work = work
+
+    def run(self, writer: Writer) -> None:
+        self.outcome = self.work(writer)
+
+
+class _Append(Job[Accepted]):
+    """An append. `entry` is what was written, for the tail."""
+
+    __slots__ = ("conversation", "entry", "new")
+
+    entry: Entry
+
+    def __init__(self, conversation: ConversationId, new: NewEntry, deadline: float) -> None:
+        super().__init__(deadline, len(new.body))
+        self.conversation = conversation
+        self.new = new
+
+    def run(self, writer: Writer) -> None:
+        self.entry = entry = writer.append(self.conversation, self.new)
+        self.outcome = Accepted(entry.sequence, entry.time_ms)
+
+
+class _Read(Job[T], Generic[T]):
+    """Anything to be read. Nobody has to wonder about the outcome of a read that took too long."""
+
+    __slots__ = ("work",)
+
+    given_up = StoreUnavailable
+
+    def __init__(self, work: Callable[[Reader], T], deadline: float) -> None:
+        super().__init__(deadline)
+        self.work = work
+
+
+class SqliteStore:
+    """A `landline.ports.Store` in a directory of its own."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        clock: Clock,
+        *,
+        tail_bytes: int = 64 << 20,
+        waiting: int = 16_384,
+        waiting_bytes: int = 64 << 20,
+        patience_s: float = 10.0,
+        connect: layout.Connect = layout.connect,
+    ) -> None:
+        """Touches nothing yet. At most `waiting` writes of together `waiting_bytes`, and as many reads, are queued;
+        whatever has no deadline of its own is given up after `patience_s`."""
+        self._directory = directory
+        self._clock = clock
+        self._connect = connect
+        self._most_waiting = waiting
+        self._most_bytes = waiting_bytes
+        self._patience_s = patience_s
+        self._tail = Tail(tail_bytes)
+        self._moved: Callable[[ConversationId], None] = lambda conversation: None
+        self._writes: Lane[_Append | _Write[object]] | None = None
+        self._reads: Lane[_Read[object]] | None = None
+        self._final = False
+        """Set by whichever thread meets it: nothing is written any more."""
+        self._ailing = False
+        self._wal_pages = 0
+        self._moved_pages = 0
+
+    async def open(self) -> None:
+        """As `Store.open`."""
+        self._directory.take()
+        try:
+            await asyncio.to_thread(self._open_file)
+        except BaseException:
+            self._directory.release()
+            raise
+        self._writes = Lane(
+            "landline-writer",
+            self._clock,
+            self._serve_writes,
+            batch=_GROUP,
+            waiting=self._most_waiting,
+            waiting_bytes=self._most_bytes,
+            settle=self._settle,
+            rest=self._rest,
+        )
+        self._reads = Lane("landline-reader", self._clock, self._serve_reads, batch=_READS, waiting=self._most_waiting)
+
+    def _open_file(self) -> None:
+        path = self._directory.private_file(FILE)
+        connection = layout.open_writer(path, self._connect, self._clock.now_ms())
+        try:
+            self._reader = Reader(layout.open_reader(path, self._connect))
+        except BaseException:
+            connection.close()
+            raise
+        connection.set_wal_hook(self._written)
+        self._writer = Writer(connection)
+
+    async def close(self) -> None:
+        """As `Store.close`."""
+        if self._writes is None or self._reads is None:
+            return
+        await self._reads.close()
+        await self._writes.close()
+        await asyncio.to_thread(self._close_file)
+        self._directory.release()
+
+    def _close_file(self) -> None:
+        if self._final:
+            # A checkpoint now could leave behind a database that only seems to have it all, and no log to repair it.
+            self._writer.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        self._reader.connection.close()
+        self._writer.connection.close()
+
+    # What is asked of the store.
+
+    async def remember(self, name: str, value: bytes) -> bytes:
+        """As `Store.remember`."""
+        return await self._write(lambda writer: writer.remember(name, value))
+
+    async def recall(self, name: str) -> bytes | None:
+        """As `Store.recall`."""
+        return await self._read(lambda reader: reader.recall(name))
+
+    async def start(self, conversation: NewConversation) -> bool:
+        """As `Store.start`."""
+        forgotten = self._tail.forgotten
+        created = await self._write(lambda writer: writer.start(conversation))
+        if created:
+            self._tail.meet(conversation.id, 0, None, forgotten, conversation)
+        return created
+
+    async def conversation(self, conversation: ConversationId) -> Conversation | None:
+        """As `Store.conversation`."""
+        known = self._tail.conversation(conversation)
+        if known is not None and self._reads is not None:
+            return known
+        forgotten = self._tail.forgotten
+        found = await self._read(lambda reader: reader.conversation(conversation))
+        if found is not None:
+            started = NewConversation(found.id, found.bot_id, found.user, found.locale)
+            self._tail.meet(conversation, found.head, found.last_ms, forgotten, started)
+        return found
+
+    async def append(self, conversation: ConversationId, entry: NewEntry, deadline: float) -> Accepted:
+        """As `Store.append`."""
+        job = _Append(conversation, entry, deadline)
+        self._writing().put(job)
+        return await job.answer
+
+    async def read_after(
+        self, conversation: ConversationId, position: int, max_activities: int, max_bytes: int, *, for_stream: bool
+    ) -> Page:
+        """As `Store.read_after`."""
+        transient, forgotten = self._tail.transients, self._tail.forgotten
+        page, stand = await self._read(
+            lambda reader: reader.read_after(
+                conversation, position, max_activities, max_bytes, transient, for_stream=for_stream
+            )
+        )
+        if for_stream and stand is not None:
+            # The next look of this stream needs no disk.
+            self._tail.meet(conversation, stand.head, stand.last_ms, forgotten)
+        return page
+
+    async def accepted_at(self, conversation: ConversationId, sequence: int) -> int | None:
+        """As `Store.accepted_at`."""
+        known = self._tail.accepted_at(conversation, sequence)
+        if known is not None and self._reads is not None:
+            return known
+        return await self._read(lambda reader: reader.accepted_at(conversation, sequence))
+
+    def recent(self, conversation: ConversationId, position: int, transient: int, max_bytes: int) -> Page | None:
+        """As `Store.recent`."""
+        return self._tail.recent(conversation, position, transient, max_bytes)
+
+    def transients(self) -> int:
+        """As `Store.transients`."""
+        return self._tail.transients
+
+    def pass_by(self, conversation: ConversationId, activity: bytes) -> None:
+        """As `Store.pass_by`."""
+        if self._tail.pass_by(conversation, activity):
+            self._moved(conversation)
+
+    def listen(self, moved: Callable[[ConversationId], None]) -> None:
+        """As `Store.listen`."""
+        self._moved = moved
+
+    async def members(self, conversation: ConversationId) -> Sequence[Member]:
+        """As `Store.members`."""
+        return await self._read(lambda reader: reader.members(conversation))
+
+    async def join(self, conversation: ConversationId, account: Account) -> Sequence[Member]:
+        """As `Store.join`."""
+        return await self._write(lambda writer: writer.join(conversation, account))
+
+    async def announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
+        """As `Store.announced`."""
+        await self._write(lambda writer: writer.announced(conversation, account_ids))
+
+    # The loop's side of the lanes.
+
+    def _writing(self) -> Lane[_Append | _Write[object]]:
+        if self._writes is None:
+            raise StoreUnavailable("Storage is not open; nothing was stored", retry=False)
+        if self._final:
+            raise _read_only()
+        return self._writes
+
+    async def _write(self, work: Callable[[Writer], T]) -> T:
+        job = _Write(work, self._clock.monotonic() + self._patience_s)
+        self._writing().put(job)  # type: ignore[arg-type]  # a lane carries jobs with answers of many types
+        return await job.answer
+
+    async def _read(self, work: Callable[[Reader], T]) -> T:
+        if self._reads is None:
+            raise StoreUnavailable("Storage is not open", retry=False)
+        job = _Read(work, self._clock.monotonic() + self._patience_s)
+        self._reads.put(job)  # type: ignore[arg-type]  # a lane carries jobs with answers of many types
+        return await job.answer
+
+    def _settle(self, group: list[_Append | _Write[object]]) -> None:
+        """A group is durable: the tail learns all of it before the first stream looks."""
+        moved: dict[ConversationId, None] = {}
+        for job in group:
+            if type(job) is _Append and type(job.outcome) is Accepted:
+                self._tail.append(job.conversation, job.entry)
+                moved[job.conversation] = None
+        for conversation in moved:
+            self._moved(conversation)
+
+    # What runs on the threads.
+
+    def _serve_writes(self, group: list[_Append | _Write[object]]) -> None:
+        if self._final:
+            for job in group:
+                job.outcome = _read_only()
+            return
+        writer, committing = self._writer, False
+        try:
+            writer.begin(self._clock.now_ms())
+            for job in group:
+                try:
+                    job.run(writer)
+                except LandlineError as error:
+                    job.outcome = error
+            writer.write()
+            committing = True
+            writer.commit()
+        except Exception as error:  # noqa: BLE001
+            # The outermost edge of the thread: whoever waits must hear of it, and the next group have its chance.
+            self._failed(group, error, committing=committing)
+        else:
+            if self._ailing:
+                self._ailing = False
+                _log.warning("storage works again")
+
+    def _failed(self, group: list[_Append | _Write[object]], error: Exception, *, committing: bool) -> None:
+        """Nothing of the group is in the log. Unless the error was a full disk, a commit that failed may have left
+        behind what a restart takes for committed."""
+        self._complain(error)
+        for job in group:
+            if committing and not isinstance(error, apsw.FullError):
+                job.outcome = OutcomeUnknown()
+            else:
+                job.outcome = _read_only() if self._final else StoreUnavailable()
+        try:
+            self._writer.roll_back()
+        except apsw.Error as again:
+            self._complain(again)
+
+    def _complain(self, error: Exception) -> None:
+        """Once per trouble, not once per group: a full disk may last for hours."""
+        final = isinstance(error, apsw.Error) and layout.is_final(error)
+        if final and not self._final:
+            self._final = True
+            _log.critical("storage is read-only until a restart", error=str(error), exc_info=error)
+        elif not self._ailing and not self._final:
+            _log.error("storage failed; the next write tries again", error=str(error), exc_info=error)
+        self._ailing = True
+
+    def _written(self, connection: apsw.Connection, name: str, pages: int) -> int:
+        self._wal_pages = pages
+        return apsw.SQLITE_OK
+
+    def _rest(self) -> None:
+        """Between two groups: move the write-ahead log into the database, once there is enough of it."""
+        if self._wal_pages < self._moved_pages:
+            self._moved_pages = 0  # it started over
+        if self._final or self._wal_pages - self._moved_pages < _CHECKPOINT_PAGES:
+            return
+        forced = self._wal_pages >= _FORCED_PAGES
+        mode = apsw.SQLITE_CHECKPOINT_RESTART if forced else apsw.SQLITE_CHECKPOINT_PASSIVE
+        try:
+            self._writer.connection.wal_checkpoint(mode=mode)
+            self._moved_pages = self._wal_pages
+        except apsw.Error as error:
+            self._complain(error)
+
+    def _serve_reads(self, batch: list[_Read[object]]) -> None:
+        """One snapshot for all of them: it costs one look at the write-ahead log's index instead of 64."""
+        connection = self._reader.connection
+        try:
+            connection.execute("BEGIN")
+            for job in batch:
+                job.outcome = self._read_one(job)
+        except Exception as error:  # noqa: BLE001
+            # As in `_serve_writes`.
+            self._complain(error)
+            for job in batch:
+                job.outcome = StoreUnavailable("Storage could not be read")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+    def _read_one(self, job: _Read[T]) -> T | LandlineError:
+        try:
+            return job.work(self._reader)
+        except LandlineError as error:
+            return error
+        except apsw.Error as error:
+            self._complain(error)
+            return StoreUnavailable("Storage could not be read")
+
+
+def _read_only() -> StoreUnavailable:
+    return StoreUnavailable("Storage is read-only until the server restarts; nothing was stored", retry=False)
