@@ -1,4 +1,4 @@
-# Two commands matter: `make test` (everything from a fresh clone to a green suite) and, from a terminal, `make serve`.
+# Two commands matter: `make test` (everything from a fresh clone to a green suite) and `make serve`.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin

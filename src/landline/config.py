@@ -6,19 +6,22 @@ that order wins (design section 6). Secrets are never flags: a command line is p
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
 
-from landline.errors import ConfigurationError
+from landline.core.tokens import origin
+from landline.errors import BadArgument, ConfigurationError
 
-_URL = r"^https?://[^\s/?#]+(/[^\s?#]*)?$"
+_URL = r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"  # no user and password: URLs are shown and logged
 _SECRET = re.compile(r"[A-Za-z0-9._-]{24,}", re.ASCII)
 _PREFIX = "LANDLINE_"
 
@@ -62,7 +65,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Url | None, Meta(description="Base of the URL that the bot calls back. Default: the listener's own address.")
     ] = None
     trusted_proxies: Annotated[
-        tuple[str, ...], Meta(description="IP addresses whose X-Forwarded-Proto, -Host and -Prefix are believed.")
+        tuple[str, ...],
+        Meta(description="IP addresses and networks whose X-Forwarded-Proto, -Host and -Prefix are believed."),
     ] = ()
     cors_origins: Annotated[
         tuple[str, ...], Meta(description="Origins of pages that may use the API in a browser. Default: any.")
@@ -76,7 +80,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Seconds,
         Meta(description="How long after its first token a client can still renew it: by refresh, reconnect or start."),
     ] = 1_209_600
-    stream_url_ttl_s: Annotated[Seconds, Meta(description="How long a stream URL can be used to open a stream.")] = 60
+    stream_url_ttl_s: Annotated[
+        float, Meta(gt=0, le=86_400, description="How long a stream URL can be used to open a stream.")
+    ] = 60
     bot_timeout_s: Annotated[
         float,
         Meta(
@@ -144,10 +150,7 @@ def settings_from(flags: Mapping[str, object], environment: Mapping[str, str], c
     ):
         for name, value in given.items():
             chosen[name] = _converted(name, value, source)
-    settings = Settings(**chosen)  # type: ignore[arg-type]  # each value was converted to its field's type
-    if settings.secret is not None and not _SECRET.fullmatch(settings.secret):
-        raise ConfigurationError("secret: needs at least 24 characters of A-Z a-z 0-9 . _ -")
-    return settings
+    return Settings(**chosen)  # type: ignore[arg-type]  # each value was converted to its field's type
 
 
 def description(name: str) -> str:
@@ -164,7 +167,9 @@ def _from_file(config: Path | None) -> dict[str, Any]:
         return {}
     try:
         return tomllib.loads(config.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise ConfigurationError(f"config: {config}: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"config: {config}: {error}") from error
 
 
@@ -177,13 +182,57 @@ def _converted(name: str, value: object, source: str) -> object:
     if name not in _HINTS:
         raise ConfigurationError(f"{name}: no such setting ({source})")
     hint = _HINTS[name]
-    if isinstance(value, str) and "tuple" in str(hint):
-        value = [part.strip() for part in value.split(",") if part.strip()]
+    if isinstance(value, str):
+        value = value.strip()  # what was read from a file into a variable ends with a newline
+        if "tuple" in str(hint):
+            value = [part.strip() for part in value.split(",") if part.strip()]
+    if value == "":
+        raise ConfigurationError(f"{name}: is empty ({source})")
     try:
         settled = msgspec.convert(value, hint, strict=False, dec_hook=lambda kind, given: kind(given))
-    except (msgspec.ValidationError, TypeError) as error:
+        _CHECKS.get(name, _finite)(settled)
+    except (ValueError, TypeError) as error:  # msgspec's is a ValueError
         reason = str(error).replace(f"`str` matching regex {_URL!r}", "an http or https URL")
         raise ConfigurationError(f"{name}: {reason} ({source})") from error
-    if isinstance(settled, float) and not math.isfinite(settled):
-        raise ConfigurationError(f"{name}: a finite number is expected ({source})")
     return settled
+
+
+# What a type cannot say. Each raises ValueError with the reason; no reason repeats a secret.
+
+
+def _finite(value: object) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a finite number is expected")
+
+
+def _long_enough(secret: str) -> None:
+    if not _SECRET.fullmatch(secret):
+        raise ValueError("needs at least 24 characters of A-Z a-z 0-9 . _ -")
+
+
+def _addressable(url: str) -> None:
+    if urlsplit(url).port == 0:  # the property itself refuses what is no port
+        raise ValueError("port 0 cannot be connected to")
+
+
+def _networks(networks: tuple[str, ...]) -> None:
+    for network in networks:
+        ipaddress.ip_network(network)
+
+
+def _origins(origins: tuple[str, ...]) -> None:
+    for each in origins:
+        try:
+            origin(each)
+        except BadArgument as error:
+            raise ValueError(f"{each!r} is not an origin such as https://www.example.org") from error
+
+
+_CHECKS: dict[str, Callable[[Any], None]] = {
+    "secret": _long_enough,
+    "bot": _addressable,
+    "public_url": _addressable,
+    "service_url": _addressable,
+    "trusted_proxies": _networks,
+    "cors_origins": _origins,
+}

@@ -2,11 +2,12 @@
 //
 // Commands come in as JSON lines on stdin, what happens goes out as JSON lines on stdout; tests/support/directlinejs.py
 // is the other end. Each page is a jsdom window with an origin of its own, so CORS preflights are real. It runs the
-// bundle that browsers load, `dist/directline.js`, as npm delivers it. Two things are put around the bundle:
+// bundle that browsers load, `dist/directline.js`, as npm delivers it. Three things are put around the bundle:
 //
 // - The page's clock runs `scale` times as fast. The waits of DirectLineJS are constants (3 to 15 s before it
 //   reconnects, 20 s between retries, 15 min between refreshes), and a test cannot wait for them. Only the timers and
 //   the `Date` of the page are scaled; jsdom's own network time-outs run on real time, so a busy machine fails nothing.
+// - Its chance can be fixed (`luck`), where a test is about one length of those waits.
 // - The page's `WebSocket` reports what passes, and changes nothing: DirectLineJS does not drop repeats and does not
 //   show watermarks, and the specification promises something about each single connection.
 
@@ -56,7 +57,7 @@ class Page {
   #dom;
   #directLine;
 
-  constructor(report, { origin, scale }) {
+  constructor(report, { origin, scale, luck }) {
     this.#report = report;
     const virtualConsole = new VirtualConsole();
     for (const level of ['warn', 'error', 'jsdomError']) {
@@ -64,6 +65,9 @@ class Page {
     }
     this.#dom = new JSDOM('', { url: origin, runScripts: 'outside-only', virtualConsole });
     hurry(this.#dom.window, scale);
+    if (luck !== null) {
+      this.#dom.window.Math.random = () => luck;
+    }
     watchSockets(this.#dom.window, report);
     bundle.runInContext(this.#dom.getInternalVMContext());
   }

@@ -38,6 +38,8 @@ OTHER_BOT = Bot(
     service_key="key-2",
     reference_grammar_id="00000000-0000-4000-8000-000000000002",
 )
+LIVES = Lives(token_s=3600, chain_s=14 * 86400, stream_url_s=60, leeway_s=5)
+BOUNDS = PageBounds(activities=100, bytes=1 << 20)
 SITE, OTHER_SITE = Site("default", BOT.id), Site("other-site", OTHER_BOT.id)
 
 
@@ -74,14 +76,12 @@ class Channel:
     registry: Registry = field(default_factory=registry)
     join_wait_s: float = 5
     store_wait_s: float = 5
-    lives: Lives = Lives(token_s=3600, chain_s=14 * 86400, stream_url_s=60, leeway_s=5)
-    bounds: PageBounds = PageBounds(activities=100, bytes=1 << 20)
+    lives: Lives = LIVES
+    bounds: PageBounds = BOUNDS
 
     def __post_init__(self) -> None:
         self.tokens = Tokens(self.registry, Keys.derive(b"k" * 32), self.clock, self.lives)
-        self.delivery = Delivery(
-            self.store, self.transport, self.registry, self.clock, join_wait_s=self.join_wait_s
-        )
+        self.delivery = Delivery(self.store, self.transport, self.registry, self.clock, join_wait_s=self.join_wait_s)
         self.conversations = Conversations(self.store, self.tokens, self.delivery)
         self.activities = Activities(self.store, self.conversations, self.delivery, self.clock, self.bounds)
         self.bots = BotCalls(self.store, self.clock, store_wait_s=self.store_wait_s)

@@ -232,11 +232,11 @@ class Browser:
         await asyncio.wait_for(self._process.wait(), 20)
         await self._listening
 
-    async def page(self, scale: float = SCALE) -> Page:
-        """A new page whose clock runs `scale` times as fast."""
+    async def page(self, scale: float = SCALE, luck: float | None = None) -> Page:
+        """A new page whose clock runs `scale` times as fast. With `luck` its every random number is that one."""
         number = next(self.numbers)
         page = self._pages[number] = Page(self, number, scale)
-        await self.say(page=number, verb="open", origin=ORIGIN, scale=scale)
+        await self.say(page=number, verb="open", origin=ORIGIN, scale=scale, luck=luck)
         return page
 
     async def say(self, **command: object) -> None:

@@ -1,4 +1,4 @@
-"""A bot at the other end of no wire: a `BotTransport` in the same process whose every delivery a test holds in its hands.
+"""A bot at the other end of no wire: a `BotTransport` in the same process, every delivery in the hands of the test.
 
 It makes the instants visible between which `channel.delivery` decides: a request begun, a request written, an answer.
 """
@@ -16,7 +16,7 @@ from landline.ports import BotAnswer
 
 
 class Post:
-    """One delivery under way. `write` and `answer` move it on; it fails by itself at its deadline, as the real one does."""
+    """One delivery under way. `write` and `answer` move it on; at its deadline it fails by itself, as the real one."""
 
     def __init__(self, bot: Bot, body: bytes, deadline: float, once: bool, written: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
