@@ -24,6 +24,9 @@ from landline.server.app import Server
 from landline.server.listener import raise_file_limit
 
 _NEVER_FLAGS = frozenset(("secret",))
+_SHORT_TOKENS_S = 300
+"""Below this a life of tokens is for tests (D-19)."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -43,7 +46,7 @@ def _settings_flags(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @main.command()
-@click.option("--config", type=click.Path(path_type=Path), help="TOML file with settings.")
+@click.option("--config", type=click.Path(path_type=Path), envvar="LANDLINE_CONFIG", help="TOML file with settings.")
 @_settings_flags
 def serve(config: Path | None, **flags: Any) -> None:
     """Run the server until SIGTERM or Ctrl-C."""
@@ -65,11 +68,8 @@ def _exit_codes() -> Iterator[None]:
 
 def _run(server: Server) -> None:
     files = raise_file_limit()
-    _log.info("open files", limit=files or "unlimited", enough_for="about as many streams")
-    if server.settings.bot is None:
-        _log.warning("no bot endpoint is configured: conversations work, but nobody answers (--bot)")
     with asyncio.Runner(loop_factory=_new_loop) as runner:
-        runner.run(_until_told_to_stop(server))
+        runner.run(_until_told_to_stop(server, files))
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -81,17 +81,28 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-async def _until_told_to_stop(server: Server) -> None:
+async def _until_told_to_stop(server: Server, files: int | None) -> None:
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C cancels us instead
             asyncio.get_running_loop().add_signal_handler(number, told.set)
     try:
         await server.start()
+        _say_what_to_expect(server.settings, files)
         _spare_the_collector()
         await told.wait()
     finally:
         await server.stop()
+
+
+def _say_what_to_expect(settings: Settings, files: int | None) -> None:
+    _log.info("open files", limit=files or "unlimited", enough_for="about as many streams")
+    if settings.bot is None:
+        _log.warning("no bot endpoint is configured: conversations work, but nobody answers (--bot)")
+    if settings.token_ttl_s < _SHORT_TOKENS_S:
+        _log.warning(
+            "tokens live less than 5 min: clients that refresh every 15 min will lose theirs", setting="token_ttl_s"
+        )
 
 
 def _spare_the_collector() -> None:

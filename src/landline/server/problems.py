@@ -5,9 +5,12 @@ The first line whose class fits decides. Status and code are stable, the message
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 
 from landline import errors
+from landline.core.activity import DEPTH
 
 _TABLE: tuple[tuple[type[errors.LandlineError], int, str], ...] = (
     (errors.BadSyntax, 400, "BadSyntax"),
@@ -67,8 +70,12 @@ def problem_of(error: errors.LandlineError, *, show_inner: bool = False) -> Prob
 
 
 def _inner(error: errors.BotRejected) -> dict[str, object]:
-    try:
-        body = msgspec.json.decode(error.body) if error.body else None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        body = error.body.decode("utf-8", "replace")
-    return {"statusCode": error.status, "body": body}
+    return {"statusCode": error.status, "body": _shown(error.body) if error.body else None}
+
+
+def _shown(body: bytes) -> object:
+    """JSON as JSON, anything else as text; so also what might be nested too deeply for whoever reads our answer."""
+    if body.count(b"[") + body.count(b"{") <= DEPTH:
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+            return msgspec.json.decode(body)
+    return body.decode("utf-8", "replace")
