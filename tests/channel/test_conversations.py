@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from landline.core.conversation import Account, Member
+from landline.core.conversation import Account, Member, NewConversation
+from landline.core.log import ConversationId
 from landline.core.tokens import TokenParameters, user_digest
 from landline.core.watermark import BEGINNING, Replay
-from landline.errors import BadArgument, Forbidden, TokenExpired, UnknownConversation
-from support.channel import BOT, OTHER_SECRET, Channel
+from landline.errors import BadArgument, Forbidden, StoreUnavailable, TokenExpired, UnknownConversation
+from landline.stores.memory import MemoryStore
+from support.channel import BOT, OTHER_SECRET, Channel, TestClock
 from support.scripted_transport import ScriptedTransport
 
 # Start
@@ -74,6 +78,42 @@ async def test_members_are_the_bot_and_then_the_user(channel: Channel) -> None:
     members = await channel.store.members(conversation.id)
     assert [(each.account.id, each.is_bot) for each in members] == [(BOT.id, True), ("u1", False)]
     assert all(isinstance(each, Member) for each in members)
+
+
+class SlowToStart(MemoryStore):
+    """A store that is in trouble for the first few writes."""
+
+    def __init__(self, failures: int) -> None:
+        super().__init__(TestClock())
+        self.failures = failures
+
+    async def start(self, conversation: NewConversation) -> bool:
+        self._fail()
+        return await super().start(conversation)
+
+    async def join(self, conversation: ConversationId, account: Account) -> Sequence[Member]:
+        self._fail()
+        return await super().join(conversation, account)
+
+    def _fail(self) -> None:
+        self.failures -= 1
+        if self.failures >= 0:
+            raise StoreUnavailable
+
+
+async def test_a_start_waits_for_a_store_in_trouble_since_its_failure_would_be_final_for_the_page() -> None:
+    store = SlowToStart(3)
+    channel = Channel(store, transport := ScriptedTransport())
+    opened = await channel.open("ann", grant=channel.token())
+    assert opened.created
+    store.failures = 2
+    assert not (await channel.open("bob", grant=channel.tokens.grant(opened.issued.token))).created
+    await transport.nth(1)
+    assert transport.joins == [[BOT.id, "ann"], ["bob"]]
+    store.failures = 1000
+    with pytest.raises(StoreUnavailable):
+        await channel.open("u1", within=0.2)
+    await channel.delivery.close()
 
 
 # Find

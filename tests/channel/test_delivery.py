@@ -508,9 +508,21 @@ async def test_a_store_that_fails_on_a_join_fails_the_delivery_and_not_the_activ
     conversation = await stuck.start()
     stuck.store.fails = True
     with pytest.raises(BotUnreachable):
-        await stuck.send(conversation, "kept")
+        await stuck.send(conversation, "kept", within=0.3)
     stuck.store.fails = False
     assert await stuck.texts(conversation) == ["kept"]
+
+
+async def test_a_store_that_fails_briefly_on_a_join_delays_the_delivery(stuck: Channel) -> None:
+    assert isinstance(stuck.store, StuckStore)
+    conversation = await stuck.start()
+    stuck.store.fails = True
+    sending = stuck.sending(conversation, "hello")
+    await asyncio.sleep(_LINGER_S)
+    stuck.store.fails = False
+    await sending
+    assert isinstance(stuck.transport, ScriptedTransport)
+    assert stuck.transport.joins == [[BOT.id], ["u1"]]
 
 
 async def test_an_announcement_that_could_not_be_marked_is_not_made_again_by_the_same_process(stuck: Channel) -> None:

@@ -474,11 +474,11 @@ class TestABotThatFails:
         assert heard == ["join first", "hello"]
 
     @pytest.mark.item(93)
-    async def test_the_time_it_has_is_15_s_unless_set_and_never_above_18_s(self) -> None:
+    async def test_the_time_it_has_is_15_s_unless_set_and_never_above_18_s(self, tmp_path: Path) -> None:
         """DirectLineJS gives up after 20 s. The same deadline at work is shown with a shorter one above."""
         assert Settings().bot_timeout_s == 15
         with pytest.raises(AssertionError, match="bot_timeout_s"):
-            await Landline(Path("never-made"), bot_timeout_s=18.1).start()
+            await Landline(tmp_path / "never-made", bot_timeout_s=18.1).start()
 
     @staticmethod
     async def _fails(client: DirectLine, conversation_id: str) -> str:
@@ -521,6 +521,19 @@ class TestAClientThatLeaves:
         hang_up(writer, reset=True)
         bot.release()
         await bot.wait_for(lambda each: each.conversation_id == conversation_id and each.text == "gone")
+
+    @pytest.mark.item(97)
+    @pytest.mark.parametrize("how", ["reset", "closed"])
+    async def test_at_once_has_sent_all_the_same(
+        self, landline: Landline, client: DirectLine, bot: ScriptedBot, conversation_id: str, how: str
+    ) -> None:
+        """As a page does that sends its last word while it is being closed."""
+        for n in range(20):
+            _, writer = await asyncio.open_connection("127.0.0.1", landline.port)
+            writer.write(raw_send(conversation_id, f"n {n}"))
+            hang_up(writer, reset=how == "reset")
+        await has_entries(client, conversation_id, 20)
+        await bot.wait_for(lambda _: sum(each["type"] == "message" for each in bot.heard(conversation_id)) == 20)
 
 
 class TestAStoreThatCannotWrite:

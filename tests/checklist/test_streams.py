@@ -124,10 +124,10 @@ class TestFrames:
         assert stream.frames[1:] == [""] * stream.keep_alives
 
     @pytest.mark.item(145)
-    async def test_leave_no_silence_of_more_than_30_s_whatever_is_set(self) -> None:
+    async def test_leave_no_silence_of_more_than_30_s_whatever_is_set(self, tmp_path: Path) -> None:
         assert Settings().keepalive_s == 20
         with pytest.raises(AssertionError, match="keepalive_s"):
-            await Landline(Path("never-made"), keepalive_s=30.1).start()
+            await Landline(tmp_path / "never-made", keepalive_s=30.1).start()
 
     async def test_stop_for_a_client_that_answers_no_ping(self, single: DirectLine, bot: ScriptedBot) -> None:
         """7.3: nothing heard for `dead_peer_s` after a Ping, and the connection is dropped without a close frame."""

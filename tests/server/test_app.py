@@ -483,3 +483,23 @@ async def test_no_log_line_has_a_secret_and_every_answer_has_a_log_line(tmp_path
     for private in (SECRET, started.token, ticket, key, "private text", "dl_private", "Private Name"):
         assert private
         assert private not in said
+
+
+async def test_stop_that_is_cut_short_lets_go_of_everything_all_the_same(tmp_path: Path) -> None:
+    server = Server(settings(tmp_path, secret=SECRET, drain_s=600))
+    await server.start()
+    async with client(server, SECRET) as direct_line:
+        started = [await direct_line.start() for _ in range(2)]
+        async with (
+            direct_line.stream(started[0].stream_url) as one,
+            direct_line.stream(started[1].stream_url) as two,
+        ):
+            await one.until(lambda each: each.sets, "has begun")
+            await two.until(lambda each: each.sets, "has begun")
+            stopping = asyncio.create_task(server.stop())
+            await one.until_closed()
+            stopping.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await stopping
+    async with Running(settings(tmp_path)):
+        pass

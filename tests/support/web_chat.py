@@ -103,7 +103,9 @@ class WebChat:
             if promise(texts):
                 return texts
             if waited > timeout:
-                raise AssertionError(f"{what}: not after {timeout} s; there is {texts}, and complaints {self.complaints}")
+                raise AssertionError(
+                    f"{what}: not after {timeout} s; there is {texts}, and complaints {self.complaints}"
+                )
             await self.tab.wait_for_timeout(50)
             waited += 0.05
 
