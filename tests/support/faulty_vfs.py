@@ -129,12 +129,12 @@ class _File(apsw.VFSFile):
 
 
 class _Platter:
-    """One file as it may be found after a cut."""
+    """One file as it may be found after a cut. The store itself makes the database's name durable."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         self.content = bytearray()
         self.waiting: list[Wrote | Truncated] = []
-        self.named = False
+        self.named = not name.endswith(("-wal", "-journal"))
 
     def apply(self, event: Wrote | Truncated, kept: Callable[[], bool]) -> None:
         if isinstance(event, Truncated):
@@ -166,9 +166,12 @@ class _Found:
             if isinstance(event, Deleted):
                 self._delete(event)
             elif isinstance(event, Synced):
-                self._sync(self.files.setdefault(event.file, _Platter()))
+                self._sync(self._file(event.file))
             elif not isinstance(event, Noted):
-                self.files.setdefault(event.file, _Platter()).waiting.append(event)
+                self._file(event.file).waiting.append(event)
+
+    def _file(self, name: str) -> _Platter:
+        return self.files.setdefault(name, _Platter(name))
 
     def _delete(self, event: Deleted) -> None:
         gone = self.files.pop(event.file, None)
