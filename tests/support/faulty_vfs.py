@@ -230,16 +230,20 @@ class Gate:
     def __init__(self, action: str) -> None:
         self._action = action
         self._open = threading.Event()
+        self._failure: int | None = None
         self.reached = threading.Event()
         """Somebody stands before it."""
 
     def __call__(self, action: str, file: str) -> None:
-        if action == self._action and not self._open.is_set():
+        if action == self._action:
             self.reached.set()
             self._open.wait(30)
+            if self._failure is not None:
+                raise apsw.exception_for(self._failure)
 
-    def open(self) -> None:
-        """Let everything through from now on."""
+    def open(self, failure: int | None = None) -> None:
+        """Let everything through from now on, or let it fail with this result of SQLite's."""
+        self._failure = failure
         self._open.set()
 
 
