@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import ipaddress
+import math
 import os
 import secrets
 import socket
@@ -26,9 +27,11 @@ from landline.channel.conversations import Conversations
 from landline.channel.delivery import Delivery
 from landline.channel.registry import Registry
 from landline.channel.streams import OpenStreams
+from landline.channel.throttle import Rates, Throttle
 from landline.channel.tokens import Lives, Tokens
 from landline.config import Settings
 from landline.core.bot import Bot, Site
+from landline.core.rate import Rate
 from landline.core.stream import Timing
 from landline.core.tokens import ANY_ORIGIN, Keys, digest, origin
 from landline.errors import ConfigurationError, DataDirectoryError, Draining
@@ -161,7 +164,8 @@ class Server:
         streaming = Streaming(store, self.streams, _timing(settings), wheel)
         closers.push_async_callback(streaming.finish)
         store.listen(self.streams.moved)
-        direct_line = directline.DirectLine(tokens, conversations, activities, streaming)
+        throttle = Throttle(_rates(settings), clock)
+        direct_line = directline.DirectLine(tokens, throttle, conversations, activities, streaming)
         calls = BotCalls(store, clock, store_wait_s=settings.store_wait_s)
         paths = self._paths(direct_line, connector.Connector(registry, calls))
 
@@ -262,6 +266,19 @@ def _url(host: str, port: int) -> str:
 
 def _lives(settings: Settings) -> Lives:
     return Lives(settings.token_ttl_s, settings.token_chain_s, settings.stream_url_ttl_s, settings.clock_leeway_s)
+
+
+def _rates(settings: Settings) -> Rates:
+    """Bursts are twice the rate, for polls four times (specification 10)."""
+
+    def rate(per_s: float, burst_s: int, longest_wait_s: float = 0.0) -> Rate:
+        return Rate(per_s, max(1, math.ceil(burst_s * per_s)), longest_wait_s)
+
+    return Rates(
+        sends=rate(settings.sends_per_s, 2),
+        polls=rate(settings.polls_per_s, 4, settings.poll_wait_s),
+        starts=rate(settings.starts_per_s, 2, settings.start_wait_s),
+    )
 
 
 def _timing(settings: Settings) -> Timing:

@@ -14,7 +14,8 @@ from starlette.routing import Route
 
 from landline.channel.activities import Activities
 from landline.channel.conversations import Admitted, Conversations, Opened
-from landline.channel.tokens import Issued, Tokens
+from landline.channel.throttle import Throttle
+from landline.channel.tokens import Grant, Issued, Tokens
 from landline.core import activity
 from landline.core.tokens import TokenParameters, read_parameters
 from landline.errors import Draining, MissingCredential, NotFound, NotWebSocket
@@ -36,9 +37,15 @@ class DirectLine:
     """The endpoints under `/v3/directline`."""
 
     def __init__(
-        self, tokens: Tokens, conversations: Conversations, activities: Activities, streaming: Streaming
+        self,
+        tokens: Tokens,
+        throttle: Throttle,
+        conversations: Conversations,
+        activities: Activities,
+        streaming: Streaming,
     ) -> None:
         self._tokens = tokens
+        self._throttle = throttle
         self._conversations = conversations
         self._activities = activities
         self._streaming = streaming
@@ -61,12 +68,15 @@ class DirectLine:
     async def generate(self, exchange: Exchange) -> None:
         """A token for a new conversation (5.1)."""
         grant = self._tokens.secret_grant(exchange.bearer())
+        await self._throttle.start(grant.site.id, exchange.deadline)
         issued = self._tokens.generate(grant, await _parameters(exchange))
         await exchange.json(200, _encode(_issued(issued)))
 
     async def refresh(self, exchange: Exchange) -> None:
         """A new token in place of a good one (4.4)."""
-        issued = self._tokens.refresh(self._tokens.grant(exchange.bearer()))
+        grant = self._tokens.grant(exchange.bearer())
+        await self._throttle.start(grant.site.id, exchange.deadline)
+        issued = self._tokens.refresh(grant)
         await exchange.json(200, _encode(_issued(issued)))
 
     # Conversations
@@ -74,6 +84,7 @@ class DirectLine:
     async def start(self, exchange: Exchange) -> None:
         """Start a conversation, or find it started (5.2)."""
         grant = self._tokens.grant(exchange.bearer())
+        await self._throttle.start(grant.site.id, exchange.deadline)
         base = exchange.base_url()
         parameters = await _parameters(exchange)
         opened = await self._conversations.start(grant, parameters, exchange.deadline)
@@ -92,18 +103,26 @@ class DirectLine:
 
     async def read(self, exchange: Exchange) -> None:
         """One page of activities (5.4)."""
-        grant = self._tokens.grant(exchange.bearer())
-        conversation = await self._conversations.find(grant, exchange.path("conversation"))
+        grant, name = self._in_scope(exchange)
+        await self._throttle.poll(name, exchange.deadline)
+        conversation = await self._conversations.find(grant, name)
         page = await self._activities.read(conversation, exchange.query("watermark"))
         await exchange.json(200, page.activity_set, _replay(page.replay.value))
 
     async def send(self, exchange: Exchange) -> None:
         """Send an activity (5.5)."""
-        grant = self._tokens.grant(exchange.bearer())
-        conversation = await self._conversations.find(grant, exchange.path("conversation"))
+        grant, name = self._in_scope(exchange)
+        await self._throttle.send(name, exchange.deadline)
+        conversation = await self._conversations.find(grant, name)
         body = await exchange.json_body()
         activity_id = await self._activities.send(grant, conversation, body, exchange.deadline)
         await exchange.json(200, _encode({"id": activity_id}))
+
+    def _in_scope(self, exchange: Exchange) -> tuple[Grant, str]:
+        """Who asks, and which conversation of theirs is meant: known before anything is counted (3.4, step 7)."""
+        grant, name = self._tokens.grant(exchange.bearer()), exchange.path("conversation")
+        self._tokens.check_scope(grant, name)
+        return grant, name
 
     # Streams
 
