@@ -165,9 +165,11 @@ class Server:
         closers.push_async_callback(streaming.finish)
         store.listen(self.streams.moved)
         throttle = Throttle(_rates(settings), clock)
-        direct_line = directline.DirectLine(tokens, throttle, conversations, activities, streaming)
+        direct_line = directline.DirectLine(
+            tokens, throttle, conversations, activities, streaming, _client_manners(settings)
+        )
         calls = BotCalls(store, clock, store_wait_s=settings.store_wait_s)
-        paths = self._paths(direct_line, connector.Connector(registry, calls))
+        paths = self._paths(direct_line, connector.Connector(registry, calls, _bot_manners(settings)))
 
         async def on_upgrade(request: Upgrade) -> Accept:
             return await direct_line.on_upgrade(paths.within(request.path), request)
@@ -178,22 +180,14 @@ class Server:
 
     def _paths(self, direct_line: directline.DirectLine, calls: connector.Connector) -> Paths:
         settings = self.settings
-        ours = Manners(
-            deadline_s=settings.bot_timeout_s,
-            body_bytes=settings.activity_bytes,
-            public_url=settings.public_url and settings.public_url.rstrip("/"),
-            trusted_proxies=tuple(map(ipaddress.ip_network, settings.trusted_proxies)),
-            cors_origins=_origins(settings),
-            show_inner=settings.inner_http_error,
-        )
-        bots = Manners(deadline_s=settings.bot_timeout_s, body_bytes=settings.connector_bytes, cross_origin=False)
+        ours, bots = _client_manners(settings), _bot_manners(settings)
         unknown, unknown_elsewhere = Resource("unknown", ours), Resource("unknown", bots)
 
         async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
             in_api = scope["path"] == directline.PREFIX or scope["path"].startswith(directline.PREFIX + "/")
             await (unknown if in_api else unknown_elsewhere)(scope, receive, send)
 
-        routes: list[BaseRoute] = [*direct_line.routes(ours), *calls.routes(bots)]
+        routes: list[BaseRoute] = [*direct_line.routes(), *calls.routes()]
         for path, endpoint in (("/live", self._live), ("/ready", self._is_ready)):
             routes.append(Route(path, Resource(path, bots, GET=endpoint)))
         routes += self._more(self)
@@ -241,6 +235,21 @@ class Server:
     async def _welcome(self, exchange: Exchange) -> None:
         lines = f"Landline, a Direct Line 3.0 channel.\n\nClients: {directline.PREFIX}\nHealth:  /live  /ready\n"
         await exchange.answer(200, lines.encode(), (b"content-type", b"text/plain; charset=utf-8"))
+
+
+def _client_manners(settings: Settings) -> Manners:
+    return Manners(
+        deadline_s=settings.bot_timeout_s,
+        body_bytes=settings.activity_bytes,
+        public_url=settings.public_url and settings.public_url.rstrip("/"),
+        trusted_proxies=tuple(map(ipaddress.ip_network, settings.trusted_proxies)),
+        cors_origins=_origins(settings),
+        show_inner=settings.inner_http_error,
+    )
+
+
+def _bot_manners(settings: Settings) -> Manners:
+    return Manners(deadline_s=settings.bot_timeout_s, body_bytes=settings.connector_bytes, cross_origin=False)
 
 
 def _bot(settings: Settings, service_key: str, own_url: str) -> Bot:

@@ -7,6 +7,7 @@ theirs and exists, and only then what was sent.
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import msgspec
 import structlog
@@ -18,16 +19,18 @@ from landline.channel.throttle import Throttle
 from landline.channel.tokens import Grant, Issued, Tokens
 from landline.core import activity
 from landline.core.tokens import TokenParameters, read_parameters
-from landline.errors import Draining, MissingCredential, NotFound, NotWebSocket
+from landline.errors import Draining, LandlineError, MissingCredential, NotFound, NotWebSocket
 from landline.server.exchange import Exchange, Manners, Resource, query_parameter
 from landline.server.stream import Streaming
 from landline.server.websocket import Accept, Upgrade
 
 PREFIX = "/v3/directline"
+SPOKEN_BYTES = 256 * 1024
+"""The largest activity on `/stream/multimodal` (7.6)."""
 STREAM_MESSAGE_BYTES = 64 * 1024
 """The largest message of a client on a stream; it is ignored anyway (7.4)."""
 
-_STREAM = re.compile(PREFIX + r"/conversations/([^/]+)/stream")
+_STREAM = re.compile(PREFIX + r"/conversations/([^/]+)/stream(/multimodal)?")
 
 _encode = msgspec.json.Encoder().encode
 _log = structlog.get_logger(__name__)
@@ -43,15 +46,18 @@ class DirectLine:
         conversations: Conversations,
         activities: Activities,
         streaming: Streaming,
+        manners: Manners,
     ) -> None:
+        self._manners = manners
         self._tokens = tokens
         self._throttle = throttle
         self._conversations = conversations
         self._activities = activities
         self._streaming = streaming
 
-    def routes(self, manners: Manners) -> list[Route]:
+    def routes(self) -> list[Route]:
         """What is to be found where."""
+        manners = self._manners
         conversation = PREFIX + "/conversations/{conversation}"
         resources = (
             Resource(PREFIX + "/tokens/generate", manners, POST=self.generate),
@@ -60,6 +66,7 @@ class DirectLine:
             Resource(conversation, manners, GET=self.reconnect),
             Resource(conversation + "/activities", manners, GET=self.read, POST=self.send),
             Resource(conversation + "/stream", manners, GET=self.not_a_stream),
+            Resource(conversation + "/stream/multimodal", manners, GET=self.not_a_stream),
         )
         return [Route(resource.template, resource) for resource in resources]
 
@@ -141,10 +148,22 @@ class DirectLine:
         )
         if self._streaming.streams.draining:
             raise Draining
-        connection = self._streaming.connection(
-            admitted.conversation, admitted.start, admitted.ticket.site, admitted.ticket.ski
-        )
-        return Accept(connection, STREAM_MESSAGE_BYTES)
+        streaming, ticket = self._streaming, admitted.ticket
+        opening = admitted.conversation.id, admitted.start, ticket.site, ticket.ski
+        if stream[2] is None:
+            return Accept(streaming.connection(*opening), STREAM_MESSAGE_BYTES)
+        return Accept(streaming.speaking_connection(*opening, partial(self._say, admitted)), SPOKEN_BYTES)
+
+    async def _say(self, admitted: Admitted, body: bytes) -> None:
+        """One activity that came through a stream. There is nobody to tell of a failure but the log (7.6)."""
+        deadline = self._streaming.wheel.time() + self._manners.deadline_s
+        try:
+            await self._throttle.send(admitted.conversation.id, deadline)
+            await self._activities.hear(admitted, body, deadline)
+        except LandlineError as error:
+            _log.warning(
+                "an activity on a stream was dropped", conversation=admitted.conversation.id, reason=error.message
+            )
 
     async def _admit(self, conversation: str, t: str | None, watermark: str | None) -> Admitted:
         if not t:
