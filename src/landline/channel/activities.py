@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import msgspec
 
 from landline.channel.conversations import Admitted, Conversations
 from landline.channel.delivery import Delivery
+from landline.channel.patience import patiently
 from landline.channel.tokens import Grant, random_id
 from landline.core import activity, log
 from landline.core.activity import ClientActivity, Kind
@@ -15,11 +14,7 @@ from landline.core.bot import Bot
 from landline.core.conversation import Conversation
 from landline.core.log import Accepted, Audience, NewEntry
 from landline.core.watermark import Replay, watermark
-from landline.errors import DeadlinePassed, StoreUnavailable
 from landline.ports import Clock, Store
-
-_RETRY_S = 0.05
-"""Pause before an append that was surely not stored is offered again. A group commit takes a few milliseconds."""
 
 
 class Read(msgspec.Struct, frozen=True):
@@ -73,9 +68,7 @@ class Activities:
     async def accept(self, bot: Bot, conversation: Conversation, posted: ClientActivity, deadline: float) -> str:
         """The same, for an activity that was read and found good already."""
         if posted.kind in (Kind.STORED, Kind.STREAMS_ONLY):
-            accepted = await append(
-                self._store, self._clock, conversation, entry_of(posted.kind, posted.stored), deadline
-            )
+            accepted = await append(self._store, conversation, entry_of(posted.kind, posted.stored), deadline)
             activity_id = log.activity_id(conversation.id, accepted.sequence)
             time = log.timestamp(accepted.time_ms)
         else:
@@ -105,28 +98,12 @@ class Activities:
 
 
 async def append(
-    store: Store,
-    clock: Clock,
-    conversation: Conversation,
-    entry: NewEntry,
-    deadline: float,
-    wait_s: float | None = None,
+    store: Store, conversation: Conversation, entry: NewEntry, deadline: float, give_up: float | None = None
 ) -> Accepted:
-    """`Store.append`, offered again while it is sure that nothing was stored: until `deadline`, or for `wait_s`.
-
-    A full disk or a full queue is thereby a delay for whom it can be one, before anybody sees a 503 (design section 4).
-    Without contention it awaits nothing but the append itself.
-    """
-    give_up = deadline if wait_s is None else min(deadline, clock.monotonic() + wait_s)
-    while True:
-        try:
-            return await store.append(conversation.id, entry, deadline)
-        except DeadlinePassed:
-            raise
-        except StoreUnavailable as error:
-            if not error.retry or clock.monotonic() + _RETRY_S >= give_up:
-                raise
-            await asyncio.sleep(_RETRY_S)
+    """`Store.append`, offered again until `give_up` (by default `deadline`) while the store is in trouble."""
+    return await patiently(
+        deadline if give_up is None else give_up, lambda: store.append(conversation.id, entry, deadline)
+    )
 
 
 def entry_of(kind: Kind, stored: bytes) -> NewEntry:

@@ -37,7 +37,7 @@ from landline.core.tokens import ANY_ORIGIN, Keys, digest, origin
 from landline.errors import ConfigurationError, DataDirectoryError, Draining
 from landline.ports import Store
 from landline.server import connector, directline
-from landline.server.exchange import Exchange, Manners, Resource
+from landline.server.exchange import GRACE_S, Exchange, Manners, Resource
 from landline.server.http import Door, Limits
 from landline.server.listener import Listener, listening_socket
 from landline.server.paths import Paths
@@ -49,8 +49,6 @@ from landline.stores.sqlite import SqliteStore
 
 _SITE = "default"
 _ANY_ADDRESS = ("0.0.0.0", "::", "")  # noqa: S104  # compared with, never listened on
-_HTTP_GRACE_S = 1.0
-"""At a stop, how long requests under way may still take beyond their own deadline."""
 
 _log = structlog.get_logger(__name__)
 
@@ -85,13 +83,16 @@ class Server:
         *,
         show_secret: ShowSecret = lambda secret: False,
         more: Callable[[Server], Sequence[BaseRoute]] = lambda server: (),
+        listening: socket.socket | None = None,
     ) -> None:
-        """`more` adds routes of its own to a server that is complete but does not answer yet."""
+        """`more` adds routes of its own to a server that is complete but does not answer yet. `listening` is a socket
+        that listens already, in place of one for the settings' host and port."""
         self.settings = settings
         self.streams = OpenStreams(settings.streams_per_conversation)
         self.clock = SystemClock()
         self._show_secret = show_secret
         self._more = more
+        self._listening = listening
         self._directory = Directory(settings.data)
         self._ready = False
         self._closers = contextlib.AsyncExitStack()
@@ -123,18 +124,20 @@ class Server:
     async def stop(self) -> None:
         """Go away without losing anything: refuse new connections, close the streams spread over `drain_s`, answer what
         is under way, then close the store (specification 11). May be repeated."""
-        if self._ready:
-            self._ready = False
-            _log.info("stopping", streams=len(self.streams))
-            self.listener.stop_listening()
-            await self.streams.drain(self.settings.drain_s)
-        await self._closers.aclose()
+        try:
+            if self._ready:
+                self._ready = False
+                _log.info("stopping", streams=len(self.streams))
+                self.listener.stop_listening()
+                await self.streams.drain(self.settings.drain_s)
+        finally:  # a stop that is cut short still lets go of everything
+            await self._closers.aclose()
 
     def _listen(self, closers: contextlib.AsyncExitStack) -> socket.socket:
         """First of all, so that clients of a server that comes back wait in the kernel rather than being refused."""
         host, port = self.settings.host, self.settings.port
         try:
-            listening = listening_socket(host, port)
+            listening = self._listening or listening_socket(host, port)
         except (OSError, UnicodeError) as error:
             if isinstance(error, socket.gaierror | UnicodeError) or error.errno == errno.EADDRNOTAVAIL:
                 raise ConfigurationError(f"host: {host!r} is no address of this machine") from error
@@ -175,7 +178,7 @@ class Server:
             return await direct_line.on_upgrade(paths.within(request.path), request)
 
         self.listener = Listener(paths, sockets, Door(_limits(settings), wheel, on_upgrade))
-        closers.push_async_callback(self.listener.stop, settings.bot_timeout_s + _HTTP_GRACE_S)
+        closers.push_async_callback(self.listener.stop, settings.bot_timeout_s + GRACE_S)
         await self.listener.start()
 
     def _paths(self, direct_line: directline.DirectLine, calls: connector.Connector) -> Paths:

@@ -32,11 +32,8 @@ FILE = "landline.db"
 _GROUP = 4096
 _READS = 64
 
-_CHECKPOINT_PAGES = 4096
-"""The write-ahead log is moved into the database each time it has grown by so much: 16 MiB, a few milliseconds."""
-
-_FORCED_PAGES = 8 * _CHECKPOINT_PAGES
-"""From this length on the writer waits for readers to step aside, so that the write-ahead log can start over."""
+_FORCED = 8
+"""At this many times its usual length the write-ahead log must start over: the writer waits for readers to step aside."""
 
 _log = structlog.get_logger(__name__)
 
@@ -97,20 +94,24 @@ class SqliteStore:
         waiting: int = 16_384,
         waiting_bytes: int = 64 << 20,
         patience_s: float = 10.0,
+        checkpoint_pages: int = 4096,
         connect: layout.Connect = layout.connect,
     ) -> None:
         """Touches nothing yet. At most `waiting` writes of together `waiting_bytes`, and as many reads, are queued;
-        whatever has no deadline of its own is given up after `patience_s`."""
+        whatever has no deadline of its own is given up after `patience_s`. The write-ahead log is moved into the
+        database each time it has grown by `checkpoint_pages`: 16 MiB, a few milliseconds."""
         self._directory = directory
         self._clock = clock
         self._connect = connect
         self._most_waiting = waiting
         self._most_bytes = waiting_bytes
         self._patience_s = patience_s
+        self._checkpoint_pages = checkpoint_pages
         self._tail = Tail(tail_bytes)
         self._moved: Callable[[ConversationId], None] = lambda conversation: None
         self._writes: Lane[_Append | _Write[object]] | None = None
         self._reads: Lane[_Read[object]] | None = None
+        self._open = False
         self._final = False
         """Set by whichever thread meets it: nothing is written any more."""
         self._ailing = False
@@ -136,6 +137,7 @@ class SqliteStore:
             rest=self._rest,
         )
         self._reads = Lane("landline-reader", self._clock, self._serve_reads, batch=_READS, waiting=self._most_waiting)
+        self._open = True
 
     def _open_file(self) -> None:
         path = self._directory.private_file(FILE)
@@ -152,6 +154,7 @@ class SqliteStore:
         """As `Store.close`."""
         if self._writes is None or self._reads is None:
             return
+        self._open = False
         await self._reads.close()
         await self._writes.close()
         await asyncio.to_thread(self._close_file)
@@ -185,7 +188,7 @@ class SqliteStore:
     async def conversation(self, conversation: ConversationId) -> Conversation | None:
         """As `Store.conversation`."""
         known = self._tail.conversation(conversation)
-        if known is not None and self._reads is not None:
+        if known is not None and self._open:
             return known
         forgotten = self._tail.forgotten
         found = await self._read(lambda reader: reader.conversation(conversation))
@@ -218,7 +221,7 @@ class SqliteStore:
     async def accepted_at(self, conversation: ConversationId, sequence: int) -> int | None:
         """As `Store.accepted_at`."""
         known = self._tail.accepted_at(conversation, sequence)
-        if known is not None and self._reads is not None:
+        if known is not None and self._open:
             return known
         return await self._read(lambda reader: reader.accepted_at(conversation, sequence))
 
@@ -340,9 +343,9 @@ class SqliteStore:
         """Between two groups: move the write-ahead log into the database, once there is enough of it."""
         if self._wal_pages < self._moved_pages:
             self._moved_pages = 0  # it started over
-        if self._final or self._wal_pages - self._moved_pages < _CHECKPOINT_PAGES:
+        if self._final or self._wal_pages - self._moved_pages < self._checkpoint_pages:
             return
-        forced = self._wal_pages >= _FORCED_PAGES
+        forced = self._wal_pages >= _FORCED * self._checkpoint_pages
         mode = apsw.SQLITE_CHECKPOINT_RESTART if forced else apsw.SQLITE_CHECKPOINT_PASSIVE
         try:
             self._writer.connection.wal_checkpoint(mode=mode)
