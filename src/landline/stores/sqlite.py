@@ -33,7 +33,7 @@ _GROUP = 4096
 _READS = 64
 
 _FORCED = 8
-"""At this many times its usual length the write-ahead log must start over: the writer waits for readers to step aside."""
+"""At so many times its usual length the write-ahead log must start over: the writer waits until readers step aside."""
 
 _log = structlog.get_logger(__name__)
 
