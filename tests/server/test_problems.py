@@ -77,7 +77,7 @@ def test_every_error_that_can_reach_the_edge_is_in_the_table() -> None:
 
 
 @each_answer
-def test_retry_after_comes_with_every_429_and_503_and_no_other_status(
+def test_retry_after_comes_with_every_429_and_503_only(error: LandlineError, status: int, code: str) -> None:
     error: LandlineError, status: int, code: str
 ) -> None:
     retry_after = dict(problem_of(error).headers).get(b"retry-after")
