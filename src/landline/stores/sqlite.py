@@ -33,7 +33,7 @@ _GROUP = 4096
 _READS = 64
 
 _FORCED = 8
-"""At this many times its usual length the write-ahead log must start over: the writer waits until no reader is in it."""
+"""At so many times its usual length the write-ahead log must start over: the writer waits until no reader is in it."""
 
 _log = structlog.get_logger(__name__)
 
