@@ -26,7 +26,7 @@ from landline.server.listener import inherited_socket, raise_file_limit
 
 _NEVER_FLAGS = frozenset(("secret",))
 _DEMO_DEFAULTS = {"LANDLINE_DATA": "landline-data/demo", "LANDLINE_LOG_LEVEL": "warning"}
-"""Data is kept, so that a page goes on where it was when the demo is started again, but apart from what `serve` keeps."""
+"""Data is kept, so that a page goes on where it was when the demo is started again; apart from what `serve` keeps."""
 
 _SHORT_TOKENS_S = 300
 """Below this a life of tokens is for tests (D-19)."""

@@ -36,6 +36,9 @@ _READS = 64
 _FORCED = 8
 """At so many times its usual length the write-ahead log must start over: the writer waits until no reader is in it."""
 
+_STEP_ASIDE_S = 0.1
+"""How long it waits for that. A batch of reads takes milliseconds; where one hangs, the next group is not held up."""
+
 _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
