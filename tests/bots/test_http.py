@@ -36,7 +36,7 @@ from landline.errors import (
 )
 from landline.ports import BotAnswer
 from support.landline import free_port
-from support.scripted_bot import Activity, ScriptedBot
+from landline.conformance.scripted_bot import Activity, ScriptedBot
 
 KEY = "k" * 32
 LARGE = 8 * 1024 * 1024

@@ -17,10 +17,10 @@ import pytest
 
 from landline.core.log import LAST_SEQUENCE
 from landline.stores.sqlite import FILE
-from support.directline import Activity, DirectLine
+from landline.conformance.directline import Activity, DirectLine
 from support.landline import SECRET, Landline
 from support.relay import Link, Relay
-from support.scripted_bot import ScriptedBot
+from landline.conformance.scripted_bot import ScriptedBot
 from support.streams import (
     Follower,
     log_of,

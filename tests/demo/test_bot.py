@@ -8,7 +8,7 @@ import pytest
 
 from landline.demo.bot import MOST_AT_ONCE, SPEAK
 from landline.demo.server import Demo
-from support.directline import ClientStream, DirectLine
+from landline.conformance.directline import ClientStream, DirectLine
 from support.landline import SECRET
 
 USER = {"id": "user"}
