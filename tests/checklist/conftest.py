@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 
 from landline.conformance.directline import DirectLine
-from support.landline import SECRET, Landline
 from landline.conformance.scripted_bot import ScriptedBot
+from support.landline import SECRET, Landline
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -19,8 +19,8 @@ import pytest_asyncio
 from yarl import URL
 
 from landline.conformance.directline import Activity, DirectLine
-from support.landline import SECRET, Landline, free_port
 from landline.conformance.scripted_bot import Answer, ScriptedBot
+from support.landline import SECRET, Landline, free_port
 from support.small_disk import SmallDisk
 from support.streams import has_entries, log_of, say, started
 

@@ -25,8 +25,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from landline.conformance.directline import Activity, DirectLine
-from support.landline import SECRET, Landline, free_port
 from landline.conformance.scripted_bot import Received, ScriptedBot
+from support.landline import SECRET, Landline, free_port
 from support.streams import has_entries, say, started
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

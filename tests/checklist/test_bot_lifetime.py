@@ -13,8 +13,8 @@ import pytest
 from aiohttp import web
 
 from landline.conformance.directline import Activity, DirectLine, parameter
-from support.landline import SECRET, Landline
 from landline.conformance.scripted_bot import Answer, ScriptedBot
+from support.landline import SECRET, Landline
 from support.streams import Follower, say, started
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

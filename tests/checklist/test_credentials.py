@@ -17,8 +17,8 @@ import pytest
 import pytest_asyncio
 
 from landline.conformance.directline import DEADLINE_S, Answer, DirectLine, claims, parameter
-from support.landline import SECRET, Landline
 from landline.conformance.scripted_bot import ScriptedBot
+from support.landline import SECRET, Landline
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -11,8 +11,8 @@ import pytest_asyncio
 
 from landline.config import Settings
 from landline.conformance.directline import Answer, DirectLine, claims, edited, parameter
-from support.landline import SECRET, Landline
 from landline.conformance.scripted_bot import ScriptedBot
+from support.landline import SECRET, Landline
 from support.streams import say, started
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -19,8 +19,8 @@ import pytest_asyncio
 
 from landline.config import Settings
 from landline.conformance.directline import Activity, DirectLine, dumps
-from support.landline import SECRET, Landline
 from landline.conformance.scripted_bot import ScriptedBot
+from support.landline import SECRET, Landline
 from support.streams import hang_up, has_entries, log_of, no_file_beyond, numbers, say, started
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

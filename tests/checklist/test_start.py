@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from landline.conformance.directline import DEADLINE_S, Activity, Answer, DirectLine, claims, edited, parameter
-from support.landline import SECRET, Landline
 from landline.conformance.scripted_bot import ScriptedBot
+from support.landline import SECRET, Landline
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

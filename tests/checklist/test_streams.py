@@ -18,8 +18,8 @@ import pytest_asyncio
 
 from landline.config import Settings
 from landline.conformance.directline import Activity, ClientStream, DirectLine, edited
-from support.landline import SECRET, Landline
 from landline.conformance.scripted_bot import ScriptedBot
+from support.landline import SECRET, Landline
 from support.streams import (
     Follower,
     log_of,

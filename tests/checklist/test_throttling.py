@@ -11,8 +11,8 @@ import pytest
 
 from landline.config import Settings
 from landline.conformance.directline import Answer, DirectLine
-from support.landline import SECRET, Landline
 from landline.conformance.scripted_bot import ScriptedBot
+from support.landline import SECRET, Landline
 
 DEFAULTS = {name: getattr(Settings(), name) for name in ("sends_per_s", "polls_per_s", "starts_per_s")}
 MESSAGE = {"type": "message", "text": "hello", "from": {"id": "user"}}

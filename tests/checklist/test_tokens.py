@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from landline.conformance.directline import CONVERSATION_ID, DEADLINE_S, DirectLine, claims
-from support.landline import SECRET, Landline
 from landline.conformance.scripted_bot import ScriptedBot
+from support.landline import SECRET, Landline
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import pytest
 
 from landline.conformance.directline import CONVERSATION_ID, WATERMARK, Activity, Answer, DirectLine, dumps, edited
-from support.landline import SECRET, Landline
 from landline.conformance.scripted_bot import ScriptedBot
+from support.landline import SECRET, Landline
 from support.wires import DEADLINE_S, Response, Wire
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from landline.conformance.directline import DirectLine
-from support.landline import SECRET, Landline
 from landline.conformance.scripted_bot import ScriptedBot
+from support.landline import SECRET, Landline
 from support.small_disk import SmallDisk
 from support.streams import Follower, no_file_beyond, say, started
 

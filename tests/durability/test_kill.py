@@ -20,8 +20,8 @@ import pytest
 from aiohttp import web
 
 from landline.conformance.directline import Activity, DirectLine
-from support.landline import SECRET, Landline
 from landline.conformance.scripted_bot import ScriptedBot
+from support.landline import SECRET, Landline
 from support.streams import Follower, started
 
 KILLS = 20

@@ -1,4 +1,4 @@
-"""What tests of streams need beside `landline.conformance.directline`: a client that lives through cuts, and eyes on the process."""
+"""What tests of streams need beside a client: one that lives through cuts, and eyes on the process."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from landline.conformance.directline import Activity, Answer, ClientStream, DirectLine
-from support.landline import SECRET, Landline
 from landline.conformance.scripted_bot import ScriptedBot
+from support.landline import SECRET, Landline
 
 _RETRY_S = 0.02
 _LOOK_S = 0.01

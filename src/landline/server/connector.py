@@ -12,10 +12,18 @@ from starlette.routing import Route
 from landline.channel.bots import BotCalls
 from landline.channel.registry import Registry
 from landline.core.bot import Bot
-from landline.errors import NotFound
+from landline.errors import ConversationFull, MissingProperty, NotFound, OutcomeUnknown, UnknownConversation
 from landline.server.exchange import Exchange, Manners, Resource
+from landline.server.openapi import operation
 
 PREFIX = "/b"
+
+_operation = operation(
+    "Connector",
+    {200: "Resource"},
+    body="Activity",
+    raises=(NotFound, UnknownConversation, MissingProperty, ConversationFull, OutcomeUnknown),
+)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -40,10 +48,12 @@ class Connector:
         )
         return [Route(resource.template, resource) for resource in resources]
 
+    @_operation
     async def send(self, exchange: Exchange) -> None:
         """Send to conversation (bot-side 3.1)."""
         await self._accept(exchange, None)
 
+    @_operation
     async def reply(self, exchange: Exchange) -> None:
         """Reply to activity (bot-side 3.2)."""
         await self._accept(exchange, exchange.path("activity"))

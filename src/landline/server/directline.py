@@ -19,8 +19,18 @@ from landline.channel.throttle import Throttle
 from landline.channel.tokens import Grant, Issued, Tokens
 from landline.core import activity
 from landline.core.tokens import TokenParameters, read_parameters
-from landline.errors import Draining, LandlineError, MissingCredential, NotFound, NotWebSocket
+from landline.errors import (
+    Draining,
+    LandlineError,
+    MissingCredential,
+    MissingProperty,
+    NotFound,
+    NotWebSocket,
+    RateLimited,
+    UnknownConversation,
+)
 from landline.server.exchange import Exchange, Manners, Resource, query_parameter
+from landline.server.openapi import CREDENTIALS, SENDING, operation
 from landline.server.stream import Streaming
 from landline.server.websocket import Accept, Upgrade
 
@@ -30,6 +40,7 @@ SPOKEN_BYTES = 256 * 1024
 STREAM_MESSAGE_BYTES = 64 * 1024
 """The largest message of a client on a stream; it is ignored anyway (7.4)."""
 
+_TAG = "Direct Line"
 _STREAM = re.compile(PREFIX + r"/conversations/([^/]+)/stream(/multimodal)?")
 
 _encode = msgspec.json.Encoder().encode
@@ -72,6 +83,9 @@ class DirectLine:
 
     # Tokens
 
+    @operation(
+        _TAG, {200: "Token"}, body="TokenParameters", security=("secret",), raises=(MissingProperty, RateLimited)
+    )
     async def generate(self, exchange: Exchange) -> None:
         """A token for a new conversation (5.1)."""
         grant = self._tokens.secret_grant(exchange.bearer())
@@ -79,6 +93,7 @@ class DirectLine:
         issued = self._tokens.generate(grant, await _parameters(exchange))
         await exchange.json(200, _encode(_issued(issued)))
 
+    @operation(_TAG, {200: "Token"}, security=("token",), raises=(UnknownConversation, RateLimited))
     async def refresh(self, exchange: Exchange) -> None:
         """A new token in place of a good one (4.4)."""
         grant = self._tokens.grant(exchange.bearer())
@@ -88,6 +103,13 @@ class DirectLine:
 
     # Conversations
 
+    @operation(
+        _TAG,
+        {200: "Conversation", 201: "Conversation"},
+        body="TokenParameters",
+        security=("secret", "token"),
+        raises=(MissingProperty, UnknownConversation, RateLimited),
+    )
     async def start(self, exchange: Exchange) -> None:
         """Start a conversation, or find it started (5.2)."""
         grant = self._tokens.grant(exchange.bearer())
@@ -98,6 +120,14 @@ class DirectLine:
         reference = grant.bot.reference_grammar_id
         await exchange.json(201 if opened.created else 200, _encode(_opened(opened, base, reference)))
 
+    @operation(
+        _TAG,
+        {200: "Conversation"},
+        security=("secret", "token"),
+        query=("watermark",),
+        headers=("X-DirectLine-Replay",),
+        raises=(MissingProperty, UnknownConversation),
+    )
     async def reconnect(self, exchange: Exchange) -> None:
         """A new token and stream URL, from a watermark on (5.3)."""
         grant = self._tokens.grant(exchange.bearer())
@@ -108,6 +138,14 @@ class DirectLine:
 
     # Activities
 
+    @operation(
+        _TAG,
+        {200: "ActivitySet"},
+        security=("secret", "token"),
+        query=("watermark",),
+        headers=("X-DirectLine-Replay",),
+        raises=(UnknownConversation, RateLimited),
+    )
     async def read(self, exchange: Exchange) -> None:
         """One page of activities (5.4)."""
         grant, name = self._in_scope(exchange)
@@ -116,6 +154,13 @@ class DirectLine:
         page = await self._activities.read(conversation, exchange.query("watermark"))
         await exchange.json(200, page.activity_set, _replay(page.replay.value))
 
+    @operation(
+        _TAG,
+        {200: "Resource"},
+        body="Activity",
+        security=("secret", "token"),
+        raises=(UnknownConversation, RateLimited, *SENDING),
+    )
     async def send(self, exchange: Exchange) -> None:
         """Send an activity (5.5)."""
         grant, name = self._in_scope(exchange)
@@ -133,6 +178,12 @@ class DirectLine:
 
     # Streams
 
+    @operation(
+        _TAG,
+        {101: None},
+        query=("watermark", "t"),
+        raises=(*CREDENTIALS, UnknownConversation, NotWebSocket, Draining),
+    )
     async def not_a_stream(self, exchange: Exchange) -> None:
         """What a stream path answers to who does not ask for an upgrade: the credential check comes first (7.1)."""
         await self._admit(exchange.path("conversation"), exchange.query("t"), exchange.query("watermark"))
