@@ -15,12 +15,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import structlog
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
+from landline.blobs.files import FileBlobs
 from landline.bots.http import HttpBotTransport
 from landline.channel.activities import Activities, PageBounds
+from landline.channel.attachments import Attachments, UploadBounds
 from landline.channel.bots import BotCalls
 from landline.channel.conversations import Conversations
 from landline.channel.delivery import Delivery
@@ -33,7 +36,7 @@ from landline.core.stream import Timing
 from landline.core.tokens import ANY_ORIGIN, Keys, digest, origin
 from landline.errors import ConfigurationError, DataDirectoryError, Draining
 from landline.ports import Store
-from landline.server import connector, directline
+from landline.server import attachments, connector, directline
 from landline.server.exchange import Exchange, Manners, Resource
 from landline.server.http import Door, Limits
 from landline.server.listener import Listener, listening_socket
@@ -146,6 +149,9 @@ class Server:
         self.store = store = SqliteStore(self._directory, clock)
         closers.push_async_callback(store.close)
         await store.open()
+        blobs = FileBlobs(settings.data / "blobs")
+        closers.push_async_callback(blobs.close)
+        await blobs.open()
         identity = await self._identity(store)
         bot = _bot(settings, identity.service_key, _url(*sockets[0].getsockname()[:2]))
         site = Site(_SITE, bot.id)
@@ -158,23 +164,37 @@ class Server:
         conversations = Conversations(store, tokens, delivery)
         bounds = PageBounds(settings.page_activities, settings.page_bytes)
         activities = Activities(store, conversations, delivery, clock, bounds)
+        files = Attachments(blobs, store, activities, clock, _upload_bounds(settings))
+        self._keep_sweeping(files, closers)
         streaming = Streaming(store, self.streams, _timing(settings), wheel)
         closers.push_async_callback(streaming.finish)
         store.listen(self.streams.moved)
-        direct_line = directline.DirectLine(tokens, conversations, activities, streaming)
+        direct_line = directline.DirectLine(tokens, conversations, activities, files, streaming)
         calls = BotCalls(store, clock, store_wait_s=settings.store_wait_s)
-        paths = self._paths(direct_line, connector.Connector(registry, calls))
+        ours = self._manners()
+        downloads = attachments.Downloads(registry, files)
+        paths = self._paths(ours, direct_line, connector.Connector(registry, calls, files), downloads)
 
         async def on_upgrade(request: Upgrade) -> Accept:
-            return await direct_line.on_upgrade(paths.within(request.path), request)
+            return await direct_line.on_upgrade(paths.within(request.path), request, ours)
 
         self.listener = Listener(paths, sockets, Door(_limits(settings), wheel, on_upgrade))
         closers.push_async_callback(self.listener.stop, settings.bot_timeout_s + _HTTP_GRACE_S)
         await self.listener.start()
 
-    def _paths(self, direct_line: directline.DirectLine, calls: connector.Connector) -> Paths:
+    def _keep_sweeping(self, files: Attachments, closers: contextlib.AsyncExitStack) -> None:
+        sweeping = asyncio.create_task(files.sweep())
+
+        async def stop() -> None:
+            sweeping.cancel()
+            await asyncio.wait((sweeping,))
+
+        closers.push_async_callback(stop)
+
+    def _manners(self) -> Manners:
+        """Those of everything that clients use."""
         settings = self.settings
-        ours = Manners(
+        return Manners(
             deadline_s=settings.bot_timeout_s,
             body_bytes=settings.activity_bytes,
             public_url=settings.public_url and settings.public_url.rstrip("/"),
@@ -182,6 +202,15 @@ class Server:
             cors_origins=_origins(settings),
             show_inner=settings.inner_http_error,
         )
+
+    def _paths(
+        self,
+        ours: Manners,
+        direct_line: directline.DirectLine,
+        calls: connector.Connector,
+        downloads: attachments.Downloads,
+    ) -> Paths:
+        settings = self.settings
         bots = Manners(deadline_s=settings.bot_timeout_s, body_bytes=settings.connector_bytes, cross_origin=False)
         unknown, unknown_elsewhere = Resource("unknown", ours), Resource("unknown", bots)
 
@@ -189,7 +218,11 @@ class Server:
             in_api = scope["path"] == directline.PREFIX or scope["path"].startswith(directline.PREFIX + "/")
             await (unknown if in_api else unknown_elsewhere)(scope, receive, send)
 
-        routes: list[BaseRoute] = [*direct_line.routes(ours), *calls.routes(bots)]
+        routes: list[BaseRoute] = [
+            *direct_line.routes(ours, _with_files(ours, settings)),
+            *calls.routes(bots, _with_files(bots, settings)),
+            *downloads.routes(ours),
+        ]
         for path, endpoint in (("/live", self._live), ("/ready", self._is_ready)):
             routes.append(Route(path, Resource(path, bots, GET=endpoint)))
         routes += self._more(self)
@@ -258,6 +291,14 @@ def _url(host: str, port: int) -> str:
     if host in _ANY_ADDRESS:
         host = "localhost"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _with_files(manners: Manners, settings: Settings) -> Manners:
+    return msgspec.structs.replace(manners, body_bytes=settings.upload_bytes)
+
+
+def _upload_bounds(settings: Settings) -> UploadBounds:
+    return UploadBounds(settings.upload_files, settings.activity_bytes, settings.upload_ttl_s)
 
 
 def _lives(settings: Settings) -> Lives:

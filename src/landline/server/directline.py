@@ -13,12 +13,15 @@ import structlog
 from starlette.routing import Route
 
 from landline.channel.activities import Activities
+from landline.channel.attachments import Attachments, Upload
 from landline.channel.conversations import Admitted, Conversations, Opened
 from landline.channel.tokens import Issued, Tokens
-from landline.core import activity
+from landline.core import activity, attachments
+from landline.core.attachments import Head, Role
 from landline.core.tokens import TokenParameters, read_parameters
 from landline.errors import Draining, MissingCredential, NotFound, NotWebSocket
-from landline.server.exchange import Exchange, Manners, Resource, query_parameter
+from landline.server.exchange import Exchange, Manners, Resource, public_base, query_parameter
+from landline.server.multipart import form_of
 from landline.server.stream import Streaming
 from landline.server.websocket import Accept, Upgrade
 
@@ -36,15 +39,21 @@ class DirectLine:
     """The endpoints under `/v3/directline`."""
 
     def __init__(
-        self, tokens: Tokens, conversations: Conversations, activities: Activities, streaming: Streaming
+        self,
+        tokens: Tokens,
+        conversations: Conversations,
+        activities: Activities,
+        files: Attachments,
+        streaming: Streaming,
     ) -> None:
         self._tokens = tokens
         self._conversations = conversations
         self._activities = activities
+        self._files = files
         self._streaming = streaming
 
-    def routes(self, manners: Manners) -> list[Route]:
-        """What is to be found where."""
+    def routes(self, manners: Manners, uploads: Manners) -> list[Route]:
+        """What is to be found where; `uploads` are the manners of the one endpoint that takes files."""
         conversation = PREFIX + "/conversations/{conversation}"
         resources = (
             Resource(PREFIX + "/tokens/generate", manners, POST=self.generate),
@@ -52,6 +61,7 @@ class DirectLine:
             Resource(PREFIX + "/conversations", manners, POST=self.start),
             Resource(conversation, manners, GET=self.reconnect),
             Resource(conversation + "/activities", manners, GET=self.read, POST=self.send),
+            Resource(conversation + "/upload", uploads, POST=self.upload),
             Resource(conversation + "/stream", manners, GET=self.not_a_stream),
         )
         return [Route(resource.template, resource) for resource in resources]
@@ -94,7 +104,7 @@ class DirectLine:
         """One page of activities (5.4)."""
         grant = self._tokens.grant(exchange.bearer())
         conversation = await self._conversations.find(grant, exchange.path("conversation"))
-        page = await self._activities.read(conversation, exchange.query("watermark"))
+        page = await self._activities.read(conversation, exchange.query("watermark"), exchange.base_url())
         await exchange.json(200, page.activity_set, _replay(page.replay.value))
 
     async def send(self, exchange: Exchange) -> None:
@@ -105,6 +115,17 @@ class DirectLine:
         activity_id = await self._activities.send(grant, conversation, body, exchange.deadline)
         await exchange.json(200, _encode({"id": activity_id}))
 
+    async def upload(self, exchange: Exchange) -> None:
+        """Send files, and an activity with them (5.6)."""
+        grant = self._tokens.grant(exchange.bearer())
+        conversation = await self._conversations.find(grant, exchange.path("conversation"))
+        async with self._files.receive(conversation) as upload:
+            await _receive(exchange, upload)
+            activity_id = await self._files.send(
+                grant, conversation, upload, exchange.query("userId"), exchange.deadline
+            )
+        await exchange.json(200, _encode({"id": activity_id}))
+
     # Streams
 
     async def not_a_stream(self, exchange: Exchange) -> None:
@@ -112,7 +133,7 @@ class DirectLine:
         await self._admit(exchange.path("conversation"), exchange.query("t"), exchange.query("watermark"))
         raise NotWebSocket
 
-    async def on_upgrade(self, path: str, request: Upgrade) -> Accept:
+    async def on_upgrade(self, path: str, request: Upgrade, manners: Manners) -> Accept:
         """Decide about a WebSocket handshake at `path` (7.1). Raises what the answer is to be."""
         stream = _STREAM.fullmatch(path)
         if stream is None:
@@ -122,8 +143,9 @@ class DirectLine:
         )
         if self._streaming.streams.draining:
             raise Draining
+        base = public_base(manners, request.headers, request.scheme, request.client, request.server)
         connection = self._streaming.connection(
-            admitted.conversation, admitted.start, admitted.ticket.site, admitted.ticket.ski
+            admitted.conversation, admitted.start, admitted.ticket.site, admitted.ticket.ski, base
         )
         return Accept(connection, STREAM_MESSAGE_BYTES)
 
@@ -137,6 +159,31 @@ async def _parameters(exchange: Exchange) -> TokenParameters:
     """The optional TokenParameters in the body (5.1, 5.2)."""
     body = await exchange.json_body()
     return read_parameters(activity.decode(body)) if body.strip() else TokenParameters()
+
+
+async def _receive(exchange: Exchange, upload: Upload) -> None:
+    """Read the body of an upload, as a form or as one file (5.6)."""
+    content_type = exchange.header(b"content-type")
+    form = form_of(content_type)
+    if form is None:
+        head = attachments.head(content_type, exchange.header(b"content-disposition"), in_form=False)
+        await _receive_file(exchange, upload, head)
+        return
+    async for piece in exchange.pieces():
+        for event in form.feed(piece):
+            if isinstance(event, Head):
+                upload.begin(event, event.role)
+            else:
+                await upload.write(event)
+    form.end()
+
+
+async def _receive_file(exchange: Exchange, upload: Upload, head: Head) -> None:
+    """A body without a byte is no file: what has no body cannot be told from it."""
+    async for piece in exchange.pieces():
+        if piece and not upload.files:
+            upload.begin(head, Role.FILE)
+        await upload.write(piece)
 
 
 def _issued(issued: Issued) -> dict[str, object]:

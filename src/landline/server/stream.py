@@ -14,6 +14,7 @@ from typing import Protocol
 import structlog
 
 from landline.channel.streams import OpenStreams
+from landline.core import links
 from landline.core.log import ConversationId
 from landline.core.stream import INTERNAL_ERROR, Close, Decision, Drop, KeepAlive, Listen, Read, Send, Stream, Timing
 from landline.core.watermark import Start
@@ -72,9 +73,14 @@ class Streaming:
         self.wheel = wheel
         self._reads: set[asyncio.Task[None]] = set()
 
-    def connection(self, conversation: ConversationId, start: Start, site: str, ski: str) -> StreamConnection:
-        """The handler of a WebSocket whose handshake was admitted and which begins at `start`."""
-        machine = Stream(conversation, start.position, start.watermark, self.timing, self.wheel.time())
+    def connection(
+        self, conversation: ConversationId, start: Start, site: str, ski: str, base: str = ""
+    ) -> StreamConnection:
+        """The handler of a WebSocket whose handshake was admitted and which begins at `start`; `base` is the public
+        base that it was asked for under, for links in what is sent."""
+        machine = Stream(
+            conversation, start.position, start.watermark, self.timing, self.wheel.time(), links.json_text(base)
+        )
         return StreamConnection(self, machine, site, ski)
 
     def read(self, stream: StreamConnection, wanted: Read) -> None:
