@@ -21,7 +21,7 @@ from landline.config import Settings, description, settings_from
 from landline.errors import StartupError
 from landline.observe import log_to_stderr
 from landline.server.app import Server
-from landline.server.listener import raise_file_limit
+from landline.server.listener import inherited_socket, raise_file_limit
 
 _NEVER_FLAGS = frozenset(("secret",))
 _SHORT_TOKENS_S = 300
@@ -53,7 +53,7 @@ def serve(config: Path | None, **flags: Any) -> None:
     with _exit_codes():
         settings = settings_from(flags, os.environ, config)
         log_to_stderr(settings.log_level)
-        _run(Server(settings, show_secret=_show_secret))
+        _run(Server(settings, show_secret=_show_secret, listening=inherited_socket(os.environ, os.getpid())))
 
 
 @contextlib.contextmanager

@@ -209,7 +209,14 @@ class BotTransport(Protocol):
     """Carries activities to bots. Keeps no order of its own; the caller starts deliveries in order."""
 
     async def deliver(
-        self, bot: Bot, activity: bytes, deadline: float, *, once: bool = False, written: Callable[[], None]
+        self,
+        bot: Bot,
+        activity: bytes,
+        deadline: float,
+        *,
+        once: bool = False,
+        apart: bool = False,
+        written: Callable[[], None],
     ) -> BotAnswer:
         """POST `activity` (complete JSON) to the bot and answer its 2xx.
 
@@ -218,7 +225,8 @@ class BotTransport(Protocol):
 
         What never reached the bot (refused, DNS, TLS, reset before the request was written) is tried again with growing
         pauses until `deadline`; what may have reached it is not repeated, besides the cases of bot-side 2.4 (429 and
-        503 with a `Retry-After` that fits). `once` (an `invoke`) forbids those too.
+        503 with a `Retry-After` that fits). `once` (an `invoke`) forbids those too. `apart` asks for a connection of
+        its own: it follows so closely on another request that a bot might read the two in the wrong order.
 
         Raises `NoBot`, `BotUnreachable` (never written), `BotTimedOut`, `BotBroke`, `BotRejected`."""
         ...

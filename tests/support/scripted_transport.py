@@ -69,7 +69,14 @@ class ScriptedTransport:
         self._news = asyncio.Event()
 
     async def deliver(
-        self, bot: Bot, activity: bytes, deadline: float, *, once: bool = False, written: Callable[[], None]
+        self,
+        bot: Bot,
+        activity: bytes,
+        deadline: float,
+        *,
+        once: bool = False,
+        apart: bool = False,
+        written: Callable[[], None],
     ) -> BotAnswer:
         post = Post(bot, activity, deadline, once, written)
         self.posts.append(post)

@@ -64,23 +64,31 @@ class HttpBotTransport:
     """
 
     def __init__(self, *, connect_timeout_s: float, ca_file: Path | None = None) -> None:
-        self._session = aiohttp.ClientSession(
-            # No limit of its own: a slow bot must not use up what others need. `Bot.concurrency` is the bound.
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ssl=_authorities(ca_file)),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": f"landline/{__version__}"},
-            skip_auto_headers=("Accept", "Accept-Encoding"),
-            timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout_s),
+        ssl = _authorities(ca_file)
+        # No limit of its own: a slow bot must not use up what others need. `Bot.concurrency` is the bound.
+        self._pooled = _session(
+            aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ssl=ssl), connect_timeout_s
         )
+        self._apart = _session(aiohttp.TCPConnector(limit=0, force_close=True, ssl=ssl), connect_timeout_s)
         self._slots: dict[tuple[str, int], asyncio.Semaphore] = {}
         self._under_way: set[asyncio.Timeout] = set()
         self._closed = False
 
     async def deliver(
-        self, bot: Bot, activity: bytes, deadline: float, *, once: bool = False, written: Callable[[], None]
+        self,
+        bot: Bot,
+        activity: bytes,
+        deadline: float,
+        *,
+        once: bool = False,
+        apart: bool = False,
+        written: Callable[[], None],
     ) -> BotAnswer:
-        """See `landline.ports.BotTransport.deliver`."""
-        delivery = _Delivery(self._session, bot, _Body(activity, written), deadline, once)
+        """See `landline.ports.BotTransport.deliver`.
+
+        A server accepts connections in order, but reads from one that it knows before it reads from a new one.
+        """
+        delivery = _Delivery(self._apart if apart else self._pooled, bot, _Body(activity, written), deadline, once)
         try:
             if bot.endpoint is None:
                 raise NoBot
@@ -123,7 +131,18 @@ class HttpBotTransport:
         for limit in self._under_way:
             if not limit.expired():
                 limit.reschedule(asyncio.get_running_loop().time())
-        await self._session.close()
+        await self._pooled.close()
+        await self._apart.close()
+
+
+def _session(connector: aiohttp.BaseConnector, connect_timeout_s: float) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": f"landline/{__version__}"},
+        skip_auto_headers=("Accept", "Accept-Encoding"),
+        timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout_s),
+    )
 
 
 class _Delivery:

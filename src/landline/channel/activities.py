@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import msgspec
 
-from landline.channel.conversations import Conversations
+from landline.channel.conversations import Admitted, Conversations
 from landline.channel.delivery import Delivery
+from landline.channel.patience import patiently
 from landline.channel.tokens import Grant, random_id
 from landline.core import activity, links, log
 from landline.core.activity import ClientActivity, Kind
+from landline.core.bot import Bot
 from landline.core.conversation import Conversation
 from landline.core.log import Accepted, Audience, NewEntry
 from landline.core.watermark import Replay, watermark
-from landline.errors import DeadlinePassed, StoreUnavailable
 from landline.ports import Clock, Store
-
-_RETRY_S = 0.05
-"""Pause before an append that was surely not stored is offered again. A group commit takes a few milliseconds."""
 
 
 class Read(msgspec.Struct, frozen=True):
@@ -60,14 +56,19 @@ class Activities:
             bound=grant.user,
             may_use_dl=grant.may_claim_dl,
         )
-        return await self.accept(grant, conversation, posted, deadline)
+        return await self.accept(grant.bot, conversation, posted, deadline)
 
-    async def accept(self, grant: Grant, conversation: Conversation, posted: ClientActivity, deadline: float) -> str:
+    async def hear(self, admitted: Admitted, body: bytes, deadline: float) -> str:
+        """The same, for an activity that came through a stream: its ticket says who may speak (7.6, D-41)."""
+        conversation, bot = admitted.conversation, admitted.bot
+        posted = activity.from_client(body, conversation=conversation.id, bot=bot, bound=None, may_use_dl=True)
+        self._conversations.check_speaker(admitted.ticket, posted.sender)
+        return await self.accept(bot, conversation, posted, deadline)
+
+    async def accept(self, bot: Bot, conversation: Conversation, posted: ClientActivity, deadline: float) -> str:
         """The same, for an activity that was read and found good already."""
         if posted.kind in (Kind.STORED, Kind.STREAMS_ONLY):
-            accepted = await append(
-                self._store, self._clock, conversation, entry_of(posted.kind, posted.stored), deadline
-            )
+            accepted = await append(self._store, conversation, entry_of(posted.kind, posted.stored), deadline)
             activity_id = log.activity_id(conversation.id, accepted.sequence)
             time = log.timestamp(accepted.time_ms)
         else:
@@ -77,7 +78,7 @@ class Activities:
         await self._delivery.deliver(
             conversation,
             posted.sender,
-            posted.for_bot(grant.bot, activity_id, time),
+            posted.for_bot(bot, activity_id, time),
             deadline,
             place,
             once=posted.type == "invoke",
@@ -99,28 +100,12 @@ class Activities:
 
 
 async def append(
-    store: Store,
-    clock: Clock,
-    conversation: Conversation,
-    entry: NewEntry,
-    deadline: float,
-    wait_s: float | None = None,
+    store: Store, conversation: Conversation, entry: NewEntry, deadline: float, give_up: float | None = None
 ) -> Accepted:
-    """`Store.append`, offered again while it is sure that nothing was stored: until `deadline`, or for `wait_s`.
-
-    A full disk or a full queue is thereby a delay for whom it can be one, before anybody sees a 503 (design section 4).
-    Without contention it awaits nothing but the append itself.
-    """
-    give_up = deadline if wait_s is None else min(deadline, clock.monotonic() + wait_s)
-    while True:
-        try:
-            return await store.append(conversation.id, entry, deadline)
-        except DeadlinePassed:
-            raise
-        except StoreUnavailable as error:
-            if not error.retry or clock.monotonic() + _RETRY_S >= give_up:
-                raise
-            await asyncio.sleep(_RETRY_S)
+    """`Store.append`, offered again until `give_up` (by default `deadline`) while the store is in trouble."""
+    return await patiently(
+        deadline if give_up is None else give_up, lambda: store.append(conversation.id, entry, deadline)
+    )
 
 
 def entry_of(kind: Kind, stored: bytes) -> NewEntry:

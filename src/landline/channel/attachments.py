@@ -134,7 +134,7 @@ class Attachments:
         await self._keep(list(zip(upload.drafts, known, strict=True)), deadline)
         upload.is_recorded = True  # as far as is known: a cancelled append may still be written
         try:
-            return await self._activities.accept(grant, conversation, posted, deadline)
+            return await self._activities.accept(grant.bot, conversation, posted, deadline)
         except (StoreUnavailable, UnknownConversation, ConversationFull):
             upload.is_recorded = False
             raise
@@ -200,8 +200,8 @@ class Attachments:
         """Remove what has expired, again and again, until cancelled. Returns at once where nothing expires."""
         while (expired_ms := self._expired_ms()) is not None:
             try:
-                gone = await self._blobs.expire(expired_ms)
-                _log.info("expired files removed", files=gone)
+                if gone := await self._blobs.expire(expired_ms):
+                    _log.info("expired files removed", files=gone)
             except LandlineError as error:
                 _log.warning("expired files could not be removed", reason=error.message)
             await asyncio.sleep(_SWEEP_S)

@@ -40,6 +40,7 @@ class BotCalls:
         said = activity.from_bot(body, conversation=conversation.id, bot=bot, reply_to=reply_to)
         if said.kind in (Kind.STORED, Kind.STREAMS_ONLY):
             entry = entry_of(said.kind, said.stored)
-            accepted = await append(self._store, self._clock, conversation, entry, deadline, self._store_wait_s)
+            give_up = min(deadline, self._clock.monotonic() + self._store_wait_s)
+            accepted = await append(self._store, conversation, entry, deadline, give_up)
             return log.activity_id(conversation.id, accepted.sequence)
         return pass_by(self._store, self._clock, conversation, said.kind, said.stored)[0]

@@ -6,7 +6,9 @@ import msgspec
 import structlog
 
 from landline.channel.delivery import Delivery
+from landline.channel.patience import patiently
 from landline.channel.tokens import Grant, Issued, Tokens, new_conversation_id
+from landline.core.bot import Bot
 from landline.core.conversation import Account, Conversation, NewConversation, is_conversation_id
 from landline.core.log import ConversationId
 from landline.core.tokens import Ticket, TokenParameters
@@ -31,7 +33,8 @@ class Opened(msgspec.Struct, frozen=True):
 class Admitted(msgspec.Struct, frozen=True):
     """A stream that may open, and where it begins."""
 
-    conversation: ConversationId
+    conversation: Conversation
+    bot: Bot
     ticket: Ticket
     start: Start
 
@@ -55,17 +58,18 @@ class Conversations:
     async def start(self, grant: Grant, parameters: TokenParameters, deadline: float) -> Opened:
         """Start the grant's conversation, or a new one for a secret; start again what is started already (5.2).
 
-        The bot is told in the background: the answer neither waits for it nor depends on it (D-23).
+        The bot is told in the background: the answer neither waits for it nor depends on it (D-23). A store in trouble
+        is waited for: a start that fails is final for the page (3.6).
         """
         self._tokens.check_claimed(grant, parameters.user)
         issued = self._issue(grant, parameters)
         bound = parameters.user if grant.claims is None else grant.user
-        created = await self._store.start(
-            NewConversation(issued.conversation, grant.bot.id, user=bound, locale=parameters.locale)
-        )
-        if grant.claims is not None and bound is None and parameters.user is not None:
+        new = NewConversation(issued.conversation, grant.bot.id, user=bound, locale=parameters.locale)
+        created = await patiently(deadline, lambda: self._store.start(new))
+        named = parameters.user
+        if grant.claims is not None and bound is None and named is not None:
             # A first member, but the token stays unbound: the page said who it is, nobody vouched for it (D-17).
-            await self._store.join(issued.conversation, parameters.user)
+            await patiently(deadline, lambda: self._store.join(issued.conversation, named))
         conversation = self._tokens.check_bot(grant, await self._store.conversation(issued.conversation))
         self._delivery.announce(conversation, deadline)
         return self._opened(grant, conversation, issued, Start(0, BEGINNING, Replay.COMPLETE), bound, created=created)
@@ -107,7 +111,12 @@ class Conversations:
         found = await self._store.conversation(ConversationId(conversation))
         if found is None:
             raise UnknownConversation
-        return Admitted(found.id, ticket, await self.locate(found, watermark, absent_means_head=False))
+        start = await self.locate(found, watermark, absent_means_head=False)
+        return Admitted(found, self._tokens.bot_of(found), ticket, start)
+
+    def check_speaker(self, ticket: Ticket, sender: Account) -> None:
+        """Refuse somebody whom this stream's ticket does not let speak (D-41). Raises `Forbidden`."""
+        self._tokens.check_speaker(ticket, sender)
 
     async def locate(self, conversation: Conversation, text: str | None, *, absent_means_head: bool) -> Start:
         """Where a reader that presents this `watermark` parameter begins (the table of 8.2.4). Never an error."""

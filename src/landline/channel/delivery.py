@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 import structlog
 
+from landline.channel.patience import patiently
 from landline.channel.registry import Registry
 from landline.channel.tokens import random_id
 from landline.core import activity, log
@@ -40,15 +41,17 @@ class Place:
         self._behind = behind
         self._left = False
 
-    async def turn(self, deadline: float) -> None:
-        """Wait until everybody ahead has left. Raises `BotUnreachable` at `deadline`; nobody else notices."""
+    async def turn(self, deadline: float) -> bool:
+        """Wait until everybody ahead has left; answer whether there was anybody. Raises `BotUnreachable` at `deadline`;
+        nobody else notices."""
         if self._ahead is None or self._ahead.done():
-            return
+            return False
         try:
             async with asyncio.timeout_at(deadline):
                 await asyncio.shield(self._ahead)
         except TimeoutError as error:
             raise BotUnreachable("Failed to send activity: bot timed out on what came before") from error
+        return True
 
     def leave(self) -> None:
         """Who leaves before its turn came only closes the gap: the next one still waits for those ahead."""
@@ -97,9 +100,9 @@ class Delivery:
         """
         try:
             bot = self._endpoint(conversation)
-            await place.turn(deadline)
+            waited = await place.turn(deadline)
             await self._join(conversation, bot, sender, deadline)
-            return await self._transport.deliver(bot, body, deadline, once=once, written=place.leave)
+            return await self._transport.deliver(bot, body, deadline, once=once, apart=waited, written=place.leave)
         finally:
             place.leave()
 
@@ -115,7 +118,7 @@ class Delivery:
         try:
             bot = self._endpoint(conversation)
             await place.turn(deadline)
-            members = await self._members(self._store.members(conversation.id), deadline)
+            members = await self._members(lambda: self._store.members(conversation.id), deadline)
             await self._tell(conversation, bot, members, deadline)
         except LandlineError as error:
             _log.warning("join not announced, it stays due", conversation=conversation.id, reason=error.message)
@@ -125,14 +128,14 @@ class Delivery:
     async def _join(self, conversation: Conversation, bot: Bot, sender: Account, deadline: float) -> None:
         if (conversation.id, sender.id) in self._announced and (conversation.id, bot.id) in self._announced:
             return
-        members = await self._members(self._store.join(conversation.id, sender), deadline)
+        members = await self._members(lambda: self._store.join(conversation.id, sender), deadline)
         await self._tell(conversation, bot, members, deadline)
 
-    async def _members(self, asking: Coroutine[object, object, Sequence[Member]], deadline: float) -> Sequence[Member]:
+    async def _members(self, ask: Callable[[], Awaitable[Sequence[Member]]], deadline: float) -> Sequence[Member]:
         """What the store says of the members, in time: it may hang, and a request may not (8.6)."""
         try:
             async with asyncio.timeout_at(deadline):
-                return await asking
+                return await patiently(deadline, ask)
         except (StoreError, TimeoutError) as error:
             raise BotUnreachable("Failed to send activity: who takes part could not be told from the store") from error
 
@@ -150,7 +153,7 @@ class Delivery:
             self._remember(conversation.id, member.account.id)
         if unmarked:
             # Nobody waits for the mark: this process knows already.
-            self._keep(self._mark(conversation.id, [account.id for account in unmarked]))
+            self._keep(self._mark(conversation.id, [account.id for account in unmarked], deadline))
 
     async def _post_join(self, conversation: Conversation, bot: Bot, due: Sequence[Account], deadline: float) -> None:
         update = activity.join(
@@ -181,9 +184,9 @@ class Delivery:
         elif error is not None:
             raise error
 
-    async def _mark(self, conversation: ConversationId, accounts: Sequence[str]) -> None:
+    async def _mark(self, conversation: ConversationId, accounts: Sequence[str], deadline: float) -> None:
         try:
-            await self._store.announced(conversation, accounts)
+            await patiently(deadline, lambda: self._store.announced(conversation, accounts))
         except StoreError as error:
             # The bot was told; at worst it is told once more after a restart.
             _log.warning("announced join not recorded", conversation=conversation, reason=error.message)

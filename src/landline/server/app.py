@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import ipaddress
+import math
 import os
 import secrets
 import socket
@@ -15,7 +16,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import structlog
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
@@ -29,15 +29,17 @@ from landline.channel.conversations import Conversations
 from landline.channel.delivery import Delivery
 from landline.channel.registry import Registry
 from landline.channel.streams import OpenStreams
+from landline.channel.throttle import Rates, Throttle
 from landline.channel.tokens import Lives, Tokens
 from landline.config import Settings
 from landline.core.bot import Bot, Site
+from landline.core.rate import Rate
 from landline.core.stream import Timing
 from landline.core.tokens import ANY_ORIGIN, Keys, digest, origin
 from landline.errors import ConfigurationError, DataDirectoryError, Draining
 from landline.ports import Store
 from landline.server import attachments, connector, directline
-from landline.server.exchange import Exchange, Manners, Resource
+from landline.server.exchange import GRACE_S, Exchange, Manners, Resource
 from landline.server.http import Door, Limits
 from landline.server.listener import Listener, listening_socket
 from landline.server.paths import Paths
@@ -49,8 +51,6 @@ from landline.stores.sqlite import SqliteStore
 
 _SITE = "default"
 _ANY_ADDRESS = ("0.0.0.0", "::", "")  # noqa: S104  # compared with, never listened on
-_HTTP_GRACE_S = 1.0
-"""At a stop, how long requests under way may still take beyond their own deadline."""
 
 _log = structlog.get_logger(__name__)
 
@@ -85,13 +85,16 @@ class Server:
         *,
         show_secret: ShowSecret = lambda secret: False,
         more: Callable[[Server], Sequence[BaseRoute]] = lambda server: (),
+        listening: socket.socket | None = None,
     ) -> None:
-        """`more` adds routes of its own to a server that is complete but does not answer yet."""
+        """`more` adds routes of its own to a server that is complete but does not answer yet. `listening` is a socket
+        that listens already, in place of one for the settings' host and port."""
         self.settings = settings
         self.streams = OpenStreams(settings.streams_per_conversation)
         self.clock = SystemClock()
         self._show_secret = show_secret
         self._more = more
+        self._listening = listening
         self._directory = Directory(settings.data)
         self._ready = False
         self._closers = contextlib.AsyncExitStack()
@@ -123,18 +126,20 @@ class Server:
     async def stop(self) -> None:
         """Go away without losing anything: refuse new connections, close the streams spread over `drain_s`, answer what
         is under way, then close the store (specification 11). May be repeated."""
-        if self._ready:
-            self._ready = False
-            _log.info("stopping", streams=len(self.streams))
-            self.listener.stop_listening()
-            await self.streams.drain(self.settings.drain_s)
-        await self._closers.aclose()
+        try:
+            if self._ready:
+                self._ready = False
+                _log.info("stopping", streams=len(self.streams))
+                self.listener.stop_listening()
+                await self.streams.drain(self.settings.drain_s)
+        finally:  # a stop that is cut short still lets go of everything
+            await self._closers.aclose()
 
     def _listen(self, closers: contextlib.AsyncExitStack) -> socket.socket:
         """First of all, so that clients of a server that comes back wait in the kernel rather than being refused."""
         host, port = self.settings.host, self.settings.port
         try:
-            listening = listening_socket(host, port)
+            listening = self._listening or listening_socket(host, port)
         except (OSError, UnicodeError) as error:
             if isinstance(error, socket.gaierror | UnicodeError) or error.errno == errno.EADDRNOTAVAIL:
                 raise ConfigurationError(f"host: {host!r} is no address of this machine") from error
@@ -169,17 +174,22 @@ class Server:
         streaming = Streaming(store, self.streams, _timing(settings), wheel)
         closers.push_async_callback(streaming.finish)
         store.listen(self.streams.moved)
-        direct_line = directline.DirectLine(tokens, conversations, activities, files, streaming)
+        throttle = Throttle(_rates(settings), clock)
+        direct_line = directline.DirectLine(
+            tokens, throttle, conversations, activities, files, streaming, _client_manners(settings)
+        )
         calls = BotCalls(store, clock, store_wait_s=settings.store_wait_s)
-        ours = self._manners()
-        downloads = attachments.Downloads(registry, files)
-        paths = self._paths(ours, direct_line, connector.Connector(registry, calls, files), downloads)
+        paths = self._paths(
+            direct_line,
+            connector.Connector(registry, calls, files, _bot_manners(settings)),
+            attachments.Downloads(registry, files, _client_manners(settings)),
+        )
 
         async def on_upgrade(request: Upgrade) -> Accept:
-            return await direct_line.on_upgrade(paths.within(request.path), request, ours)
+            return await direct_line.on_upgrade(paths.within(request.path), request)
 
         self.listener = Listener(paths, sockets, Door(_limits(settings), wheel, on_upgrade))
-        closers.push_async_callback(self.listener.stop, settings.bot_timeout_s + _HTTP_GRACE_S)
+        closers.push_async_callback(self.listener.stop, settings.bot_timeout_s + GRACE_S)
         await self.listener.start()
 
     def _keep_sweeping(self, files: Attachments, closers: contextlib.AsyncExitStack) -> None:
@@ -191,38 +201,18 @@ class Server:
 
         closers.push_async_callback(stop)
 
-    def _manners(self) -> Manners:
-        """Those of everything that clients use."""
-        settings = self.settings
-        return Manners(
-            deadline_s=settings.bot_timeout_s,
-            body_bytes=settings.activity_bytes,
-            public_url=settings.public_url and settings.public_url.rstrip("/"),
-            trusted_proxies=tuple(map(ipaddress.ip_network, settings.trusted_proxies)),
-            cors_origins=_origins(settings),
-            show_inner=settings.inner_http_error,
-        )
-
     def _paths(
-        self,
-        ours: Manners,
-        direct_line: directline.DirectLine,
-        calls: connector.Connector,
-        downloads: attachments.Downloads,
+        self, direct_line: directline.DirectLine, calls: connector.Connector, downloads: attachments.Downloads
     ) -> Paths:
         settings = self.settings
-        bots = Manners(deadline_s=settings.bot_timeout_s, body_bytes=settings.connector_bytes, cross_origin=False)
+        ours, bots = _client_manners(settings), _bot_manners(settings)
         unknown, unknown_elsewhere = Resource("unknown", ours), Resource("unknown", bots)
 
         async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
             in_api = scope["path"] == directline.PREFIX or scope["path"].startswith(directline.PREFIX + "/")
             await (unknown if in_api else unknown_elsewhere)(scope, receive, send)
 
-        routes: list[BaseRoute] = [
-            *direct_line.routes(ours, _with_files(ours, settings)),
-            *calls.routes(bots, _with_files(bots, settings)),
-            *downloads.routes(ours),
-        ]
+        routes: list[BaseRoute] = [*direct_line.routes(), *calls.routes(), *downloads.routes()]
         for path, endpoint in (("/live", self._live), ("/ready", self._is_ready)):
             routes.append(Route(path, Resource(path, bots, GET=endpoint)))
         routes += self._more(self)
@@ -272,6 +262,27 @@ class Server:
         await exchange.answer(200, lines.encode(), (b"content-type", b"text/plain; charset=utf-8"))
 
 
+def _client_manners(settings: Settings) -> Manners:
+    return Manners(
+        deadline_s=settings.bot_timeout_s,
+        body_bytes=settings.activity_bytes,
+        public_url=settings.public_url and settings.public_url.rstrip("/"),
+        trusted_proxies=tuple(map(ipaddress.ip_network, settings.trusted_proxies)),
+        cors_origins=_origins(settings),
+        show_inner=settings.inner_http_error,
+        upload_bytes=settings.upload_bytes,
+    )
+
+
+def _bot_manners(settings: Settings) -> Manners:
+    return Manners(
+        deadline_s=settings.bot_timeout_s,
+        body_bytes=settings.connector_bytes,
+        cross_origin=False,
+        upload_bytes=settings.upload_bytes,
+    )
+
+
 def _bot(settings: Settings, service_key: str, own_url: str) -> Bot:
     base = (settings.service_url or own_url).rstrip("/")
     return Bot(
@@ -293,16 +304,25 @@ def _url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _with_files(manners: Manners, settings: Settings) -> Manners:
-    return msgspec.structs.replace(manners, body_bytes=settings.upload_bytes)
-
-
 def _upload_bounds(settings: Settings) -> UploadBounds:
     return UploadBounds(settings.upload_files, settings.activity_bytes, settings.upload_ttl_s)
 
 
 def _lives(settings: Settings) -> Lives:
     return Lives(settings.token_ttl_s, settings.token_chain_s, settings.stream_url_ttl_s, settings.clock_leeway_s)
+
+
+def _rates(settings: Settings) -> Rates:
+    """Bursts are twice the rate, for polls four times (specification 10)."""
+
+    def rate(per_s: float, burst_s: int, longest_wait_s: float = 0.0) -> Rate:
+        return Rate(per_s, max(1, math.ceil(burst_s * per_s)), longest_wait_s)
+
+    return Rates(
+        sends=rate(settings.sends_per_s, 2),
+        polls=rate(settings.polls_per_s, 4, settings.poll_wait_s),
+        starts=rate(settings.starts_per_s, 2, settings.start_wait_s),
+    )
 
 
 def _timing(settings: Settings) -> Timing:

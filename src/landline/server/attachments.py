@@ -33,12 +33,14 @@ _RANGE = re.compile(rb"bytes\s*=\s*([0-9]{0,18})-([0-9]{0,18})\s*", re.IGNORECAS
 class Downloads:
     """The endpoints, under the public base and under the service URL of each bot alike (D-29)."""
 
-    def __init__(self, registry: Registry, files: Attachments) -> None:
+    def __init__(self, registry: Registry, files: Attachments, manners: Manners) -> None:
         self._registry = registry
         self._files = files
+        self._manners = manners
 
-    def routes(self, manners: Manners) -> list[Route]:
+    def routes(self) -> list[Route]:
         """What is to be found where."""
+        manners = self._manners
         resources = []
         for base in ("", PREFIX + "/{key}"):
             resources += [

@@ -29,14 +29,16 @@ _encode = msgspec.json.Encoder().encode
 class Connector:
     """The endpoints under the service URL of each bot."""
 
-    def __init__(self, registry: Registry, calls: BotCalls, files: Attachments) -> None:
+    def __init__(self, registry: Registry, calls: BotCalls, files: Attachments, manners: Manners) -> None:
         self._registry = registry
         self._calls = calls
         self._files = files
+        self._manners = manners
         self._uploading = asyncio.Semaphore(_UPLOADS)
 
-    def routes(self, manners: Manners, uploads: Manners) -> list[Route]:
-        """What is to be found where; `uploads` are the manners of the one endpoint that takes files."""
+    def routes(self) -> list[Route]:
+        """What is to be found where."""
+        manners = self._manners
         conversation = PREFIX + "/{key}/v3/conversations/{conversation}"
         activities = conversation + "/activities"
         resources = (
@@ -44,7 +46,7 @@ class Connector:
             # Reserved for a call of its own, which must not pass for a reply to an activity of that name (3.9).
             Resource(activities + "/history", manners),
             Resource(activities + "/{activity}", manners, POST=self.reply),
-            Resource(conversation + "/attachments", uploads, POST=self.attach),
+            Resource(conversation + "/attachments", manners.for_files(), POST=self.attach),
             # The bytes themselves need no key: `server.attachments`.
             Resource(PREFIX + "/{key}" + VIEWS + "/{attachment}", manners, GET=self.attachment),
         )

@@ -63,7 +63,8 @@ def operation_id() -> str:
 class Manners(msgspec.Struct, frozen=True):
     """What the operator decided about requests in general.
 
-    `deadline_s` is the one deadline of a request (8.6), `body_bytes` the largest body. `cross_origin` is on for the
+    `deadline_s` is the one deadline of a request (8.6), `body_bytes` the largest body, `upload_bytes` that of an
+    upload. `cross_origin` is on for the
     Direct Line API and off for the connector (3.3); `cors_origins` empty means any origin.
     """
 
@@ -74,6 +75,11 @@ class Manners(msgspec.Struct, frozen=True):
     cors_origins: frozenset[str] = frozenset()
     show_inner: bool = False
     cross_origin: bool = True
+    upload_bytes: int = 20 << 20
+
+    def for_files(self) -> Manners:
+        """The manners of an endpoint that takes files."""
+        return msgspec.structs.replace(self, body_bytes=self.upload_bytes)
 
 
 class Exchange:
@@ -130,7 +136,7 @@ class Exchange:
         Forwarded headers count only from trusted proxies. Raises `BadArgument` for a Host that is none.
         """
         scope = self.scope
-        return public_base(self._manners, scope["headers"], scope["scheme"], scope.get("client"), scope["server"])
+        return public_base(self._manners, scope["headers"], scope["scheme"], scope.get("client"), scope.get("server"))
 
     async def body(self) -> bytes:
         """The whole body. Raises `TooLarge` over the limit and `TooSlow` at the deadline (8.6)."""

@@ -505,8 +505,11 @@ class HttpProtocol(HttpToolsProtocol):
         transport, paused = self.transport, self.flow.write_paused
         self.flow.resume_reading()
         self._let_go()
+        operation = operation_id()
+        _log.info("upgraded", operation=operation)
+        answer = handshake_answer(request.headers, (b"x-correlating-operationid", operation.encode()))
         socket = WebSocket(transport, decision, self._door.wheel, self._limits.close_timeout_s)
-        socket.open(handshake_answer(request.headers), early, paused)
+        socket.open(answer, early, paused)
 
     def _let_go(self) -> None:
         """Cut what uvicorn would leave behind for the garbage collector: the parser points at this object and this

@@ -20,15 +20,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import cast
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from landline.errors import ConfigurationError
 from landline.server.http import Door, HttpProtocol
 
 BACKLOG = 4096
@@ -36,6 +38,9 @@ BACKLOG = 4096
 
 SEND_BUFFER_BYTES = 128 * 1024
 """What the kernel holds of one connection's output. A client that never reads must not cost megabytes."""
+
+_FIRST_INHERITED = 3
+"""The first file descriptor behind the three that every process has (sd_listen_fds)."""
 
 USER_TIMEOUT_S = 60
 """A peer that acknowledges nothing for this long is gone."""
@@ -57,6 +62,29 @@ def listening_socket(host: str, port: int) -> socket.socket:
     except OSError:
         listener.close()
         raise
+    return listener
+
+
+def inherited_socket(environment: Mapping[str, str], pid: int) -> socket.socket | None:
+    """The listening socket that our parent hands over, as systemd and its like do (`LISTEN_FDS`), or None.
+
+    The parent keeps it open while this process is exchanged, so that connections wait in the kernel and nobody is
+    refused (specification 11). Raises `ConfigurationError` for anything but one listening TCP socket."""
+    if environment.get("LISTEN_PID") != str(pid):  # meant for somebody else, whose variables we have inherited
+        return None
+    if environment.get("LISTEN_FDS") != "1":
+        raise ConfigurationError("LISTEN_FDS: exactly one socket is expected")
+    try:
+        listener = socket.socket(fileno=_FIRST_INHERITED)
+    except OSError as error:
+        raise ConfigurationError(f"LISTEN_FDS: {error.strerror}") from error
+    internet = listener.family in (socket.AF_INET, socket.AF_INET6) and listener.type == socket.SOCK_STREAM
+    if not internet or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        listener.detach()  # not ours to close
+        raise ConfigurationError("LISTEN_FDS: this is no listening TCP socket")
+    os.set_inheritable(_FIRST_INHERITED, False)
+    _set_options(listener)
+    listener.setblocking(False)
     return listener
 
 

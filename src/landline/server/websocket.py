@@ -138,9 +138,9 @@ def handshake_problem(method: str, http_version: str, headers: Sequence[Header])
     return None
 
 
-def handshake_answer(headers: Sequence[Header]) -> bytes:
+def handshake_answer(headers: Sequence[Header], *more: Header) -> bytes:
     """The 101 to a handshake without a problem. The first subprotocol offered is echoed, because a browser drops the
-    socket otherwise (specification 7.1)."""
+    socket otherwise (specification 7.1). `more` are header fields of its own."""
     fields = dict(reversed(headers))  # of several the first counts
     digest = hashlib.sha1(fields[b"sec-websocket-key"] + _GUID, usedforsecurity=False).digest()
     answer = (
@@ -150,6 +150,8 @@ def handshake_answer(headers: Sequence[Header]) -> bytes:
     offered = fields.get(b"sec-websocket-protocol", b"").split(b",", 1)[0].strip()
     if _TOKEN.fullmatch(offered):
         answer += b"\r\nSec-WebSocket-Protocol: " + offered
+    for name, value in more:
+        answer += b"\r\n" + name + b": " + value
     return answer + b"\r\n\r\n"
 
 

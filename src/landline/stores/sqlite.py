@@ -32,11 +32,8 @@ FILE = "landline.db"
 _GROUP = 4096
 _READS = 64
 
-_CHECKPOINT_PAGES = 4096
-"""The write-ahead log is moved into the database each time it has grown by so much: 16 MiB, a few milliseconds."""
-
-_FORCED_PAGES = 8 * _CHECKPOINT_PAGES
-"""From this length on the writer waits for readers to step aside, so that the write-ahead log can start over."""
+_FORCED = 8
+"""At so many times its usual length the write-ahead log must start over: the writer waits until no reader is in it."""
 
 _log = structlog.get_logger(__name__)
 
@@ -97,16 +94,19 @@ class SqliteStore:
         waiting: int = 16_384,
         waiting_bytes: int = 64 << 20,
         patience_s: float = 10.0,
+        checkpoint_pages: int = 4096,
         connect: layout.Connect = layout.connect,
     ) -> None:
         """Touches nothing yet. At most `waiting` writes of together `waiting_bytes`, and as many reads, are queued;
-        whatever has no deadline of its own is given up after `patience_s`."""
+        whatever has no deadline of its own is given up after `patience_s`. The write-ahead log is moved into the
+        database each time it has grown by `checkpoint_pages`: 16 MiB, a few milliseconds."""
         self._directory = directory
         self._clock = clock
         self._connect = connect
         self._most_waiting = waiting
         self._most_bytes = waiting_bytes
         self._patience_s = patience_s
+        self._checkpoint_pages = checkpoint_pages
         self._tail = Tail(tail_bytes)
         self._moved: Callable[[ConversationId], None] = lambda conversation: None
         self._writes: Lane[_Append | _Write[object]] | None = None
@@ -150,19 +150,24 @@ class SqliteStore:
 
     async def close(self) -> None:
         """As `Store.close`."""
-        if self._writes is None or self._reads is None:
+        reads, writes = self._reads, self._writes
+        self._reads = self._writes = None
+        if reads is None or writes is None:
             return
-        await self._reads.close()
-        await self._writes.close()
-        await asyncio.to_thread(self._close_file)
-        self._directory.release()
+        await reads.close()
+        await writes.close()
+        try:
+            await asyncio.to_thread(self._close_file)
+        finally:
+            self._directory.release()
 
     def _close_file(self) -> None:
-        if self._final:
-            # A checkpoint now could leave behind a database that only seems to have it all, and no log to repair it.
-            self._writer.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        connection = self._writer.connection
         self._reader.connection.close()
-        self._writer.connection.close()
+        if not self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE):
+            # SQLite would try once more, and might believe that it worked. The write-ahead log is what is sure.
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        connection.close()
 
     # What is asked of the store.
 
@@ -324,12 +329,12 @@ class SqliteStore:
 
     def _complain(self, error: Exception) -> None:
         """Once per trouble, not once per group: a full disk may last for hours."""
-        final = isinstance(error, apsw.Error) and layout.is_final(error)
-        if final and not self._final:
+        ours = None if isinstance(error, apsw.Error) else error  # only a mistake of ours needs its traceback
+        if isinstance(error, apsw.Error) and layout.is_final(error) and not self._final:
             self._final = True
-            _log.critical("storage is read-only until a restart", error=str(error), exc_info=error)
+            _log.critical("storage is read-only until a restart", error=repr(error))
         elif not self._ailing and not self._final:
-            _log.error("storage failed; the next write tries again", error=str(error), exc_info=error)
+            _log.error("storage failed; the next write tries again", error=repr(error), exc_info=ours)
         self._ailing = True
 
     def _written(self, connection: apsw.Connection, name: str, pages: int) -> int:
@@ -340,15 +345,20 @@ class SqliteStore:
         """Between two groups: move the write-ahead log into the database, once there is enough of it."""
         if self._wal_pages < self._moved_pages:
             self._moved_pages = 0  # it started over
-        if self._final or self._wal_pages - self._moved_pages < _CHECKPOINT_PAGES:
-            return
-        forced = self._wal_pages >= _FORCED_PAGES
-        mode = apsw.SQLITE_CHECKPOINT_RESTART if forced else apsw.SQLITE_CHECKPOINT_PASSIVE
+        if self._wal_pages - self._moved_pages >= self._checkpoint_pages:
+            forced = self._wal_pages >= _FORCED * self._checkpoint_pages
+            self._checkpoint(apsw.SQLITE_CHECKPOINT_RESTART if forced else apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def _checkpoint(self, mode: int) -> bool:
+        if self._final:
+            return False
         try:
             self._writer.connection.wal_checkpoint(mode=mode)
-            self._moved_pages = self._wal_pages
         except apsw.Error as error:
             self._complain(error)
+            return False
+        self._moved_pages = self._wal_pages
+        return True
 
     def _serve_reads(self, batch: list[_Read[object]]) -> None:
         """One snapshot for all of them: it costs one look at the write-ahead log's index instead of 64."""

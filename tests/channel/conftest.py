@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from landline.stores.memory import MemoryStore
+from support.channel import Channel, TestClock
+from support.scripted_transport import ScriptedTransport
+
+
+@pytest.fixture
+async def channel() -> AsyncIterator[Channel]:
+    """One node whose bot answers everything at once, until a test takes its deliveries into its own hands."""
+    channel = Channel(MemoryStore(TestClock()), ScriptedTransport())
+    await channel.store.open()
+    yield channel
+    await channel.delivery.close()
+    await channel.store.close()
+
+
+@pytest.fixture
+def transport(channel: Channel) -> ScriptedTransport:
+    """What the bot of `channel` gets."""
+    assert isinstance(channel.transport, ScriptedTransport)
+    return channel.transport

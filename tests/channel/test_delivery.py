@@ -1,0 +1,572 @@
+"""The order in which a bot hears of a conversation, and that nothing but order ever makes anybody wait."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from itertools import chain
+
+import msgspec
+import pytest
+
+from landline.core.conversation import Account, Member
+from landline.core.log import ConversationId
+from landline.errors import (
+    BotRejected,
+    BotTimedOut,
+    BotUnreachable,
+    LandlineError,
+    NoBot,
+    StoreUnavailable,
+)
+from landline.stores.memory import MemoryStore
+from support.channel import BOT, Channel, TestClock, registry
+from support.scripted_transport import ScriptedTransport
+
+_LINGER_S = 0.1
+"""How long a test watches that something does *not* happen. It happens within one turn of the loop if it does."""
+
+
+class StuckStore(MemoryStore):
+    """A store whose book of members hangs, fails, or notes no announcement when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(TestClock())
+        self.moves = asyncio.Event()
+        self.moves.set()
+        self.fails = False
+        self.marks_fail = False
+
+    async def join(self, conversation: ConversationId, account: Account) -> Sequence[Member]:
+        await self._trouble()
+        return await super().join(conversation, account)
+
+    async def members(self, conversation: ConversationId) -> Sequence[Member]:
+        await self._trouble()
+        return await super().members(conversation)
+
+    async def announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
+        await self._trouble()
+        if self.marks_fail:
+            raise StoreUnavailable
+        await super().announced(conversation, account_ids)
+
+    async def _trouble(self) -> None:
+        if self.fails:
+            raise StoreUnavailable
+        await self.moves.wait()
+
+
+@pytest.fixture
+async def stuck() -> AsyncIterator[Channel]:
+    """A node on a `StuckStore`."""
+    channel = Channel(StuckStore(), ScriptedTransport())
+    yield channel
+    await channel.delivery.close()
+
+
+async def until(condition: object, what: str, within: float = 5) -> None:
+    """Wait until `condition()` holds."""
+    give_up = time.monotonic() + within
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < give_up, what
+        await asyncio.sleep(0.005)
+
+
+async def all_announced(channel: Channel, conversation: ConversationId) -> None:
+    async with asyncio.timeout(5):
+        while not all(member.announced for member in await channel.store.members(conversation)):
+            await asyncio.sleep(0.005)
+
+
+# Lines and places
+
+
+async def test_the_next_request_begins_when_the_one_before_is_written_not_when_it_is_answered(
+    channel: Channel, transport: ScriptedTransport
+) -> None:
+    conversation = await channel.start("u1")
+    await transport.nth(0)
+    transport.hold = True
+    sends = [channel.sending(conversation, text) for text in ("one", "two", "three")]
+    one = await transport.nth(1)
+    await asyncio.sleep(_LINGER_S)
+    assert transport.messages == ["one"], "nobody begins before the one ahead is written"
+    one.write()
+    two = await transport.nth(2)
+    await asyncio.sleep(_LINGER_S)
+    assert transport.messages == ["one", "two"]
+    two.write()
+    three = await transport.nth(3)
+    for post in (three, two, one):
+        post.answer()
+    ids = await asyncio.gather(*sends)
+    assert transport.messages == ["one", "two", "three"]
+    assert ids == sorted(ids), "places stand in log order"
+
+
+async def test_turns_of_one_bot_overlap_and_each_sender_waits_for_its_own_answer(
+    channel: Channel, transport: ScriptedTransport
+) -> None:
+    conversation = await channel.start("u1")
+    await transport.nth(0)
+    transport.hold = True
+    slow = channel.sending(conversation, "slow")
+    (await transport.nth(1)).write()
+    quick = channel.sending(conversation, "quick")
+    (await transport.nth(2)).answer()
+    await quick
+    assert not slow.done()
+    transport.posts[1].answer()
+    await slow
+
+
+async def test_a_request_that_is_given_up_lets_the_next_one_begin(
+    channel: Channel, transport: ScriptedTransport
+) -> None:
+    conversation = await channel.start("u1")
+    await transport.nth(0)
+    transport.hold = True
+    first = channel.sending(conversation, "first", within=0.2)
+    second = channel.sending(conversation, "second")
+    with pytest.raises(BotUnreachable):
+        await first
+    (await transport.nth(2)).answer()
+    await second
+    assert transport.messages == ["first", "second"]
+
+
+async def test_who_gives_up_in_the_line_does_not_let_the_next_one_overtake_those_ahead(
+    channel: Channel, transport: ScriptedTransport
+) -> None:
+    """The deadline of the middle one passes while the first is still trying to reach the bot: "that before n has been
+    written completely or given up" holds for the third all the same."""
+    conversation = await channel.start("u1")
+    await transport.nth(0)
+    transport.hold = True
+    first = channel.sending(conversation, "first")
+    unwritten = await transport.nth(1)
+    impatient = channel.sending(conversation, "impatient", within=0.1)
+    third = channel.sending(conversation, "third")
+    with pytest.raises(BotUnreachable):
+        await impatient
+    await asyncio.sleep(_LINGER_S)
+    assert transport.messages == ["first"]
+    unwritten.answer()
+    (await transport.nth(2)).answer()
+    await asyncio.gather(first, third)
+    assert transport.messages == ["first", "third"]
+
+
+async def test_a_sender_that_hangs_up_in_the_line_holds_nobody_back(
+    channel: Channel, transport: ScriptedTransport
+) -> None:
+    conversation = await channel.start("u1")
+    await transport.nth(0)
+    transport.hold = True
+    first = channel.sending(conversation, "first")
+    unwritten = await transport.nth(1)
+    gone = channel.sending(conversation, "gone")
+    third = channel.sending(conversation, "third")
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.sleep(_LINGER_S)
+    assert transport.messages == ["first"]
+    unwritten.answer()
+    (await transport.nth(2)).answer()
+    await asyncio.gather(first, third)
+    assert await channel.texts(conversation) == ["first", "gone", "third"]
+
+
+async def test_a_cancelled_delivery_leaves_its_place(channel: Channel, transport: ScriptedTransport) -> None:
+    conversation = await channel.start("u1")
+    await transport.nth(0)
+    transport.hold = True
+    gone = channel.sending(conversation, "gone")
+    await transport.nth(1)
+    gone.cancel()
+    second = channel.sending(conversation, "second")
+    (await transport.nth(2)).answer()
+    await second
+
+
+async def test_leaving_a_place_twice_is_leaving_once(channel: Channel) -> None:
+    line = ConversationId("line-1234")
+    first, second, third = (channel.delivery.enter(line) for _ in range(3))
+    first.leave()
+    first.leave()
+    await asyncio.wait_for(second.turn(time.monotonic() + 1), 1)
+    with pytest.raises(BotUnreachable):
+        await third.turn(time.monotonic() + 0.05)
+
+
+async def test_an_empty_line_is_forgotten(channel: Channel) -> None:
+    line = ConversationId("line-1234")
+    for _ in range(3):
+        places = [channel.delivery.enter(line) for _ in range(3)]
+        for place in (places[1], places[0], places[2]):
+            place.leave()
+        await until(lambda: not channel.delivery._lines, "the line is kept for nobody")
+
+
+async def test_a_hung_bot_in_one_conversation_delays_no_other(channel: Channel, transport: ScriptedTransport) -> None:
+    hung, lively = await channel.start("u1"), await channel.start("u2")
+    await transport.nth(1)
+    transport.hold = True
+    waiting = channel.sending(hung, "hung")
+    await transport.nth(2)
+    transport.hold = False
+    await channel.send(lively, "lively", "u2")
+    assert not waiting.done()
+    transport.posts[2].answer()
+    await waiting
+
+
+async def test_a_bot_that_never_answers_costs_its_sender_the_deadline_and_nobody_else_anything(
+    channel: Channel, transport: ScriptedTransport
+) -> None:
+    conversation = await channel.start("u1")
+    await transport.nth(0)
+    transport.hold = True
+    hung = channel.sending(conversation, "hung", within=0.5)
+    (await transport.nth(1)).write()
+    transport.hold = False
+    await channel.send(conversation, "next")
+    assert not hung.done()
+    with pytest.raises(BotTimedOut):
+        await hung
+    assert await channel.texts(conversation) == ["hung", "next"], "what the bot did not answer stays (D-46)"
+
+
+async def test_places_stand_in_log_order_whatever_the_order_of_the_senders(
+    channel: Channel, transport: ScriptedTransport
+) -> None:
+    conversation = await channel.start("u1")
+    await transport.nth(0)
+    await asyncio.gather(*(channel.send(conversation, str(number)) for number in range(50)))
+    assert transport.messages == await channel.texts(conversation)
+
+
+async def test_the_echo_is_on_the_log_before_the_bot_hears_of_it(
+    channel: Channel, transport: ScriptedTransport
+) -> None:
+    conversation = await channel.start("u1")
+    await transport.nth(0)
+    transport.hold = True
+    sending = channel.sending(conversation, "hello")
+    post = await transport.nth(1)
+    assert await channel.texts(conversation) == ["hello"]
+    post.answer()
+    assert await sending == post.activity["id"]
+
+
+async def test_a_bot_calls_back_in_the_middle_of_its_turn(channel: Channel, transport: ScriptedTransport) -> None:
+    """Invariant 7: no lock is held while the bot works, not even while it works on a join."""
+    transport.hold = True
+    conversation = await channel.start("u1")
+    join = await transport.nth(0)
+    await asyncio.wait_for(channel.speak(conversation, "welcome"), 1)
+    join.answer()
+    sending = channel.sending(conversation, "hello")
+    message = await transport.nth(1)
+    await asyncio.wait_for(channel.speak(conversation, "echo: hello"), 1)
+    message.answer()
+    await sending
+    assert await channel.texts(conversation) == ["welcome", "hello", "echo: hello"]
+
+
+# Joins
+
+
+async def test_a_start_announces_bot_and_user_in_one_update_before_the_first_message(
+    channel: Channel, transport: ScriptedTransport
+) -> None:
+    conversation = await channel.start("u1", locale="de-DE")
+    await channel.send(conversation, "hello")
+    assert [post.type for post in transport.posts] == ["conversationUpdate", "message"]
+    assert transport.joins == [[BOT.id, "u1"]]
+    assert transport.posts[0].activity["locale"] == "de-DE"
+
+
+async def test_a_later_user_is_announced_before_its_first_activity_and_never_again(
+    channel: Channel, transport: ScriptedTransport
+) -> None:
+    conversation = await channel.start()
+    for user in ("u1", "u2", "u1", "u2"):
+        await channel.send(conversation, f"from {user}", user)
+    assert transport.joins == [[BOT.id], ["u1"], ["u2"]]
+    assert [post.type for post in transport.posts] == [
+        "conversationUpdate",
+        "conversationUpdate",
+        "message",
+        "conversationUpdate",
+        "message",
+        "message",
+        "message",
+    ]
+
+
+async def test_users_who_write_at_the_same_time_are_each_announced_once(
+    channel: Channel, transport: ScriptedTransport
+) -> None:
+    conversation = await channel.start()
+    await asyncio.gather(*(channel.send(conversation, "hi", f"u{number % 5}") for number in range(25)))
+    assert sorted(chain.from_iterable(transport.joins)) == [BOT.id, *(f"u{number}" for number in range(5))]
+    seen: set[str] = set()
+    for post in transport.posts:
+        seen.update(post.joined)
+        assert post.type == "conversationUpdate" or post.activity["from"]["id"] in seen, "a stranger spoke"
+
+
+async def test_twenty_starts_at_once_announce_once(channel: Channel, transport: ScriptedTransport) -> None:
+    grant = channel.token("dl_a")
+    opened = await asyncio.gather(*(channel.open(grant=grant) for _ in range(20)))
+    await channel.send(opened[0].conversation, "hi", "dl_a")
+    assert sum(each.created for each in opened) == 1
+    assert transport.joins == [[BOT.id, "dl_a"]]
+
+
+async def test_an_activity_waits_for_the_answer_to_a_join(channel: Channel, transport: ScriptedTransport) -> None:
+    transport.hold = True
+    conversation = await channel.start("u1")
+    join = await transport.nth(0)
+    sending = channel.sending(conversation, "hello")
+    join.write()
+    await asyncio.sleep(_LINGER_S)
+    assert transport.messages == []
+    join.answer()
+    (await transport.nth(1)).answer()
+    await sending
+
+
+async def test_an_activity_waits_for_a_join_no_longer_than_join_wait_s() -> None:
+    channel = Channel(MemoryStore(TestClock()), transport := ScriptedTransport(), join_wait_s=0.3)
+    transport.hold = True
+    conversation = await channel.start("u1", within=10)
+    join = await transport.nth(0)
+    sending = channel.sending(conversation, "hello", within=10)
+    await asyncio.sleep(0.1)
+    join.write()
+    written = time.monotonic()
+    message = await transport.nth(1)
+    assert 0.25 < time.monotonic() - written < 4
+    message.answer()
+    await sending
+    assert not join.outcome.done(), "the join's own turn goes on"
+    await all_announced(channel, conversation.id)
+    await channel.delivery.close()
+
+
+@pytest.mark.parametrize("failure", [BotRejected(500), BotTimedOut()])
+async def test_a_join_that_the_bot_fails_on_counts_as_announced_and_fails_nobody(
+    channel: Channel, transport: ScriptedTransport, failure: BotRejected | BotTimedOut
+) -> None:
+    transport.hold = True
+    conversation = await channel.start("u1")
+    join = await transport.nth(0)
+    sending = channel.sending(conversation, "hello")
+    join.write()
+    join.fail(failure)
+    (await transport.nth(1)).answer()
+    await sending
+    await all_announced(channel, conversation.id)
+    assert len(transport.joins) == 1
+
+
+async def test_a_join_that_was_never_written_stays_due_and_is_announced_by_the_next_send(
+    channel: Channel, transport: ScriptedTransport
+) -> None:
+    transport.failure = BotUnreachable()
+    conversation = await channel.start("u1")
+    await transport.nth(0)
+    with pytest.raises(BotUnreachable):
+        await channel.send(conversation, "into the void")
+    assert transport.messages == [], "what comes behind a join that could not be written cannot be written either"
+    transport.failure = None
+    await channel.send(conversation, "hello")
+    assert transport.joins[-1] == [BOT.id, "u1"]
+    assert transport.messages == ["hello"]
+    assert await channel.texts(conversation) == ["into the void", "hello"]
+
+
+async def test_a_join_that_was_never_written_is_announced_by_a_repeated_start(
+    channel: Channel, transport: ScriptedTransport
+) -> None:
+    transport.failure = BotUnreachable()
+    grant = channel.token("dl_a")
+    conversation = await channel.start(grant=grant)
+    await transport.nth(0)
+    await until(lambda: not channel.delivery._lines, "the announcement has ended")
+    transport.failure = None
+    await channel.start(grant=grant)
+    assert (await transport.nth(1)).joined == [BOT.id, "dl_a"]
+    await all_announced(channel, conversation.id)
+
+
+async def test_a_join_owed_by_a_process_that_died_is_paid_by_the_next_one() -> None:
+    """The mark is in the store, not in the process."""
+    store = MemoryStore(TestClock())
+    dying = Channel(store, first := ScriptedTransport())
+    first.hold = True
+    conversation = await dying.start("u1")
+    await first.nth(0)
+    await dying.delivery.close()
+    living = Channel(store, second := ScriptedTransport())
+    await living.send(conversation, "hello")
+    assert second.joins == [[BOT.id, "u1"]]
+    await all_announced(living, conversation.id)
+    again = Channel(store, third := ScriptedTransport())
+    await again.send(conversation, "hello again")
+    assert third.joins == []
+    for channel in (living, again):
+        await channel.delivery.close()
+
+
+async def test_a_clients_own_conversation_update_is_forwarded_behind_its_senders_join(
+    channel: Channel, transport: ScriptedTransport
+) -> None:
+    conversation = await channel.start()
+    update_id = await channel.send(conversation, "-", "u1", type="conversationUpdate")
+    assert [post.joined for post in transport.posts] == [[BOT.id], ["u1"], []]
+    assert transport.posts[2].activity["id"] == update_id
+    assert update_id.startswith(f"{conversation.id}|tu")
+
+
+async def test_an_invoke_is_offered_once_only(channel: Channel, transport: ScriptedTransport) -> None:
+    conversation = await channel.start("u1")
+    await channel.send(conversation, "-", type="invoke", name="x")
+    await channel.send(conversation, "-")
+    assert [(post.type, post.once) for post in transport.posts[1:]] == [("invoke", True), ("message", False)]
+
+
+# Deadlines, and a store in trouble
+
+
+async def test_a_deadline_that_passes_in_the_line_is_the_senders_own(
+    channel: Channel, transport: ScriptedTransport
+) -> None:
+    conversation = await channel.start("u1")
+    await transport.nth(0)
+    transport.hold = True
+    first = channel.sending(conversation, "first")
+    await transport.nth(1)
+    began = time.monotonic()
+    with pytest.raises(BotUnreachable):
+        await channel.send(conversation, "second", within=0.2)
+    assert time.monotonic() - began < 4
+    transport.posts[1].answer()
+    await first
+
+
+async def test_a_store_that_hangs_on_a_join_cannot_hold_a_request_beyond_its_deadline(stuck: Channel) -> None:
+    assert isinstance(stuck.store, StuckStore)
+    conversation = await stuck.start()
+    await all_announced(stuck, conversation.id)
+    stuck.store.moves.clear()
+    began = time.monotonic()
+    with pytest.raises(BotUnreachable):
+        await stuck.send(conversation, "hello", within=0.3)
+    assert 0.25 < time.monotonic() - began < 4
+    stuck.store.moves.set()
+    await stuck.send(conversation, "hello again")
+    assert isinstance(stuck.transport, ScriptedTransport)
+    assert stuck.transport.messages == ["hello again"]
+
+
+async def test_a_store_that_hangs_on_the_members_cannot_hold_the_line_beyond_the_starts_deadline(
+    stuck: Channel,
+) -> None:
+    assert isinstance(stuck.store, StuckStore)
+    assert isinstance(stuck.transport, ScriptedTransport)
+    stuck.store.moves.clear()
+    conversation = await stuck.start("u1", within=0.2)
+    behind = stuck.delivery.enter(conversation.id)
+    await behind.turn(time.monotonic() + 4)
+    behind.leave()
+    stuck.store.moves.set()
+    await stuck.send(conversation, "hello")
+    assert stuck.transport.joins == [[BOT.id, "u1"]]
+
+
+async def test_a_store_that_hangs_on_the_mark_delays_nobody(stuck: Channel) -> None:
+    assert isinstance(stuck.store, StuckStore)
+    assert isinstance(stuck.transport, ScriptedTransport)
+    stuck.transport.hold = True
+    conversation = await stuck.start("u1")
+    join = await stuck.transport.nth(0)
+    stuck.store.moves.clear()
+    join.answer()
+    stuck.transport.hold = False
+    await asyncio.wait_for(stuck.send(conversation, "hello"), 1)
+    stuck.store.moves.set()
+    await all_announced(stuck, conversation.id)
+
+
+async def test_a_store_that_fails_on_a_join_fails_the_delivery_and_not_the_activity(stuck: Channel) -> None:
+    assert isinstance(stuck.store, StuckStore)
+    conversation = await stuck.start()
+    stuck.store.fails = True
+    with pytest.raises(BotUnreachable):
+        await stuck.send(conversation, "kept", within=0.3)
+    stuck.store.fails = False
+    assert await stuck.texts(conversation) == ["kept"]
+
+
+async def test_a_store_that_fails_briefly_on_a_join_delays_the_delivery(stuck: Channel) -> None:
+    assert isinstance(stuck.store, StuckStore)
+    conversation = await stuck.start()
+    stuck.store.fails = True
+    sending = stuck.sending(conversation, "hello")
+    await asyncio.sleep(_LINGER_S)
+    stuck.store.fails = False
+    await sending
+    assert isinstance(stuck.transport, ScriptedTransport)
+    assert stuck.transport.joins == [[BOT.id], ["u1"]]
+
+
+async def test_an_announcement_that_could_not_be_marked_is_not_made_again_by_the_same_process(stuck: Channel) -> None:
+    """A join reaches the bot twice only after a crash (D-38), not whenever a new user comes in after a full disk."""
+    assert isinstance(stuck.store, StuckStore)
+    assert isinstance(stuck.transport, ScriptedTransport)
+    stuck.store.marks_fail = True
+    conversation = await stuck.start("u1")
+    await stuck.send(conversation, "hello")
+    stuck.store.marks_fail = False
+    await stuck.send(conversation, "hello", "u2")
+    assert stuck.transport.joins == [[BOT.id, "u1"], ["u2"]]
+    await all_announced(stuck, conversation.id)
+
+
+async def test_a_send_to_a_server_without_bot_is_kept_and_owes_no_join() -> None:
+    transport = ScriptedTransport()
+    channel = Channel(
+        MemoryStore(TestClock()), transport, registry=registry(bot=msgspec.structs.replace(BOT, endpoint=None))
+    )
+    conversation = await channel.start("u1")
+    with pytest.raises(NoBot):
+        await channel.send(conversation, "kept")
+    assert (transport.posts, await channel.texts(conversation)) == ([], ["kept"])
+    await channel.delivery.close()
+
+
+async def test_a_close_ends_what_waits_for_a_join_that_never_began(channel: Channel) -> None:
+    """A join that is cancelled before its first step never says that it was written."""
+    conversation = await channel.start()
+    await all_announced(channel, conversation.id)
+    sending = channel.sending(conversation, "hello", within=60)
+    while not channel.delivery._tasks:
+        await asyncio.sleep(0)
+    await channel.delivery.close()
+    with pytest.raises(LandlineError):
+        await asyncio.wait_for(sending, 2)
+
+
+async def test_a_close_leaves_the_joins_due_that_were_not_announced(
+    channel: Channel, transport: ScriptedTransport
+) -> None:
+    transport.hold = True
+    conversation = await channel.start("u1")
+    await transport.nth(0)
+    await channel.delivery.close()
+    assert [member.announced for member in await channel.store.members(conversation.id)] == [False, False]

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from landline.errors import Forbidden
+from support.channel import BOT, OTHER_BOT, OTHER_SECRET, OTHER_SITE, SECRET, SITE, registry
+
+
+def test_a_secret_opens_its_own_site_and_no_other_text_opens_any() -> None:
+    known = registry()
+    assert known.site_of_secret(SECRET) == SITE
+    assert known.site_of_secret(OTHER_SECRET) == OTHER_SITE
+    for text in ("", SECRET[:-1], SECRET + "0", SECRET.upper(), "\udc80"):
+        assert known.site_of_secret(text) is None
+
+
+def test_a_secret_is_not_kept() -> None:
+    assert SECRET not in repr(vars(registry()))
+
+
+def test_a_disabled_site_is_closed_to_its_secret_and_to_its_tokens() -> None:
+    known = registry(site=msgspec.structs.replace(SITE, enabled=False))
+    with pytest.raises(Forbidden, match="Site missing or disabled"):
+        known.site_of_secret(SECRET)
+    with pytest.raises(Forbidden, match="Site missing or disabled"):
+        known.good_site(SITE.id)
+    assert known.site_of_secret(OTHER_SECRET) == OTHER_SITE
+
+
+def test_a_site_that_is_gone_opens_nothing() -> None:
+    with pytest.raises(Forbidden, match="Site missing or disabled"):
+        registry().good_site("gone")
+
+
+def test_a_bot_is_found_by_its_id() -> None:
+    assert registry().bot(OTHER_BOT.id) == OTHER_BOT
+    with pytest.raises(Forbidden):
+        registry().bot("gone")
+
+
+def test_a_service_key_is_the_key_of_one_bot_to_the_letter() -> None:
+    known = registry()
+    assert (known.bot_of_key("key-1"), known.bot_of_key("key-2")) == (BOT, OTHER_BOT)
+    for key in ("", "key-", "KEY-1", "key-1/", "bot"):
+        assert known.bot_of_key(key) is None

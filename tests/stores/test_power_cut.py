@@ -1,0 +1,193 @@
+"""The power is cut at 300 points of what the store writes. Nothing it had acknowledged may be missing.
+
+What a cut may leave behind is decided by `support.faulty_vfs`; what is found is opened by a store on the real disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import apsw
+import msgspec
+import pytest
+
+from landline.core.conversation import Account
+from landline.core.log import Accepted, ConversationId, Entry, NewEntry
+from landline.errors import DataDirectoryError
+from landline.stores.directory import Directory
+from landline.stores.layout import Connect
+from landline.stores.sqlite import SqliteStore
+from support.clock import FakeClock
+from support.faulty_vfs import Disk, Event, Noted, after_power_cut, as_synced, as_written, lay_out
+from support.stores import a_conversation
+
+LIVES = 10
+CUTS_PER_LIFE = 30
+CONVERSATIONS = [ConversationId(f"conversation-{number}") for number in range(6)]
+
+
+class Started(msgspec.Struct):
+    conversation: ConversationId
+
+
+class Said(msgspec.Struct):
+    conversation: ConversationId
+    accepted: Accepted
+    body: bytes
+
+
+class Joined(msgspec.Struct):
+    conversation: ConversationId
+    account_id: str
+
+
+class Remembered(msgspec.Struct):
+    name: str
+    value: bytes
+
+
+async def live(disk: Disk, path: Path, connect: Connect, dice: Random) -> None:
+    """Two runs of a server on one disk, with everything the store acknowledges noted on it. Checkpoints come early, so
+    that they, and write-ahead logs that start over, are cut as well."""
+    for run in range(2):
+        store = SqliteStore(Directory(path), FakeClock(), checkpoint_pages=dice.choice((8, 30, 100)), connect=connect)
+        await store.open()
+        talks = (talk(disk, store, name, Random(f"{name}/{run}/{dice.random()}")) for name in CONVERSATIONS)
+        await asyncio.gather(*talks)
+        await store.close()
+
+
+async def talk(disk: Disk, store: SqliteStore, conversation: ConversationId, dice: Random) -> None:
+    if await store.start(a_conversation(conversation, "ann")):
+        disk.note(Started(conversation))
+    for number in range(dice.randrange(15)):
+        if dice.random() < 0.1:
+            await store.join(conversation, Account(f"user-{number}"))
+            disk.note(Joined(conversation, f"user-{number}"))
+        if dice.random() < 0.1:
+            name = f"{conversation}/{number}"
+            disk.note(Remembered(name, await store.remember(name, b"kept")))
+        body = b'{"n":%d,"text":"%s"}' % (number, b"x" * int(dice.paretovariate(0.7) * 20 % 20_000))
+        disk.note(Said(conversation, await store.append(conversation, NewEntry(body), math.inf), body))
+
+
+async def open_again(files: dict[str, bytes], path: Path) -> SqliteStore:
+    lay_out(files, path)
+    store = SqliteStore(Directory(path), FakeClock())
+    await store.open()
+    return store
+
+
+async def missing(store: SqliteStore, notes: list[Any]) -> list[Any]:
+    """Which of these acknowledged things the store does not have."""
+    logs: dict[ConversationId, dict[int, Entry]] = {}
+    for conversation in {note.conversation for note in notes if not isinstance(note, Remembered)}:
+        page = await store.read_after(conversation, 0, 10_000, 1 << 30, for_stream=True)
+        entries = [record for record in page.records if isinstance(record, Entry)]
+        assert [entry.sequence for entry in entries] == list(range(len(entries))), "a gap in the log"
+        logs[conversation] = {entry.sequence: entry for entry in entries}
+    return [note for note in notes if not await has(store, logs, note)]
+
+
+async def has(store: SqliteStore, logs: dict[ConversationId, dict[int, Entry]], note: Any) -> bool:
+    if isinstance(note, Remembered):
+        return await store.recall(note.name) == note.value
+    if isinstance(note, Said):
+        accepted = note.accepted
+        return logs[note.conversation].get(accepted.sequence) == Entry(accepted.sequence, accepted.time_ms, note.body)
+    if await store.conversation(note.conversation) is None:
+        return False
+    if isinstance(note, Joined):
+        return note.account_id in {member.account.id for member in await store.members(note.conversation)}
+    return True
+
+
+async def lost_at(cut: int, history: list[Event], dice: Random, path: Path) -> list[Any]:
+    """What is missing after a cut behind the first `cut` events."""
+    notes = [event.note for event in history[:cut] if isinstance(event, Noted)]
+    try:
+        store = await open_again(after_power_cut(history[:cut], dice), path)
+    except DataDirectoryError as error:
+        return [error]
+    try:
+        lost = await missing(store, notes)
+        # It goes on as if nothing had been.
+        conversation = ConversationId("afterwards")
+        await store.start(a_conversation(conversation))
+        assert (await store.append(conversation, NewEntry(b'{"a":1}'), math.inf)).sequence == 0
+    finally:
+        await store.close()
+    assert intact(path)
+    return lost
+
+
+def intact(path: Path) -> bool:
+    connection = apsw.Connection(str(path / "landline.db"))
+    try:
+        return bool(connection.execute("PRAGMA integrity_check").get == "ok")
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("life", range(LIVES))
+async def test_no_power_cut_loses_anything_acknowledged(life: int, tmp_path: Path) -> None:
+    print(f"seed {life}")
+    dice = Random(life)
+    disk = Disk()
+    await live(disk, tmp_path / "life", disk.connect, dice)
+    for number in range(CUTS_PER_LIFE):
+        cut = dice.randrange(len(disk.history) + 1)
+        lost = await lost_at(cut, disk.history, dice, tmp_path / f"cut-{number}")
+        assert lost == [], f"lost at event {cut} of seed {life}"
+
+
+async def test_the_same_cuts_find_a_store_that_does_not_sync_its_commits(tmp_path: Path) -> None:
+    """The control: if this lost nothing, the test above could not fail."""
+    losses = 0
+    for seed in range(3):
+        dice = Random(seed)
+        disk = Disk()
+        await live(disk, tmp_path / f"life-{seed}", disk.connect_carelessly, dice)
+        for number in range(CUTS_PER_LIFE):
+            cut = dice.randrange(len(disk.history) + 1)
+            losses += bool(await lost_at(cut, disk.history, dice, tmp_path / f"cut-{seed}-{number}"))
+    print(f"{losses} of {3 * CUTS_PER_LIFE} cuts lost something")
+    assert losses > 10
+
+
+async def test_what_a_killed_process_left_unsynced_is_durable_before_it_is_shown(tmp_path: Path) -> None:
+    """kill -9 between a write and its sync; the next process shows what was written; then the power is cut."""
+    unsynced = 0
+    for seed in range(3):
+        dice = Random(seed)
+        disk = Disk()
+        await live(disk, tmp_path / f"life-{seed}", disk.connect, dice)
+        for number in range(10):
+            killed = disk.history[: dice.randrange(len(disk.history) + 1)]
+            path = tmp_path / f"killed-{seed}-{number}"
+            lay_out(as_written(killed), path)
+            unsynced += as_written(killed) != as_synced(killed)
+            after = Disk(list(killed))
+            store = SqliteStore(Directory(path), FakeClock(), connect=after.connect)
+            await store.open()
+            shown = await everything(store)
+            seen_at = len(after.history)
+            await store.close()
+            lay_out(as_synced(after.history[:seen_at]), tmp_path / f"cut-{seed}-{number}")
+            found = SqliteStore(Directory(tmp_path / f"cut-{seed}-{number}"), FakeClock())
+            await found.open()
+            assert await everything(found) == shown
+            await found.close()
+    assert unsynced > 10
+
+
+async def everything(store: SqliteStore) -> list[Any]:
+    read = []
+    for conversation in CONVERSATIONS:
+        page = await store.read_after(conversation, 0, 10_000, 1 << 30, for_stream=True)
+        read.append((await store.conversation(conversation), page.records))
+    return read

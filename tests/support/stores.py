@@ -1,0 +1,99 @@
+"""Where the stores of the contract suite live. A new store is compared with the others by one more class here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import apsw
+
+from landline.core.conversation import Account, NewConversation
+from landline.core.log import ConversationId
+from landline.ports import Store
+from landline.stores.directory import Directory
+from landline.stores.memory import MemoryStore
+from landline.stores.sqlite import FILE, SqliteStore
+from support.clock import FakeClock
+
+BOT = "bot"
+
+
+class Home(Protocol):
+    """A place where a store can be opened, closed, and opened again."""
+
+    clock: FakeClock
+
+    async def open(self) -> Store:
+        """The store, open."""
+        ...
+
+    async def restart(self) -> Store:
+        """The store as the next process finds it."""
+        ...
+
+    async def close(self) -> None:
+        """Close what is open."""
+        ...
+
+    async def set_head(self, conversation: ConversationId, head: int) -> None:
+        """Let the empty log of `conversation` go on at `head`, as if everything before had been removed."""
+        ...
+
+
+class InMemory:
+    """The model. It stands for what a restart must show, and so does not forget."""
+
+    def __init__(self, path: Path) -> None:
+        self.clock = FakeClock()
+        self.store = MemoryStore(self.clock)
+
+    async def open(self) -> Store:
+        await self.store.open()
+        return self.store
+
+    async def restart(self) -> Store:
+        return self.store
+
+    async def close(self) -> None:
+        await self.store.close()
+
+    async def set_head(self, conversation: ConversationId, head: int) -> None:
+        self.store.set_head(conversation, head)
+
+
+class InSqlite:
+    """A directory on a real disk. `settings` are those of `SqliteStore`."""
+
+    def __init__(self, path: Path, **settings: Any) -> None:
+        self.clock = FakeClock()
+        self.path = path / "data"
+        self.settings = settings
+        self.store: SqliteStore | None = None
+
+    async def open(self) -> SqliteStore:
+        store = SqliteStore(Directory(self.path), self.clock, **self.settings)
+        await store.open()
+        self.store = store
+        return store
+
+    async def restart(self) -> SqliteStore:
+        await self.close()
+        return await self.open()
+
+    async def close(self) -> None:
+        if self.store is not None:
+            await self.store.close()
+
+    async def set_head(self, conversation: ConversationId, head: int) -> None:
+        """Behind the store's back, so it must not have been asked for the conversation since it was opened."""
+        connection = apsw.Connection(str(self.path / FILE))
+        connection.execute("UPDATE conversations SET head = ? WHERE id = ?", (head, conversation))
+        connection.close()
+
+
+HOMES: dict[str, Any] = {"memory": InMemory, "sqlite": InSqlite}
+
+
+def a_conversation(name: str, user: str | None = None) -> NewConversation:
+    """A conversation called `name`, short as it may be."""
+    return NewConversation(ConversationId(name), BOT, Account(user, user.title()) if user else None, "en-US")

@@ -1,0 +1,233 @@
+"""Where a setting comes from, and what becomes of one that cannot be used: one line that names it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import msgspec
+import pytest
+
+from landline.cli import serve
+from landline.config import Settings, description, settings_from
+from landline.errors import ConfigurationError
+
+GOOD_SECRET = "A-secret.of_24-characters"
+LISTS = ("trusted_proxies", "cors_origins")
+
+
+def written(directory: Path, text: str) -> Path:
+    """A configuration file."""
+    path = directory / "landline.toml"
+    path.write_text(text)
+    return path
+
+
+def refusal(flags: dict[str, Any] | None = None, environment: dict[str, str] | None = None, **file: Path) -> str:
+    """The one line that a start with these settings ends with."""
+    with pytest.raises(ConfigurationError) as refused:
+        settings_from(flags or {}, environment or {}, file.get("config"))
+    assert "\n" not in refused.value.message
+    assert refused.value.exit_code == 2
+    return refused.value.message
+
+
+# Where a setting comes from
+
+
+def test_no_configuration_at_all_is_a_good_one() -> None:
+    assert settings_from({}, {}) == Settings()
+
+
+def test_flag_wins_over_environment_and_environment_over_file(tmp_path: Path) -> None:
+    config = written(tmp_path, "port = 1\ntoken_ttl_s = 11\nstall_s = 21\n")
+    environment = {"LANDLINE_PORT": "2", "LANDLINE_TOKEN_TTL_S": "12"}
+    settled = settings_from({"port": "3", "stall_s": None}, environment, config)
+    assert (settled.port, settled.token_ttl_s, settled.stall_s, settled.drain_s) == (3, 12, 21, 10)
+
+
+def test_settings_are_the_same_from_every_place(tmp_path: Path) -> None:
+    from_file = settings_from(
+        {},
+        {},
+        written(
+            tmp_path,
+            'bot = "http://bot.example:3978/api/messages"\nport = 0\ndata = "elsewhere"\nkeepalive_s = 1.5\n'
+            'inner_http_error = true\ntrusted_proxies = ["10.0.0.1", "10.1.0.0/16", "::1"]\n',
+        ),
+    )
+    texts = {
+        "bot": "http://bot.example:3978/api/messages",
+        "port": "0",
+        "data": "elsewhere",
+        "keepalive_s": "1.5",
+        "inner_http_error": "true",
+        "trusted_proxies": "10.0.0.1, 10.1.0.0/16,::1",
+    }
+    assert settings_from(texts, {}) == from_file
+    assert settings_from({}, {f"LANDLINE_{name.upper()}": text for name, text in texts.items()}) == from_file
+
+
+@pytest.mark.parametrize("name", Settings.__struct_fields__)
+def test_every_setting_is_heard_in_the_environment(name: str) -> None:
+    text = "?" if name in LISTS else ""  # an empty list is a good one
+    assert refusal(environment={f"LANDLINE_{name.upper()}": text}).startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize("name", Settings.__struct_fields__)
+def test_every_setting_has_one_sentence_for_its_reader(name: str) -> None:
+    assert description(name).endswith((".", "_ -"))
+
+
+def test_every_default_is_within_the_bounds_of_its_setting() -> None:
+    hints = get_type_hints(Settings, include_extras=True)
+    for field in msgspec.structs.fields(Settings):
+        msgspec.convert(field.default, hints[field.name])
+
+
+def test_what_the_environment_says_to_others_is_not_ours() -> None:
+    # A service called "landline" gives every container of its namespace LANDLINE_SERVICE_HOST and more.
+    environment = {"PORT": "1", "LANDLINE_SERVICE_HOST": "10.0.0.7", "LANDLINE_UNHEARD_OF": "1", "landline_port": "2"}
+    assert settings_from({}, environment) == Settings()
+
+
+def test_line_end_behind_a_value_is_not_part_of_it() -> None:
+    environment = {"LANDLINE_BOT": "http://bot.example\n", "LANDLINE_LOG_LEVEL": "debug\r\n", "LANDLINE_PORT": " 80 "}
+    settled = settings_from({}, environment)
+    assert (settled.bot, settled.log_level, settled.port) == ("http://bot.example", "debug", 80)
+
+
+def test_an_empty_list_takes_back_what_the_file_says(tmp_path: Path) -> None:
+    config = written(tmp_path, 'cors_origins = ["https://www.example.org"]')
+    assert settings_from({}, {}, config).cors_origins == ("https://www.example.org",)
+    assert settings_from({}, {"LANDLINE_CORS_ORIGINS": ""}, config).cors_origins == ()
+
+
+# What cannot be used
+
+
+def test_unknown_key_in_the_file_is_named(tmp_path: Path) -> None:
+    config = written(tmp_path, "port = 1\nporto = 2\n")
+    assert refusal(config=config) == f"porto: no such setting (in {config})"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("port", "x"),
+        ("port", "-1"),
+        ("port", "65536"),
+        ("port", "80.5"),
+        ("token_ttl_s", "0"),
+        ("token_ttl_s", "1209601"),
+        ("bot_timeout_s", "18.1"),
+        ("bot_timeout_s", "0"),
+        ("keepalive_s", "30.5"),
+        ("keepalive_s", "nan"),
+        ("keepalive_s", "true"),
+        ("stall_s", "inf"),
+        ("drain_s", "-0.1"),
+        ("drain_s", "nan"),
+        ("stream_url_ttl_s", "1e300"),
+        ("streams_per_conversation", "0"),
+        ("streams_per_conversation", "33"),
+        ("activity_bytes", "0"),
+        ("page_activities", "-5"),
+        ("inner_http_error", "perhaps"),
+        ("log_level", "loud"),
+        ("bot", "bot.example"),
+        ("bot", "ftp://bot.example"),
+        ("bot", "http://"),
+        ("bot", "http://bot.example/a b"),
+        ("bot", "http://bot.example/?code=1"),
+        ("bot", "http://bot.example:99999/"),
+        ("bot", "http://bot.example:0/"),
+        ("bot", "http://[::1/"),
+        ("public_url", "wss://chat.example"),
+        ("public_url", "https://chat.example/#here"),
+        ("service_url", "https://user:password@chat.example"),
+        ("bot_id", "x" * 257),
+        ("bot_name", " "),
+        ("data", ""),
+        ("trusted_proxies", "proxy.example"),
+        ("trusted_proxies", "10.0.0.1/8"),
+        ("cors_origins", "www.example.org"),
+        ("cors_origins", "https://www.example.org/page"),
+    ],
+)
+def test_value_that_cannot_be_used_is_refused_by_name(name: str, text: str) -> None:
+    for flags, environment, place in (
+        ({name: text}, {}, "on the command line"),
+        ({}, {f"LANDLINE_{name.upper()}": text}, "in the environment"),
+    ):
+        line = refusal(flags, environment)
+        assert line.startswith(f"{name}: ")
+        assert line.endswith(f"({place})")
+
+
+@pytest.mark.parametrize(
+    ("name", "toml"),
+    [
+        ("port", '"many"'),
+        ("port", "true"),
+        ("port", "[80]"),
+        ("bot", "3978"),
+        ("data", "3"),
+        ("data", "{}"),
+        ("bot_name", "7"),
+        ("keepalive_s", "2026-01-01"),
+        ("inner_http_error", '"perhaps"'),
+        ("trusted_proxies", "[1]"),
+        ("trusted_proxies", "1"),
+        ("secret", "123456789012345678901234567890"),
+        ("stall_s", "inf"),
+        ("stall_s", "nan"),
+    ],
+)
+def test_wrong_type_in_the_file_is_refused_by_name(tmp_path: Path, name: str, toml: str) -> None:
+    config = written(tmp_path, f"{name} = {toml}\n")
+    line = refusal(config=config)
+    assert line.startswith(f"{name}: ")
+    assert line.endswith(f"(in {config})")
+
+
+def test_good_flag_does_not_excuse_a_bad_line_in_the_file(tmp_path: Path) -> None:
+    assert refusal({"port": "1"}, config=written(tmp_path, "port = 'x'")).startswith("port: ")
+
+
+@pytest.mark.parametrize("content", [b"port = ", b"port = 1\nport = 2\n", b"\xff", b"[", b"bot_name = 'a\n'"])
+def test_file_that_is_no_toml_is_refused_by_its_name(tmp_path: Path, content: bytes) -> None:
+    config = tmp_path / "landline.toml"
+    config.write_bytes(content)
+    assert refusal(config=config).startswith(f"config: {config}: ")
+
+
+def test_file_that_cannot_be_read_is_refused_by_its_name(tmp_path: Path) -> None:
+    missing = tmp_path / "nowhere.toml"
+    assert refusal(config=missing) == f"config: {missing}: No such file or directory"
+    assert refusal(config=tmp_path) == f"config: {tmp_path}: Is a directory"
+
+
+# The secret
+
+
+@pytest.mark.parametrize("secret", [GOOD_SECRET, "x" * 24, "x" * 4096, "._-" * 8])
+def test_secret_of_24_allowed_characters_is_taken(secret: str) -> None:
+    assert settings_from({}, {"LANDLINE_SECRET": secret}).secret == secret
+
+
+@pytest.mark.parametrize(
+    "secret", ["", "x" * 23, GOOD_SECRET + "+", GOOD_SECRET + " x", GOOD_SECRET + "\nx", "ä" * 24, "٣" * 24]
+)
+def test_secret_that_is_short_or_has_other_characters_is_refused_and_not_repeated(tmp_path: Path, secret: str) -> None:
+    lines = [refusal(environment={"LANDLINE_SECRET": secret})]
+    if "\n" not in secret:
+        lines.append(refusal(config=written(tmp_path, f'secret = "{secret}"')))
+    for line in lines:
+        assert line.startswith("secret: ")
+        assert not secret or secret not in line
+
+
+def test_the_secret_is_the_one_setting_that_is_no_flag() -> None:
+    flags = {parameter.name for parameter in serve.params} - {"config", "help"}
+    assert set(Settings.__struct_fields__) - flags == {"secret"}

@@ -1,0 +1,144 @@
+"""What operators read: one line per event, nothing secret in it, and no trouble of the log's becomes anybody else's.
+
+Each test runs a few lines in a process of their own, whose standard error is the subject.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BEGIN = """
+import logging, sys
+import structlog
+from landline.observe import log_to_stderr
+
+log_to_stderr({level!r})
+log = structlog.get_logger("test")
+
+def fail(token):
+    raise ValueError("it broke")
+"""
+
+
+def run(code: str, *, level: str = "info", stderr: int | Any = subprocess.PIPE) -> bytes:
+    """What `code` writes to standard error. Fails unless it ends well."""
+    done = subprocess.run(
+        [sys.executable, "-c", BEGIN.format(level=level) + code], stderr=stderr, stdin=subprocess.DEVNULL, timeout=30
+    )
+    assert done.returncode == 0, done.stderr
+    return bytes(done.stderr or b"")
+
+
+def lines(code: str, *, level: str = "info") -> list[dict[str, Any]]:
+    """The same, parsed: every line is one JSON object."""
+    return [json.loads(line) for line in run(code, level=level).splitlines()]
+
+
+def at_a_terminal(code: str) -> str:
+    """What a person sees."""
+    ours, theirs = pty.openpty()
+    try:
+        run(code, stderr=theirs)
+    finally:
+        os.close(theirs)
+    seen = b""
+    try:
+        while piece := os.read(ours, 65536):
+            seen += piece
+    except OSError:  # on Linux, the end of a terminal that nobody holds any more
+        pass
+    finally:
+        os.close(ours)
+    return seen.decode()
+
+
+FAIL = """
+try:
+    fail("eyJ-a-token")
+except ValueError:
+    log.exception("unexpected failure", operation="7")
+    logging.getLogger("asyncio").exception("a library failed")
+"""
+
+
+def test_an_event_is_one_line_of_json_with_its_time_and_level() -> None:
+    (event,) = lines("log.info('request', status=200, operation='7')")
+    assert event.pop("timestamp").endswith("Z")
+    assert event == {"event": "request", "level": "info", "status": 200, "operation": "7"}
+
+
+def test_a_failure_is_one_line_that_says_where() -> None:
+    ours, theirs = lines(FAIL)
+    assert (ours["event"], ours["level"], ours["operation"]) == ("unexpected failure", "error", "7")
+    assert (theirs["event"], theirs["level"], theirs["logger"]) == ("a library failed", "error", "asyncio")
+    for event in (ours, theirs):
+        (exception,) = event["exception"]
+        assert (exception["exc_type"], exception["exc_value"]) == ("ValueError", "it broke")
+        assert [frame["name"] for frame in exception["frames"]] == ["<module>", "fail"]
+
+
+def test_a_traceback_shows_no_local_variable_which_may_be_a_secret() -> None:
+    assert b"eyJ-a-token" not in run(FAIL)
+    assert b"it broke" in run(FAIL)
+
+
+def test_a_person_is_shown_no_local_variable_either() -> None:
+    seen = at_a_terminal("token = 'eyJ-' + 'local'\n" + FAIL.replace('"eyJ-a-token"', "token"))
+    assert "it broke" in seen
+    assert "eyJ-local" not in seen
+
+
+def test_a_person_reads_lines_and_not_json() -> None:
+    seen = at_a_terminal("log.info('listening', url='http://127.0.0.1:3000')")
+    assert "listening" in seen
+    assert "http://127.0.0.1:3000" in seen
+    assert "{" not in seen
+
+
+@pytest.mark.parametrize(
+    ("level", "shown"),
+    [
+        ("debug", ["debug", "info", "warning", "error"]),
+        ("info", ["info", "warning", "error"]),
+        ("warning", ["warning", "error"]),
+        ("error", ["error"]),
+    ],
+)
+def test_less_than_the_level_is_left_out(level: str, shown: list[str]) -> None:
+    code = "for name in ('debug', 'info', 'warning', 'error'): getattr(log, name)('it happened')"
+    assert [event["level"] for event in lines(code, level=level)] == shown
+
+
+def test_libraries_are_heard_from_warnings_on_and_never_more_than_ours() -> None:
+    code = "for name in ('debug', 'info', 'warning', 'error'): getattr(logging.getLogger('aiohttp'), name)('%s', name)"
+    assert [event["event"] for event in lines(code, level="debug")] == ["warning", "error"]
+    assert [event["event"] for event in lines(code, level="error")] == ["error"]
+
+
+def test_a_value_that_is_no_json_is_shown_all_the_same() -> None:
+    (event,) = lines("log.info('listening', data='a\\udcff', kind=ValueError, path=object)")
+    assert event["data"] == "a\udcff"
+    assert event["kind"] == "<class 'ValueError'>"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the device that is always full is Linux's")
+def test_full_disk_under_the_log_fails_nothing_else() -> None:
+    with open("/dev/full", "wb") as full:
+        run("for _ in range(5000): log.warning('request', padding='x' * 100)", stderr=full)
+
+
+def test_log_that_nobody_reads_any_more_fails_nothing_else() -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    try:
+        run("for _ in range(1000): log.warning('request')", stderr=theirs)
+    finally:
+        os.close(theirs)
