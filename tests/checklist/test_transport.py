@@ -665,8 +665,8 @@ class TestPublicUrls:
     @pytest.mark.item(22)
     @pytest.mark.parametrize("base", ["https://chat.example.org/some/prefix", "http://chat.example.org:8080/p/"])
     async def test_begin_with_the_configured_base_and_its_prefix(self, tmp_path: Path, base: str) -> None:
-        """Stream URLs; attachment links are shown with uploads. Behind a proxy that keeps the prefix, and behind one that
-        takes it away, the server is found at the same path."""
+        """Stream URLs; attachment links are shown with uploads. Behind a proxy that keeps the prefix, and behind one
+        that takes it away, the server is found at the same path."""
         async with (
             Landline(tmp_path / "data", public_url=base, drain_s=0) as landline,
             DirectLine(landline.directline, SECRET) as client,
