@@ -91,10 +91,10 @@ class Exchange:
         "_receive",
         "_send",
         "_started",
-        "reading",
         "deadline",
         "id",
         "limit",
+        "reading",
         "scope",
         "status",
     )
