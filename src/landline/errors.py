@@ -17,6 +17,7 @@
     │   └── TokenExpired             once good, no longer
     ├── UnknownConversation          unknown, not started, gone, or another bot's
     ├── UnknownActivity              a bot named an activity it may not touch
+    ├── Conflict                     the same key was used for something else
     ├── Draining                     this process is going away
     ├── ClientGone                   nobody is there to be answered
     ├── StoreError
@@ -117,6 +118,10 @@ class UnknownConversation(LandlineError):
 
 class UnknownActivity(LandlineError):
     """Unknown activity"""
+
+
+class Conflict(LandlineError):
+    """The Idempotency-Key was used for something else"""
 
 
 class Draining(LandlineError):
