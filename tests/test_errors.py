@@ -32,7 +32,9 @@ def test_the_drawing_is_the_tree() -> None:
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
 def test_every_error_says_in_one_line_what_happened(kind: type[LandlineError]) -> None:
-    arguments = {errors.MethodNotAllowed: (("GET",),), errors.BotRejected: (500,)}.get(kind, ())
+    arguments = {errors.MethodNotAllowed: (("GET",),), errors.BotRejected: (500,), errors.RateLimited: (1.0,)}.get(
+        kind, ()
+    )
     error = kind(*arguments)
     assert vars(kind)["__doc__"], "an error may not borrow its message"
     assert error.message == str(error) == kind.__doc__
@@ -45,7 +47,7 @@ def test_an_own_message_replaces_the_default() -> None:
 
 def test_a_retry_is_promised_only_where_it_can_help() -> None:
     hopeful = {kind.__name__ for kind in ALL if kind.retry}
-    assert hopeful == {"Draining", "StoreUnavailable", "DeadlinePassed", "OutcomeUnknown"}
+    assert hopeful == {"Draining", "RateLimited", "StoreUnavailable", "DeadlinePassed", "OutcomeUnknown"}
     assert errors.StoreUnavailable().retry
     assert not errors.StoreUnavailable(retry=False).retry
 

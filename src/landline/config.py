@@ -28,6 +28,8 @@ _PREFIX = "LANDLINE_"
 Url = Annotated[str, Meta(pattern=_URL)]
 Seconds = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
+PerSecond = Annotated[float, Meta(gt=0)]
+Wait = Annotated[float, Meta(ge=0)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -119,6 +121,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     clock_leeway_s: Annotated[
         float, Meta(ge=0, description="Leeway for the times in tokens. Stream URLs have none.")
     ] = 5
+    sends_per_s: Annotated[
+        PerSecond, Meta(description="Activities that clients may send into one conversation; bursts are twice that.")
+    ] = 20
+    polls_per_s: Annotated[
+        PerSecond,
+        Meta(description="Calls of Get Activities for one conversation; bursts are four times that, more wait."),
+    ] = 5
+    starts_per_s: Annotated[
+        PerSecond, Meta(description="Starts and token calls of one site; bursts are twice that, more wait.")
+    ] = 100
+    poll_wait_s: Annotated[
+        Wait, Meta(description="How long a call of Get Activities may be made to wait before it is refused.")
+    ] = 5
+    start_wait_s: Annotated[
+        Wait, Meta(description="How long a start or token call may be made to wait before it is refused.")
+    ] = 10
     streams_per_conversation: Annotated[
         int, Meta(ge=1, le=32, description="Open streams of one conversation. One more closes the oldest with 4409.")
     ] = 8

@@ -15,6 +15,7 @@
     │   ├── MissingCredential        nothing usable was presented
     │   ├── Forbidden                presented, but not good enough
     │   └── TokenExpired             once good, no longer
+    ├── RateLimited                  too often; the answer says when to come back
     ├── UnknownConversation          unknown, not started, gone, or another bot's
     ├── UnknownActivity              a bot named an activity it may not touch
     ├── Conflict                     the same key was used for something else
@@ -110,6 +111,17 @@ class Forbidden(CredentialError):
 
 class TokenExpired(CredentialError):
     """Token has expired"""
+
+
+class RateLimited(LandlineError):
+    """Too many requests"""
+
+    retry = True
+
+    def __init__(self, wait_s: float) -> None:
+        """`wait_s` is how long it would have taken until the caller's turn."""
+        super().__init__()
+        self.wait_s = wait_s
 
 
 class UnknownConversation(LandlineError):

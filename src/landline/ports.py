@@ -222,8 +222,8 @@ class BotTransport(Protocol):
 
         What never reached the bot (refused, DNS, TLS, reset before the request was written) is tried again with growing
         pauses until `deadline`; what may have reached it is not repeated, besides the cases of bot-side 2.4 (429 and
-        503 with a `Retry-After` that fits). `once` (an `invoke`) forbids those too. `apart` asks for a connection of its
-        own: it follows so closely on another request that a bot would otherwise read the two in the wrong order.
+        503 with a `Retry-After` that fits). `once` (an `invoke`) forbids those too. `apart` asks for a connection of
+        its own: it follows so closely on another request that a bot might read the two in the wrong order.
 
         Raises `NoBot`, `BotUnreachable` (never written), `BotTimedOut`, `BotBroke`, `BotRejected`."""
         ...

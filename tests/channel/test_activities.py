@@ -270,7 +270,7 @@ async def test_a_bot_hears_of_lasting_trouble_after_store_wait_s_and_nothing_is_
     began = time.monotonic()
     with pytest.raises(StoreUnavailable):
         await channel.speak(conversation, "lost", within=10)
-    assert 0.3 < time.monotonic() - began < 2
+    assert 0.3 < time.monotonic() - began < 4
     assert await shown(channel, conversation) == []
 
 
@@ -285,7 +285,7 @@ async def test_a_client_hears_of_lasting_trouble_at_its_deadline_and_the_bot_of_
     began = time.monotonic()
     with pytest.raises(StoreUnavailable):
         await channel.send(conversation, "lost", within=0.6)
-    assert 0.4 < time.monotonic() - began < 2
+    assert 0.4 < time.monotonic() - began < 4
     assert channel.transport.messages == []
 
 

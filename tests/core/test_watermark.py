@@ -135,3 +135,9 @@ def test_a_position_before_what_is_retained_is_told_of_the_loss():
 
 def test_the_head_is_proved_after_everything_was_removed():
     assert start(HEAD, oldest=3) == Start(3, HEAD, Replay.COMPLETE)
+
+
+@pytest.mark.item(126)
+def test_a_position_right_before_the_oldest_retained_entry_misses_nothing():
+    text = watermark(CONVERSATION, 2, TIMES_MS[1])
+    assert start(text, oldest=2) == Start(2, text, Replay.COMPLETE)

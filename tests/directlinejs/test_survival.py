@@ -18,8 +18,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 import pytest_asyncio
-from support.directline import DirectLine
 
+from support.directline import DirectLine
 from support.directlinejs import SCALE, Activity, Browser, Page, PostFailed
 from support.landline import SECRET, Landline, free_port
 from support.real_bot import RealBot
@@ -37,8 +37,11 @@ QUICK = {
     "keepalive_s": 1,
     "dead_peer_s": 2,
     "drain_s": 1,
+    "sends_per_s": 1000,
+    "polls_per_s": 1000,
+    "starts_per_s": 1000,
 }
-"""Short waits for dead peers and drains, as befits a page with a hurried clock."""
+"""Limits that a page with a hurried clock does not meet, and short waits for dead peers and drains."""
 
 
 class Clerk:

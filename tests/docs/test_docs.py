@@ -110,6 +110,8 @@ def takes(name: str, hint: Any) -> str:
 
 
 def unit_of(name: str) -> str:
+    if name.endswith("_per_s"):
+        return "a second"
     return {"s": "seconds", "bytes": "bytes"}.get(name.rpartition("_")[2], "")
 
 
@@ -205,7 +207,11 @@ NEVER_ANSWERED = (
 
 def raised() -> Iterator[errors.LandlineError]:
     """One of each error that can become an answer."""
-    needs: dict[type, tuple[Any, ...]] = {errors.MethodNotAllowed: ((),), errors.BotRejected: (500,)}
+    needs: dict[type, tuple[Any, ...]] = {
+        errors.MethodNotAllowed: ((),),
+        errors.BotRejected: (500,),
+        errors.RateLimited: (1.0,),
+    }
     kinds = [
         kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.LandlineError)
     ]

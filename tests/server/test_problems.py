@@ -26,6 +26,7 @@ ANSWERS: dict[LandlineError, tuple[int, str]] = {
     errors.MissingCredential(): (401, "BadArgument"),
     errors.Forbidden(): (403, "BadArgument"),
     errors.TokenExpired(): (403, "TokenExpired"),
+    errors.RateLimited(1.2): (429, "RateLimited"),
     errors.UnknownConversation(): (404, "BadArgument"),
     errors.UnknownActivity(): (404, "BadArgument"),
     errors.Draining(): (503, "ServiceError"),
@@ -76,10 +77,18 @@ def test_every_error_that_can_reach_the_edge_is_in_the_table() -> None:
 
 
 @each_answer
-def test_retry_after_comes_with_every_503_and_no_other_status(error: LandlineError, status: int, code: str) -> None:
+def test_retry_after_comes_with_every_429_and_503_only(error: LandlineError, status: int, code: str) -> None:
     retry_after = dict(problem_of(error).headers).get(b"retry-after")
-    assert (retry_after is not None) == (status == 503)
+    assert (retry_after is not None) == (status in (429, 503))
     assert retry_after is None or int(retry_after) >= 1
+
+
+def test_who_is_too_fast_is_told_when_to_come_back_in_whole_seconds() -> None:
+    assert [problem_of(errors.RateLimited(wait_s)).headers for wait_s in (0.01, 1.0, 1.2)] == [
+        ((b"retry-after", b"1"),),
+        ((b"retry-after", b"1"),),
+        ((b"retry-after", b"2"),),
+    ]
 
 
 def test_method_that_is_not_allowed_is_told_which_are() -> None:

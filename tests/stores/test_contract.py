@@ -8,7 +8,17 @@ import math
 import pytest
 
 from landline.core.conversation import Account, Conversation, Member
-from landline.core.log import LAST_SEQUENCE, Accepted, Audience, ConversationId, Entry, NewEntry, Original, Page, Transient
+from landline.core.log import (
+    LAST_SEQUENCE,
+    Accepted,
+    Audience,
+    ConversationId,
+    Entry,
+    NewEntry,
+    Original,
+    Page,
+    Transient,
+)
 from landline.errors import ConversationFull, DeadlinePassed, StoreUnavailable, UnknownConversation
 from landline.ports import Store
 from support.clock import NOON_MS

@@ -27,6 +27,7 @@ from support.stores import a_conversation
 
 LIVES = 10
 CUTS_PER_LIFE = 30
+CONVERSATIONS = [ConversationId(f"conversation-{number}") for number in range(6)]
 
 
 class Started(msgspec.Struct):
@@ -50,26 +51,28 @@ class Remembered(msgspec.Struct):
 
 
 async def live(disk: Disk, path: Path, connect: Connect, dice: Random) -> None:
-    """One life of a store, with everything it acknowledges noted on the disk. Checkpoints come early, so that they, and
-    write-ahead logs that start over, are cut as well."""
-    store = SqliteStore(Directory(path), FakeClock(), checkpoint_pages=dice.choice((8, 30, 100)), connect=connect)
-    await store.open()
+    """Two runs of a server on one disk, with everything the store acknowledges noted on it. Checkpoints come early, so
+    that they, and write-ahead logs that start over, are cut as well."""
+    for run in range(2):
+        store = SqliteStore(Directory(path), FakeClock(), checkpoint_pages=dice.choice((8, 30, 100)), connect=connect)
+        await store.open()
+        talks = (talk(disk, store, name, Random(f"{name}/{run}/{dice.random()}")) for name in CONVERSATIONS)
+        await asyncio.gather(*talks)
+        await store.close()
 
-    async def talk(conversation: ConversationId) -> None:
-        if await store.start(a_conversation(conversation, "ann")):
-            disk.note(Started(conversation))
-        for number in range(dice.randrange(5, 30)):
-            if dice.random() < 0.1:
-                await store.join(conversation, Account(f"user-{number}"))
-                disk.note(Joined(conversation, f"user-{number}"))
-            if dice.random() < 0.1:
-                name = f"{conversation}/{number}"
-                disk.note(Remembered(name, await store.remember(name, b"kept")))
-            body = b'{"n":%d,"text":"%s"}' % (number, b"x" * int(dice.paretovariate(0.7) * 20 % 20_000))
-            disk.note(Said(conversation, await store.append(conversation, NewEntry(body), math.inf), body))
 
-    await asyncio.gather(*(talk(ConversationId(f"conversation-{n}")) for n in range(dice.randrange(1, 8))))
-    await store.close()
+async def talk(disk: Disk, store: SqliteStore, conversation: ConversationId, dice: Random) -> None:
+    if await store.start(a_conversation(conversation, "ann")):
+        disk.note(Started(conversation))
+    for number in range(dice.randrange(15)):
+        if dice.random() < 0.1:
+            await store.join(conversation, Account(f"user-{number}"))
+            disk.note(Joined(conversation, f"user-{number}"))
+        if dice.random() < 0.1:
+            name = f"{conversation}/{number}"
+            disk.note(Remembered(name, await store.remember(name, b"kept")))
+        body = b'{"n":%d,"text":"%s"}' % (number, b"x" * int(dice.paretovariate(0.7) * 20 % 20_000))
+        disk.note(Said(conversation, await store.append(conversation, NewEntry(body), math.inf), body))
 
 
 async def open_again(files: dict[str, bytes], path: Path) -> SqliteStore:
@@ -184,8 +187,7 @@ async def test_what_a_killed_process_left_unsynced_is_durable_before_it_is_shown
 
 async def everything(store: SqliteStore) -> list[Any]:
     read = []
-    for number in range(8):
-        conversation = ConversationId(f"conversation-{number}")
+    for conversation in CONVERSATIONS:
         page = await store.read_after(conversation, 0, 10_000, 1 << 30, for_stream=True)
         read.append((await store.conversation(conversation), page.records))
     return read

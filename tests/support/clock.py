@@ -8,7 +8,7 @@ NOON_MS = 1_750_000_000_000
 
 
 class FakeClock:
-    """A `landline.ports.Clock`. UTC stands still until it is moved; what bounds a wait goes on, as the event loop does."""
+    """A `landline.ports.Clock`. UTC stands still until it is moved; what bounds a wait goes on with the event loop."""
 
     def __init__(self, now_ms: int = NOON_MS) -> None:
         self.utc_ms = now_ms

@@ -129,12 +129,12 @@ class _File(apsw.VFSFile):
 
 
 class _Platter:
-    """One file as it may be found after a cut."""
+    """One file as it may be found after a cut. The store itself makes the database's name durable."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         self.content = bytearray()
         self.waiting: list[Wrote | Truncated] = []
-        self.named = False
+        self.named = not name.endswith(("-wal", "-journal"))
 
     def apply(self, event: Wrote | Truncated, kept: Callable[[], bool]) -> None:
         if isinstance(event, Truncated):
@@ -166,9 +166,12 @@ class _Found:
             if isinstance(event, Deleted):
                 self._delete(event)
             elif isinstance(event, Synced):
-                self._sync(self.files.setdefault(event.file, _Platter()))
+                self._sync(self._file(event.file))
             elif not isinstance(event, Noted):
-                self.files.setdefault(event.file, _Platter()).waiting.append(event)
+                self._file(event.file).waiting.append(event)
+
+    def _file(self, name: str) -> _Platter:
+        return self.files.setdefault(name, _Platter(name))
 
     def _delete(self, event: Deleted) -> None:
         gone = self.files.pop(event.file, None)
@@ -227,16 +230,20 @@ class Gate:
     def __init__(self, action: str) -> None:
         self._action = action
         self._open = threading.Event()
+        self._failure: int | None = None
         self.reached = threading.Event()
         """Somebody stands before it."""
 
     def __call__(self, action: str, file: str) -> None:
-        if action == self._action and not self._open.is_set():
+        if action == self._action:
             self.reached.set()
             self._open.wait(30)
+            if self._failure is not None:
+                raise apsw.exception_for(self._failure)
 
-    def open(self) -> None:
-        """Let everything through from now on."""
+    def open(self, failure: int | None = None) -> None:
+        """Let everything through from now on, or let it fail with this result of SQLite's."""
+        self._failure = failure
         self._open.set()
 
 

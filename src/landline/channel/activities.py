@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
-from landline.channel.conversations import Conversations
+from landline.channel.conversations import Admitted, Conversations
 from landline.channel.delivery import Delivery
 from landline.channel.patience import patiently
 from landline.channel.tokens import Grant, random_id
 from landline.core import activity, log
 from landline.core.activity import ClientActivity, Kind
+from landline.core.bot import Bot
 from landline.core.conversation import Conversation
 from landline.core.log import Accepted, Audience, NewEntry
 from landline.core.watermark import Replay, watermark
@@ -55,9 +56,16 @@ class Activities:
             bound=grant.user,
             may_use_dl=grant.may_claim_dl,
         )
-        return await self.accept(grant, conversation, posted, deadline)
+        return await self.accept(grant.bot, conversation, posted, deadline)
 
-    async def accept(self, grant: Grant, conversation: Conversation, posted: ClientActivity, deadline: float) -> str:
+    async def hear(self, admitted: Admitted, body: bytes, deadline: float) -> str:
+        """The same, for an activity that came through a stream: its ticket says who may speak (7.6, D-41)."""
+        conversation, bot = admitted.conversation, admitted.bot
+        posted = activity.from_client(body, conversation=conversation.id, bot=bot, bound=None, may_use_dl=True)
+        self._conversations.check_speaker(admitted.ticket, posted.sender)
+        return await self.accept(bot, conversation, posted, deadline)
+
+    async def accept(self, bot: Bot, conversation: Conversation, posted: ClientActivity, deadline: float) -> str:
         """The same, for an activity that was read and found good already."""
         if posted.kind in (Kind.STORED, Kind.STREAMS_ONLY):
             accepted = await append(self._store, conversation, entry_of(posted.kind, posted.stored), deadline)
@@ -70,7 +78,7 @@ class Activities:
         await self._delivery.deliver(
             conversation,
             posted.sender,
-            posted.for_bot(grant.bot, activity_id, time),
+            posted.for_bot(bot, activity_id, time),
             deadline,
             place,
             once=posted.type == "invoke",

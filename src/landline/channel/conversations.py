@@ -8,6 +8,7 @@ import structlog
 from landline.channel.delivery import Delivery
 from landline.channel.patience import patiently
 from landline.channel.tokens import Grant, Issued, Tokens, new_conversation_id
+from landline.core.bot import Bot
 from landline.core.conversation import Account, Conversation, NewConversation, is_conversation_id
 from landline.core.log import ConversationId
 from landline.core.tokens import Ticket, TokenParameters
@@ -32,7 +33,8 @@ class Opened(msgspec.Struct, frozen=True):
 class Admitted(msgspec.Struct, frozen=True):
     """A stream that may open, and where it begins."""
 
-    conversation: ConversationId
+    conversation: Conversation
+    bot: Bot
     ticket: Ticket
     start: Start
 
@@ -109,7 +111,12 @@ class Conversations:
         found = await self._store.conversation(ConversationId(conversation))
         if found is None:
             raise UnknownConversation
-        return Admitted(found.id, ticket, await self.locate(found, watermark, absent_means_head=False))
+        start = await self.locate(found, watermark, absent_means_head=False)
+        return Admitted(found, self._tokens.bot_of(found), ticket, start)
+
+    def check_speaker(self, ticket: Ticket, sender: Account) -> None:
+        """Refuse somebody whom this stream's ticket does not let speak (D-41). Raises `Forbidden`."""
+        self._tokens.check_speaker(ticket, sender)
 
     async def locate(self, conversation: Conversation, text: str | None, *, absent_means_head: bool) -> Start:
         """Where a reader that presents this `watermark` parameter begins (the table of 8.2.4). Never an error."""

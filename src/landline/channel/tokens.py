@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import secrets
 from collections import OrderedDict
 
@@ -186,6 +187,19 @@ class Tokens:
             raise TokenExpired("The stream URL has expired")
         self._registry.good_site(ticket.site)
         return ticket
+
+    def check_speaker(self, ticket: Ticket, sender: Account) -> None:
+        """Refuse who is not the ticket's user, or, where it names none, who claims a `dl_` id (D-41)."""
+        if ticket.user == tokens.user_digest(None, self._keys):
+            allowed = not sender.id.startswith("dl_")
+        else:
+            allowed = hmac.compare_digest(ticket.user, tokens.user_digest(sender.id, self._keys))
+        if not allowed:
+            raise Forbidden("The stream was opened for somebody else")
+
+    def bot_of(self, conversation: Conversation) -> Bot:
+        """The bot of a conversation. Raises `Forbidden` where it is gone."""
+        return self._registry.bot(conversation.bot_id)
 
     def _admit_token(self, token: str, conversation: str) -> Ticket:
         grant = self._grant_of(self._claims(token))

@@ -98,6 +98,9 @@ def start_of(
         return Start(0, BEGINNING, Replay.COMPLETE)
     if given.position < oldest:
         return Start(0, BEGINNING, Replay.TRUNCATED)
+    if given.position == oldest > 0 and given.position != head:
+        # Retention has removed the entry that would prove it, but what comes next is the oldest retained one anyway.
+        return Start(given.position, f"{given.position}-{given.tag}", Replay.COMPLETE)
     proof = last_ms if given.position == head else behind_ms
     if given.position > head or proof is None or tag(conversation, given.position, proof) != given.tag:
         return Start(0, BEGINNING, Replay.FROM_START, rolled_back=True)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import ipaddress
+import math
 import os
 import secrets
 import socket
@@ -26,9 +27,11 @@ from landline.channel.conversations import Conversations
 from landline.channel.delivery import Delivery
 from landline.channel.registry import Registry
 from landline.channel.streams import OpenStreams
+from landline.channel.throttle import Rates, Throttle
 from landline.channel.tokens import Lives, Tokens
 from landline.config import Settings
 from landline.core.bot import Bot, Site
+from landline.core.rate import Rate
 from landline.core.stream import Timing
 from landline.core.tokens import ANY_ORIGIN, Keys, digest, origin
 from landline.errors import ConfigurationError, DataDirectoryError, Draining
@@ -164,9 +167,12 @@ class Server:
         streaming = Streaming(store, self.streams, _timing(settings), wheel)
         closers.push_async_callback(streaming.finish)
         store.listen(self.streams.moved)
-        direct_line = directline.DirectLine(tokens, conversations, activities, streaming)
+        throttle = Throttle(_rates(settings), clock)
+        direct_line = directline.DirectLine(
+            tokens, throttle, conversations, activities, streaming, _client_manners(settings)
+        )
         calls = BotCalls(store, clock, store_wait_s=settings.store_wait_s)
-        paths = self._paths(direct_line, connector.Connector(registry, calls))
+        paths = self._paths(direct_line, connector.Connector(registry, calls, _bot_manners(settings)))
 
         async def on_upgrade(request: Upgrade) -> Accept:
             return await direct_line.on_upgrade(paths.within(request.path), request)
@@ -177,22 +183,14 @@ class Server:
 
     def _paths(self, direct_line: directline.DirectLine, calls: connector.Connector) -> Paths:
         settings = self.settings
-        ours = Manners(
-            deadline_s=settings.bot_timeout_s,
-            body_bytes=settings.activity_bytes,
-            public_url=settings.public_url and settings.public_url.rstrip("/"),
-            trusted_proxies=tuple(map(ipaddress.ip_network, settings.trusted_proxies)),
-            cors_origins=_origins(settings),
-            show_inner=settings.inner_http_error,
-        )
-        bots = Manners(deadline_s=settings.bot_timeout_s, body_bytes=settings.connector_bytes, cross_origin=False)
+        ours, bots = _client_manners(settings), _bot_manners(settings)
         unknown, unknown_elsewhere = Resource("unknown", ours), Resource("unknown", bots)
 
         async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
             in_api = scope["path"] == directline.PREFIX or scope["path"].startswith(directline.PREFIX + "/")
             await (unknown if in_api else unknown_elsewhere)(scope, receive, send)
 
-        routes: list[BaseRoute] = [*direct_line.routes(ours), *calls.routes(bots)]
+        routes: list[BaseRoute] = [*direct_line.routes(), *calls.routes()]
         for path, endpoint in (("/live", self._live), ("/ready", self._is_ready)):
             routes.append(Route(path, Resource(path, bots, GET=endpoint)))
         routes += self._more(self)
@@ -242,6 +240,21 @@ class Server:
         await exchange.answer(200, lines.encode(), (b"content-type", b"text/plain; charset=utf-8"))
 
 
+def _client_manners(settings: Settings) -> Manners:
+    return Manners(
+        deadline_s=settings.bot_timeout_s,
+        body_bytes=settings.activity_bytes,
+        public_url=settings.public_url and settings.public_url.rstrip("/"),
+        trusted_proxies=tuple(map(ipaddress.ip_network, settings.trusted_proxies)),
+        cors_origins=_origins(settings),
+        show_inner=settings.inner_http_error,
+    )
+
+
+def _bot_manners(settings: Settings) -> Manners:
+    return Manners(deadline_s=settings.bot_timeout_s, body_bytes=settings.connector_bytes, cross_origin=False)
+
+
 def _bot(settings: Settings, service_key: str, own_url: str) -> Bot:
     base = (settings.service_url or own_url).rstrip("/")
     return Bot(
@@ -265,6 +278,19 @@ def _url(host: str, port: int) -> str:
 
 def _lives(settings: Settings) -> Lives:
     return Lives(settings.token_ttl_s, settings.token_chain_s, settings.stream_url_ttl_s, settings.clock_leeway_s)
+
+
+def _rates(settings: Settings) -> Rates:
+    """Bursts are twice the rate, for polls four times (specification 10)."""
+
+    def rate(per_s: float, burst_s: int, longest_wait_s: float = 0.0) -> Rate:
+        return Rate(per_s, max(1, math.ceil(burst_s * per_s)), longest_wait_s)
+
+    return Rates(
+        sends=rate(settings.sends_per_s, 2),
+        polls=rate(settings.polls_per_s, 4, settings.poll_wait_s),
+        starts=rate(settings.starts_per_s, 2, settings.start_wait_s),
+    )
 
 
 def _timing(settings: Settings) -> Timing:

@@ -23,12 +23,14 @@ _encode = msgspec.json.Encoder().encode
 class Connector:
     """The endpoints under the service URL of each bot."""
 
-    def __init__(self, registry: Registry, calls: BotCalls) -> None:
+    def __init__(self, registry: Registry, calls: BotCalls, manners: Manners) -> None:
         self._registry = registry
         self._calls = calls
+        self._manners = manners
 
-    def routes(self, manners: Manners) -> list[Route]:
+    def routes(self) -> list[Route]:
         """What is to be found where."""
+        manners = self._manners
         activities = PREFIX + "/{key}/v3/conversations/{conversation}/activities"
         resources = (
             Resource(activities, manners, POST=self.send),

@@ -7,6 +7,7 @@ theirs and exists, and only then what was sent.
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import msgspec
 import structlog
@@ -14,19 +15,22 @@ from starlette.routing import Route
 
 from landline.channel.activities import Activities
 from landline.channel.conversations import Admitted, Conversations, Opened
-from landline.channel.tokens import Issued, Tokens
+from landline.channel.throttle import Throttle
+from landline.channel.tokens import Grant, Issued, Tokens
 from landline.core import activity
 from landline.core.tokens import TokenParameters, read_parameters
-from landline.errors import Draining, MissingCredential, NotFound, NotWebSocket
+from landline.errors import Draining, LandlineError, MissingCredential, NotFound, NotWebSocket
 from landline.server.exchange import Exchange, Manners, Resource, query_parameter
 from landline.server.stream import Streaming
 from landline.server.websocket import Accept, Upgrade
 
 PREFIX = "/v3/directline"
+SPOKEN_BYTES = 256 * 1024
+"""The largest activity on `/stream/multimodal` (7.6)."""
 STREAM_MESSAGE_BYTES = 64 * 1024
 """The largest message of a client on a stream; it is ignored anyway (7.4)."""
 
-_STREAM = re.compile(PREFIX + r"/conversations/([^/]+)/stream")
+_STREAM = re.compile(PREFIX + r"/conversations/([^/]+)/stream(/multimodal)?")
 
 _encode = msgspec.json.Encoder().encode
 _log = structlog.get_logger(__name__)
@@ -36,15 +40,24 @@ class DirectLine:
     """The endpoints under `/v3/directline`."""
 
     def __init__(
-        self, tokens: Tokens, conversations: Conversations, activities: Activities, streaming: Streaming
+        self,
+        tokens: Tokens,
+        throttle: Throttle,
+        conversations: Conversations,
+        activities: Activities,
+        streaming: Streaming,
+        manners: Manners,
     ) -> None:
+        self._manners = manners
         self._tokens = tokens
+        self._throttle = throttle
         self._conversations = conversations
         self._activities = activities
         self._streaming = streaming
 
-    def routes(self, manners: Manners) -> list[Route]:
+    def routes(self) -> list[Route]:
         """What is to be found where."""
+        manners = self._manners
         conversation = PREFIX + "/conversations/{conversation}"
         resources = (
             Resource(PREFIX + "/tokens/generate", manners, POST=self.generate),
@@ -53,6 +66,7 @@ class DirectLine:
             Resource(conversation, manners, GET=self.reconnect),
             Resource(conversation + "/activities", manners, GET=self.read, POST=self.send),
             Resource(conversation + "/stream", manners, GET=self.not_a_stream),
+            Resource(conversation + "/stream/multimodal", manners, GET=self.not_a_stream),
         )
         return [Route(resource.template, resource) for resource in resources]
 
@@ -61,12 +75,15 @@ class DirectLine:
     async def generate(self, exchange: Exchange) -> None:
         """A token for a new conversation (5.1)."""
         grant = self._tokens.secret_grant(exchange.bearer())
+        await self._throttle.start(grant.site.id, exchange.deadline)
         issued = self._tokens.generate(grant, await _parameters(exchange))
         await exchange.json(200, _encode(_issued(issued)))
 
     async def refresh(self, exchange: Exchange) -> None:
         """A new token in place of a good one (4.4)."""
-        issued = self._tokens.refresh(self._tokens.grant(exchange.bearer()))
+        grant = self._tokens.grant(exchange.bearer())
+        await self._throttle.start(grant.site.id, exchange.deadline)
+        issued = self._tokens.refresh(grant)
         await exchange.json(200, _encode(_issued(issued)))
 
     # Conversations
@@ -74,6 +91,7 @@ class DirectLine:
     async def start(self, exchange: Exchange) -> None:
         """Start a conversation, or find it started (5.2)."""
         grant = self._tokens.grant(exchange.bearer())
+        await self._throttle.start(grant.site.id, exchange.deadline)
         base = exchange.base_url()
         parameters = await _parameters(exchange)
         opened = await self._conversations.start(grant, parameters, exchange.deadline)
@@ -92,18 +110,26 @@ class DirectLine:
 
     async def read(self, exchange: Exchange) -> None:
         """One page of activities (5.4)."""
-        grant = self._tokens.grant(exchange.bearer())
-        conversation = await self._conversations.find(grant, exchange.path("conversation"))
+        grant, name = self._in_scope(exchange)
+        await self._throttle.poll(name, exchange.deadline)
+        conversation = await self._conversations.find(grant, name)
         page = await self._activities.read(conversation, exchange.query("watermark"))
         await exchange.json(200, page.activity_set, _replay(page.replay.value))
 
     async def send(self, exchange: Exchange) -> None:
         """Send an activity (5.5)."""
-        grant = self._tokens.grant(exchange.bearer())
-        conversation = await self._conversations.find(grant, exchange.path("conversation"))
+        grant, name = self._in_scope(exchange)
+        await self._throttle.send(name, exchange.deadline)
+        conversation = await self._conversations.find(grant, name)
         body = await exchange.json_body()
         activity_id = await self._activities.send(grant, conversation, body, exchange.deadline)
         await exchange.json(200, _encode({"id": activity_id}))
+
+    def _in_scope(self, exchange: Exchange) -> tuple[Grant, str]:
+        """Who asks, and which conversation of theirs is meant: known before anything is counted (3.4, step 7)."""
+        grant, name = self._tokens.grant(exchange.bearer()), exchange.path("conversation")
+        self._tokens.check_scope(grant, name)
+        return grant, name
 
     # Streams
 
@@ -122,10 +148,22 @@ class DirectLine:
         )
         if self._streaming.streams.draining:
             raise Draining
-        connection = self._streaming.connection(
-            admitted.conversation, admitted.start, admitted.ticket.site, admitted.ticket.ski
-        )
-        return Accept(connection, STREAM_MESSAGE_BYTES)
+        streaming, ticket = self._streaming, admitted.ticket
+        opening = admitted.conversation.id, admitted.start, ticket.site, ticket.ski
+        if stream[2] is None:
+            return Accept(streaming.connection(*opening), STREAM_MESSAGE_BYTES)
+        return Accept(streaming.speaking_connection(*opening, partial(self._say, admitted)), SPOKEN_BYTES)
+
+    async def _say(self, admitted: Admitted, body: bytes) -> None:
+        """One activity that came through a stream. There is nobody to tell of a failure but the log (7.6)."""
+        deadline = self._streaming.wheel.time() + self._manners.deadline_s
+        try:
+            await self._throttle.send(admitted.conversation.id, deadline)
+            await self._activities.hear(admitted, body, deadline)
+        except LandlineError as error:
+            _log.warning(
+                "an activity on a stream was dropped", conversation=admitted.conversation.id, reason=error.message
+            )
 
     async def _admit(self, conversation: str, t: str | None, watermark: str | None) -> Admitted:
         if not t:

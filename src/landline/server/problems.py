@@ -6,6 +6,7 @@ The first line whose class fits decides. Status and code are stable, the message
 from __future__ import annotations
 
 import contextlib
+import math
 
 import msgspec
 
@@ -24,6 +25,7 @@ _TABLE: tuple[tuple[type[errors.LandlineError], int, str], ...] = (
     (errors.MissingCredential, 401, "BadArgument"),
     (errors.TokenExpired, 403, "TokenExpired"),
     (errors.CredentialError, 403, "BadArgument"),
+    (errors.RateLimited, 429, "RateLimited"),
     (errors.UnknownConversation, 404, "BadArgument"),
     (errors.UnknownActivity, 404, "BadArgument"),
     (errors.Conflict, 409, "Conflict"),
@@ -64,6 +66,8 @@ def problem_of(error: errors.LandlineError, *, show_inner: bool = False) -> Prob
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if status == 503:
         headers = ((b"retry-after", str(RETRY_AFTER_S).encode()),)
+    elif isinstance(error, errors.RateLimited):
+        headers = ((b"retry-after", str(max(1, math.ceil(error.wait_s))).encode()),)
     elif isinstance(error, errors.MethodNotAllowed):
         headers = ((b"allow", ", ".join(error.allowed).encode()),)
     inner = _inner(error) if show_inner and isinstance(error, errors.BotRejected) else None

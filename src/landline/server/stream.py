@@ -7,7 +7,7 @@ Only a read that memory cannot answer costs a task, for as long as it lasts.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -62,7 +62,7 @@ class Socket(Protocol):
 class Streaming:
     """What the streams of one process share."""
 
-    __slots__ = ("_reads", "store", "streams", "timing", "wheel")
+    __slots__ = ("_reads", "_sayings", "store", "streams", "timing", "wheel")
 
     def __init__(self, store: Store, streams: OpenStreams, timing: Timing, wheel: Wheel) -> None:
         """`wheel` gives every stream its ticks, spread as their openings were."""
@@ -71,17 +71,28 @@ class Streaming:
         self.timing = timing
         self.wheel = wheel
         self._reads: set[asyncio.Task[None]] = set()
+        self._sayings: set[asyncio.Task[None]] = set()
 
     def connection(self, conversation: ConversationId, start: Start, site: str, ski: str) -> StreamConnection:
         """The handler of a WebSocket whose handshake was admitted and which begins at `start`."""
-        machine = Stream(conversation, start.position, start.watermark, self.timing, self.wheel.time())
-        return StreamConnection(self, machine, site, ski)
+        return StreamConnection(self, self._machine(conversation, start), site, ski)
+
+    def speaking_connection(
+        self, conversation: ConversationId, start: Start, site: str, ski: str, say: Say
+    ) -> StreamConnection:
+        """The same, for a client that also sends through it (specification 7.6)."""
+        return SpeakingConnection(self, self._machine(conversation, start), site, ski, say)
+
+    def _machine(self, conversation: ConversationId, start: Start) -> Stream:
+        return Stream(conversation, start.position, start.watermark, self.timing, self.wheel.time())
+
+    def say(self, saying: Coroutine[None, None, None]) -> None:
+        """Let a message of a client take its way. It does not depend on the stream it came through."""
+        _keep(self._sayings, saying)
 
     def read(self, stream: StreamConnection, wanted: Read) -> None:
         """Read from the log what memory no longer has; `stream` goes on when it is there."""
-        task = asyncio.get_running_loop().create_task(stream.read_log(wanted))
-        self._reads.add(task)  # the loop itself holds its tasks only weakly
-        task.add_done_callback(self._reads.discard)
+        _keep(self._reads, stream.read_log(wanted))
 
     @property
     def reading(self) -> int:
@@ -89,11 +100,21 @@ class Streaming:
         return len(self._reads)
 
     async def finish(self) -> None:
-        """Give up the reads that are under way; for the time when all streams are closed."""
-        reads = list(self._reads)
-        for task in reads:
+        """Give up the reads that are under way, and let what clients said come to its end; for the time when all
+        streams are closed."""
+        for task in self._reads:
             task.cancel()
-        await asyncio.gather(*reads, return_exceptions=True)
+        await asyncio.gather(*self._reads, *self._sayings, return_exceptions=True)
+
+
+def _keep(tasks: set[asyncio.Task[None]], work: Coroutine[None, None, None]) -> None:
+    task = asyncio.get_running_loop().create_task(work)
+    tasks.add(task)  # the loop itself holds its tasks only weakly
+    task.add_done_callback(tasks.discard)
+
+
+Say = Callable[[bytes], Coroutine[None, None, None]]
+"""Takes one message of a client; raises nothing."""
 
 
 class StreamConnection:
@@ -238,3 +259,19 @@ class StreamConnection:
         else:
             self._mind_the_socket()
             self._follow(self._machine.page_read(page))
+
+
+class SpeakingConnection(StreamConnection):
+    """A stream whose client sends its activities through it (specification 7.6)."""
+
+    __slots__ = ("_say",)
+
+    def __init__(self, shared: Streaming, machine: Stream, site: str, ski: str, say: Say) -> None:
+        """`say` is given every text that is not empty, in the order in which they arrived."""
+        super().__init__(shared, machine, site, ski)
+        self._say = say
+
+    def text(self, payload: bytes) -> None:
+        """One activity."""
+        if payload.strip():
+            self._shared.say(self._say(payload))

@@ -35,7 +35,7 @@ _GROUP = 4096
 _READS = 64
 
 _FORCED = 8
-"""At this many times its usual length the write-ahead log must start over: the writer waits for readers to step aside."""
+"""At so many times its usual length the write-ahead log must start over: the writer waits until no reader is in it."""
 
 _log = structlog.get_logger(__name__)
 
@@ -137,7 +137,6 @@ class SqliteStore:
         self._moved: Callable[[ConversationId], None] = lambda conversation: None
         self._writes: Lane[_Append | _Write[object]] | None = None
         self._reads: Lane[_Read[object]] | None = None
-        self._open = False
         self._final = False
         """Set by whichever thread meets it: nothing is written any more."""
         self._ailing = False
@@ -163,7 +162,6 @@ class SqliteStore:
             rest=self._rest,
         )
         self._reads = Lane("landline-reader", self._clock, self._serve_reads, batch=_READS, waiting=self._most_waiting)
-        self._open = True
 
     def _open_file(self) -> None:
         path = self._directory.private_file(FILE)
@@ -178,22 +176,26 @@ class SqliteStore:
 
     async def close(self) -> None:
         """As `Store.close`."""
-        if self._writes is None or self._reads is None:
-            return
-        if self._open:
+        if self._writes is not None:
             await self._notes.finish()
-        self._open = False
-        await self._reads.close()
-        await self._writes.close()
-        await asyncio.to_thread(self._close_file)
-        self._directory.release()
+        reads, writes = self._reads, self._writes
+        self._reads = self._writes = None
+        if reads is None or writes is None:
+            return
+        await reads.close()
+        await writes.close()
+        try:
+            await asyncio.to_thread(self._close_file)
+        finally:
+            self._directory.release()
 
     def _close_file(self) -> None:
-        if self._final:
-            # A checkpoint now could leave behind a database that only seems to have it all, and no log to repair it.
-            self._writer.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        connection = self._writer.connection
         self._reader.connection.close()
-        self._writer.connection.close()
+        if not self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE):
+            # SQLite would try once more, and might believe that it worked. The write-ahead log is what is sure.
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        connection.close()
 
     # What is asked of the store.
 
@@ -216,7 +218,7 @@ class SqliteStore:
     async def conversation(self, conversation: ConversationId) -> Conversation | None:
         """As `Store.conversation`."""
         known = self._tail.conversation(conversation)
-        if known is not None and self._open:
+        if known is not None and self._reads is not None:
             return known
         forgotten = self._tail.forgotten
         found = await self._read(lambda reader: reader.conversation(conversation))
@@ -246,7 +248,7 @@ class SqliteStore:
 
     def taken(self, conversation: ConversationId, sequence: int) -> None:
         """As `Store.taken`."""
-        if self._open:
+        if self._writes is not None:
             self._notes.taken(conversation, sequence)
 
     async def read_after(
@@ -267,7 +269,7 @@ class SqliteStore:
     async def accepted_at(self, conversation: ConversationId, sequence: int) -> int | None:
         """As `Store.accepted_at`."""
         known = self._tail.accepted_at(conversation, sequence)
-        if known is not None and self._open:
+        if known is not None and self._reads is not None:
             return known
         return await self._read(lambda reader: reader.accepted_at(conversation, sequence))
 
@@ -308,7 +310,7 @@ class SqliteStore:
 
     def used(self, conversation: ConversationId, at_ms: int) -> None:
         """As `Store.used`."""
-        if self._open:
+        if self._writes is not None:
             self._notes.used(conversation, at_ms)
 
     async def idle(self, before_ms: int, most: int) -> Sequence[ConversationId]:
@@ -437,12 +439,12 @@ class SqliteStore:
 
     def _complain(self, error: Exception) -> None:
         """Once per trouble, not once per group: a full disk may last for hours."""
-        final = isinstance(error, apsw.Error) and layout.is_final(error)
-        if final and not self._final:
+        ours = None if isinstance(error, apsw.Error) else error  # only a mistake of ours needs its traceback
+        if isinstance(error, apsw.Error) and layout.is_final(error) and not self._final:
             self._final = True
-            _log.critical("storage is read-only until a restart", error=str(error), exc_info=error)
+            _log.critical("storage is read-only until a restart", error=repr(error))
         elif not self._ailing and not self._final:
-            _log.error("storage failed; the next write tries again", error=str(error), exc_info=error)
+            _log.error("storage failed; the next write tries again", error=repr(error), exc_info=ours)
         self._ailing = True
 
     def _written(self, connection: apsw.Connection, name: str, pages: int) -> int:
@@ -453,15 +455,20 @@ class SqliteStore:
         """Between two groups: move the write-ahead log into the database, once there is enough of it."""
         if self._wal_pages < self._moved_pages:
             self._moved_pages = 0  # it started over
-        if self._final or self._wal_pages - self._moved_pages < self._checkpoint_pages:
-            return
-        forced = self._wal_pages >= _FORCED * self._checkpoint_pages
-        mode = apsw.SQLITE_CHECKPOINT_RESTART if forced else apsw.SQLITE_CHECKPOINT_PASSIVE
+        if self._wal_pages - self._moved_pages >= self._checkpoint_pages:
+            forced = self._wal_pages >= _FORCED * self._checkpoint_pages
+            self._checkpoint(apsw.SQLITE_CHECKPOINT_RESTART if forced else apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def _checkpoint(self, mode: int) -> bool:
+        if self._final:
+            return False
         try:
             self._writer.connection.wal_checkpoint(mode=mode)
-            self._moved_pages = self._wal_pages
         except apsw.Error as error:
             self._complain(error)
+            return False
+        self._moved_pages = self._wal_pages
+        return True
 
     def _serve_reads(self, batch: list[_Read[object]]) -> None:
         """One snapshot for all of them: it costs one look at the write-ahead log's index instead of 64."""

@@ -1,0 +1,80 @@
+"""Who is asking too often, and how long they are made to wait for it (specification 10).
+
+In a storm work waits rather than being refused (design section 4): any answer but a good one ends a polling client for
+ever, and a refused start is final. So polls and starts are answered late, inside the request's deadline, and refused
+only when their turn would be too far away. Sends are refused at once: a client can tell its user.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from landline.core.rate import Bucket, Rate
+from landline.errors import RateLimited
+from landline.ports import Clock
+
+_SWEEP = 4096
+"""Buckets kept before those that are as good as new are looked for; afterwards, twice as many as were left."""
+
+
+class Rates(msgspec.Struct, frozen=True):
+    """Sends and polls count per conversation, starts and token calls per site."""
+
+    sends: Rate
+    polls: Rate
+    starts: Rate
+
+
+class Throttle:
+    """Takes a turn for whoever asks, and waits for it. Raises `RateLimited` where there is none in time."""
+
+    def __init__(self, rates: Rates, clock: Clock) -> None:
+        self._clock = clock
+        self._sends = _Turns(rates.sends, clock)
+        self._polls = _Turns(rates.polls, clock)
+        self._starts = _Turns(rates.starts, clock)
+
+    async def send(self, conversation: str, deadline: float) -> None:
+        """Before an activity of a client is accepted."""
+        await self._sends.take(conversation, deadline)
+
+    async def poll(self, conversation: str, deadline: float) -> None:
+        """Before Get Activities (10.1)."""
+        await self._polls.take(conversation, deadline)
+
+    async def start(self, site: str, deadline: float) -> None:
+        """Before a start, or a call for a token."""
+        await self._starts.take(site, deadline)
+
+
+class _Turns:
+    """The buckets of one kind. A bucket that is as good as new may be forgotten, so what is kept is bounded by how many
+    ask within a burst."""
+
+    def __init__(self, rate: Rate, clock: Clock) -> None:
+        self._rate = rate
+        self._clock = clock
+        self._buckets: dict[str, Bucket] = {}
+        self._sweep_at = _SWEEP
+
+    async def take(self, key: str, deadline: float) -> None:
+        now = self._clock.monotonic()
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = Bucket()
+            if len(self._buckets) > self._sweep_at:
+                self._sweep(now)
+        rate = self._rate
+        if rate.longest_wait_s > deadline - now:
+            rate = msgspec.structs.replace(rate, longest_wait_s=max(0.0, deadline - now))
+        wait_s = bucket.turn(rate, now)
+        if wait_s > rate.longest_wait_s:
+            raise RateLimited(wait_s)
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+
+    def _sweep(self, now: float) -> None:
+        self._buckets = {key: bucket for key, bucket in self._buckets.items() if not bucket.idle(now)}
+        self._sweep_at = max(_SWEEP, 2 * len(self._buckets))

@@ -1,0 +1,129 @@
+"""The embedded store against the model: the same calls from one seed, the same answers, whatever was forgotten between.
+
+Restarts, a tail that holds next to nothing, and a writer that forgets where its logs stand come at random times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from landline.core.conversation import Account
+from landline.core.log import Audience, ConversationId, Entry, NewEntry, Original
+from landline.errors import LandlineError
+from landline.ports import Store
+from landline.stores import tables
+from support.stores import InMemory, InSqlite, a_conversation
+
+NAMES = [ConversationId(name) for name in ("A", "B", "C", "D", "never-started")]
+LARGE = 1 << 20
+
+Call = Callable[[Store], Awaitable[Any]]
+
+
+class Script:
+    """Draws calls that make sense for a few conversations, and some that do not."""
+
+    def __init__(self, dice: Random) -> None:
+        self._dice = dice
+        self._said = 0
+
+    def call(self) -> Call:
+        dice = self._dice
+        name = dice.choice(NAMES)
+        kinds = (self.append, self.append, self.append, self.read, self.read, self.start, self.members, self.others)
+        return dice.choice(kinds)(name)
+
+    def append(self, name: ConversationId) -> Call:
+        dice = self._dice
+        self._said += 1
+        body = b'{"n":%d,"text":"%s"}' % (self._said, b"x" * int(dice.paretovariate(0.7) * 10 % 10_000))
+        original = Original(dice.randrange(5), dice.randrange(1000)) if dice.random() < 0.1 else None
+        entry = NewEntry(body, Audience(dice.random() < 0.2), original)
+        deadline = -1.0 if dice.random() < 0.05 else math.inf
+        return lambda store: store.append(name, entry, deadline)
+
+    def read(self, name: ConversationId) -> Call:
+        dice = self._dice
+        position, count, size = dice.randrange(30), dice.choice((1, 3, 100)), dice.choice((1, 200, LARGE))
+        for_stream = dice.random() < 0.5
+
+        async def read(store: Store) -> Any:
+            page = await store.read_after(name, position, count, size, for_stream=for_stream)
+            return page.records, page.position, page.behind_ms, page.more
+
+        return read
+
+    def start(self, name: ConversationId) -> Call:
+        user = self._dice.choice((None, "ann", "bob", "bot"))
+        return lambda store: store.start(a_conversation("D" if name == "never-started" else name, user))
+
+    def members(self, name: ConversationId) -> Call:
+        account = Account(f"user-{self._dice.randrange(4)}", self._dice.choice((None, "Name")))
+        return self._dice.choice(
+            (
+                lambda store: store.members(name),
+                lambda store: store.join(name, account),
+                lambda store: store.announced(name, [account.id, "bot"]),
+            )
+        )
+
+    def others(self, name: ConversationId) -> Call:
+        sequence = self._dice.randrange(30)
+        return self._dice.choice(
+            (
+                lambda store: store.conversation(name),
+                lambda store: store.accepted_at(name, sequence),
+                lambda store: store.remember(name, b"%d" % sequence),
+                lambda store: store.recall(name),
+            )
+        )
+
+
+async def answer(call: Call, store: Store) -> Any:
+    try:
+        return await call(store)
+    except LandlineError as error:
+        return type(error)
+
+
+async def same_from_memory(model: Store, store: Store, dice: Random) -> None:
+    """What a stream is shown without a look at the disk is what the log says; or it is told to look there."""
+    name, position = dice.choice(NAMES), dice.randrange(30)
+    shown = store.recent(name, position, store.transients(), LARGE)
+    if shown is not None:
+        expected = await model.read_after(name, position, 10_000, LARGE, for_stream=True)
+        assert [record for record in shown.records if isinstance(record, Entry)] == expected.records
+        assert (shown.position, shown.behind_ms) == (expected.position, expected.behind_ms)
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_the_embedded_store_answers_as_the_model_does(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    print(f"seed {seed}")
+    dice = Random(seed)
+    monkeypatch.setattr(tables, "_STANDS", dice.choice((1, 2, 1000)))
+    here = InSqlite(tmp_path, tail_bytes=dice.choice((0, 2000, 20_000, 1 << 20)), checkpoint_pages=dice.choice((4, 64)))
+    there = InMemory(tmp_path)
+    here.clock = there.clock
+    store, model = await here.open(), await there.open()
+    script = Script(dice)
+    for _ in range(400):
+        calls = [script.call() for _ in range(dice.choice((1, 1, 1, 8)))]
+        if len(calls) > 1:
+            # Reads beside writes may see them or not: only what is written has one right answer.
+            calls = [script.append(dice.choice(NAMES)) for _ in calls]
+        expected = [await answer(call, model) for call in calls]
+        assert await asyncio.gather(*(answer(call, store) for call in calls)) == expected
+        await same_from_memory(model, store, dice)
+        there.clock.move(dice.choice((0, 0, 1, 5000, -3000)))
+        if dice.random() < 0.05:
+            store = await here.restart()
+    await here.close()
