@@ -171,9 +171,10 @@ class Store(Protocol):
         ...
 
     async def expire(self, before_ms: int, keys_before_ms: int, after: int) -> int | None:
-        """Remove a slice of the activities accepted before `before_ms`, oldest first, behind the place `after` (0 at
-        first); answer where the next slice begins, None at the end. Keys of sends accepted since `keys_before_ms` stay
-        known. A log goes on with its next number all the same, and its `oldest` says from where on it is complete."""
+        """Remove a slice of the activities accepted before `before_ms`, in the order in which all logs accepted them, up
+        to the first that is younger. It begins behind the place `after` (0 at first); the answer is where the next one
+        does, None at the end. Keys of sends accepted since `keys_before_ms` stay known. A log goes on with its next
+        number all the same; its `oldest` says from where on it is complete."""
         ...
 
     def listen(self, moved: Callable[[ConversationId], None]) -> None:

@@ -83,11 +83,6 @@ class _Log:
             raise ConversationFull
         return Accepted(self.head, now_ms if self.last_ms is None else max(now_ms, self.last_ms + 1))
 
-    def add(self, accepted: Accepted, new: NewEntry, original: Original | None) -> Accepted:
-        self.entries.append(Entry(accepted.sequence, accepted.time_ms, new.body, new.audience, original))
-        self.last_ms = accepted.time_ms
-        return accepted
-
     def erase(self, sequence: int) -> None:
         """The activity with this number and all its later versions."""
         for index, entry in enumerate(self.entries):
@@ -108,11 +103,11 @@ class _Log:
             if sent.accepted.sequence == sequence:
                 self.sent[key] = _Sent(sent.digest, Accepted(sequence, sent.accepted.time_ms, taken=True))
 
-    def expire(self, before_ms: int) -> None:
-        while self.entries and self.entries[0].time_ms < before_ms:
-            del self.entries[0]
-            self.base += 1
-            self.oldest = self.base
+    def expire(self) -> None:
+        """The first entry is gone."""
+        del self.entries[0]
+        self.base += 1
+        self.oldest = self.base
 
 
 class MemoryStore:
@@ -123,6 +118,7 @@ class MemoryStore:
         self._closed = False
         self._kept: dict[str, bytes] = {}
         self._logs: dict[ConversationId, _Log] = {}
+        self._arrived: deque[tuple[_Log, int]] = deque()
         self._tombstones: dict[ConversationId, int] = {}
         self._uncleared: dict[ConversationId, None] = {}
         self._transients = 0
@@ -169,7 +165,7 @@ class MemoryStore:
             return earlier
         if entry.original is not None and log.original(entry.original.sequence).audience is Audience.NOBODY:
             raise UnknownActivity
-        accepted = log.add(log.next(self._clock.now_ms()), entry, entry.original)
+        accepted = self._add(log, log.next(self._clock.now_ms()), entry, entry.original)
         if entry.key is not None:
             log.sent[entry.key.sender, entry.key.key] = _Sent(entry.key.digest, accepted)
         self._moved(conversation)
@@ -184,7 +180,7 @@ class MemoryStore:
             return None
         accepted = log.next(self._clock.now_ms())
         log.erase(sequence)
-        log.add(accepted, notice, Original(sequence, accepted.time_ms))
+        self._add(log, accepted, notice, Original(sequence, accepted.time_ms))
         self._moved(conversation)
         return accepted
 
@@ -346,8 +342,8 @@ class MemoryStore:
     async def expire(self, before_ms: int, keys_before_ms: int, after: int) -> int | None:
         """As `Store.expire`. Keys stay known for good."""
         self._check_open()
-        for log in self._logs.values():
-            log.expire(before_ms)
+        while self._arrived and self._arrived[0][1] < before_ms:
+            self._arrived.popleft()[0].expire()
         return None
 
     def set_head(self, conversation: ConversationId, head: int) -> None:
@@ -359,6 +355,12 @@ class MemoryStore:
         if log is None:
             raise UnknownConversation
         return log
+
+    def _add(self, log: _Log, accepted: Accepted, new: NewEntry, original: Original | None) -> Accepted:
+        log.entries.append(Entry(accepted.sequence, accepted.time_ms, new.body, new.audience, original))
+        log.last_ms = accepted.time_ms
+        self._arrived.append((log, accepted.time_ms))
+        return accepted
 
     def _writable(self, conversation: ConversationId, deadline: float) -> _Log:
         self._check_open()

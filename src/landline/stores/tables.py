@@ -97,11 +97,15 @@ class Reader:
 
     def accepted_at(self, conversation: ConversationId, sequence: int) -> int | None:
         """As `Store.accepted_at`."""
-        number = self.number(conversation)
-        if number is None or not 0 <= sequence <= LAST_SEQUENCE:
+        if not 0 <= sequence <= LAST_SEQUENCE:
             return None
-        place = number << SEQUENCE_BITS | sequence
-        time_ms: int | None = self.connection.execute("SELECT time_ms FROM entries WHERE place = ?", (place,)).get
+        time_ms: int | None = self.connection.execute(
+            """
+            SELECT e.time_ms FROM conversations AS c JOIN entries AS e ON e.place = c.number << 28 | ?2
+            WHERE c.id = ?1 AND c.purged_ms IS NULL AND c.oldest <= ?2
+            """,
+            (conversation, sequence),
+        ).get
         return time_ms
 
     def read_after(
@@ -272,6 +276,10 @@ class Writer(Reader):
         if new.original is not None and self._original(stand, new.original.sequence) == Audience.NOBODY:
             raise UnknownActivity
         sequence, time_ms = self._next(stand)
+        if new.key is not None:
+            # A send that was too old gives its key away.
+            name = _key(stand.number, new.key)
+            self.connection.execute("UPDATE entries SET send_key = NULL WHERE send_key = ?", (name,))
         return self._insert(stand, Entry(sequence, time_ms, new.body, new.audience, new.original), new.key)
 
     def _insert(self, stand: Stand, entry: Entry, key: SendKey | None = None) -> Entry:
@@ -292,17 +300,14 @@ class Writer(Reader):
         return entry
 
     def _earlier(self, number: int, key: SendKey) -> Accepted | None:
-        """What the first send with this key was assigned. One that is too old loses the key."""
-        name = _key(number, key)
+        """What the first send with this key was assigned, unless it is too old."""
         row = self.connection.execute(
-            "SELECT place, time_ms, send_digest, taken FROM entries WHERE send_key = ?", (name,)
+            "SELECT place, time_ms, send_digest, taken FROM entries WHERE send_key = ? AND time_ms >= ?",
+            (_key(number, key), key.since_ms),
         ).fetchone()
         if row is None:
             return None
         place, time_ms, digest, taken = row
-        if time_ms < key.since_ms:
-            self.connection.execute("UPDATE entries SET send_key = NULL WHERE send_key = ?", (name,))
-            return None
         if digest != key.digest:
             raise Conflict
         return Accepted(place & LAST_SEQUENCE, time_ms, repeated=True, taken=bool(taken))
