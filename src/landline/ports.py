@@ -171,7 +171,7 @@ class Store(Protocol):
         ...
 
     async def expire(self, before_ms: int, keys_before_ms: int, after: int) -> int | None:
-        """Remove a slice of the activities accepted before `before_ms`, in the order in which all logs accepted them, up
+        """Remove a slice of the activities accepted before `before_ms`, in the order in which they came to any log, up
         to the first that is younger. It begins behind the place `after` (0 at first); the answer is where the next one
         does, None at the end. Keys of sends accepted since `keys_before_ms` stay known. A log goes on with its next
         number all the same; its `oldest` says from where on it is complete."""

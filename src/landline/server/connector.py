@@ -52,7 +52,9 @@ class Connector:
         bot = self._bot(exchange)
         conversation = await self._calls.find(bot, exchange.path("conversation"))
         body = await exchange.json_body()
-        activity_id = await self._calls.send(bot, conversation, body, exchange.deadline, reply_to)
+        activity_id = await self._calls.send(
+            bot, conversation, body, exchange.deadline, reply_to, _request_id(exchange)
+        )
         await exchange.json(200, _encode({"id": activity_id}))
 
     def _bot(self, exchange: Exchange) -> Bot:
@@ -60,3 +62,9 @@ class Connector:
         if bot is None:
             raise NotFound
         return bot
+
+
+def _request_id(exchange: Exchange) -> str | None:
+    """The same for a request and its repeats, in the one SDK that repeats (bot-side 1, fact 2)."""
+    value = exchange.header(b"x-ms-client-request-id")
+    return None if value is None else value.decode("latin-1")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
@@ -36,6 +37,9 @@ _READS = 64
 
 _FORCED = 8
 """At so many times its usual length the write-ahead log must start over: the writer waits until no reader is in it."""
+
+_STEP_ASIDE_S = 0.1
+"""How long it waits for that. A batch of reads takes milliseconds; where one hangs, the next group is not held up."""
 
 _log = structlog.get_logger(__name__)
 
@@ -140,6 +144,8 @@ class SqliteStore:
         self._final = False
         """Set by whichever thread meets it: nothing is written any more."""
         self._ailing = False
+        self._snapshot = threading.Lock()
+        """Held by the reader while it looks at a snapshot, which keeps the write-ahead log from starting over."""
         self._wal_pages = 0
         self._moved_pages = 0
 
@@ -455,9 +461,15 @@ class SqliteStore:
         """Between two groups: move the write-ahead log into the database, once there is enough of it."""
         if self._wal_pages < self._moved_pages:
             self._moved_pages = 0  # it started over
-        if self._wal_pages - self._moved_pages >= self._checkpoint_pages:
-            forced = self._wal_pages >= _FORCED * self._checkpoint_pages
-            self._checkpoint(apsw.SQLITE_CHECKPOINT_RESTART if forced else apsw.SQLITE_CHECKPOINT_PASSIVE)
+        if self._wal_pages - self._moved_pages < self._checkpoint_pages:
+            return
+        # Most of the work is done beside the reader, whatever its snapshot holds back.
+        self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
+        if self._wal_pages >= _FORCED * self._checkpoint_pages and self._snapshot.acquire(timeout=_STEP_ASIDE_S):
+            try:
+                self._checkpoint(apsw.SQLITE_CHECKPOINT_RESTART)
+            finally:
+                self._snapshot.release()
 
     def _checkpoint(self, mode: int) -> bool:
         if self._final:
@@ -472,6 +484,10 @@ class SqliteStore:
 
     def _serve_reads(self, batch: list[_Read[object]]) -> None:
         """One snapshot for all of them: it costs one look at the write-ahead log's index instead of 64."""
+        with self._snapshot:
+            self._read_all(batch)
+
+    def _read_all(self, batch: list[_Read[object]]) -> None:
         connection = self._reader.connection
         try:
             connection.execute("BEGIN")
