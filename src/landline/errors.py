@@ -20,6 +20,7 @@
     ├── UnknownConversation          unknown, not started, gone, or another bot's
     ├── UnknownActivity              a bot named an activity it may not touch
     ├── UnknownAttachment            unknown, gone, or another bot's
+    ├── Conflict                     the same key was used for something else
     ├── Draining                     this process is going away
     ├── ClientGone                   nobody is there to be answered
     ├── StoreError
@@ -143,6 +144,10 @@ class UnknownActivity(LandlineError):
 
 class UnknownAttachment(LandlineError):
     """Unknown attachment"""
+
+
+class Conflict(LandlineError):
+    """The Idempotency-Key was used for something else"""
 
 
 class Draining(LandlineError):

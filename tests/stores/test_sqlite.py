@@ -198,7 +198,7 @@ def fill(path: Path, conversations: int) -> None:
     connection.execute(
         """
         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
-        INSERT INTO conversations (number, id, bot_id) SELECT i, 'conversation-' || i, 'bot' FROM n
+        INSERT INTO conversations (number, id, bot_id, used_ms) SELECT i, 'conversation-' || i, 'bot', 0 FROM n
         """,
         (conversations,),
     )

@@ -35,6 +35,7 @@ _T = TypeVar("_T")
 
 _NULL = Raw(b"null")
 _USER = Raw(b'"user"')
+_BOT = Raw(b'"bot"')
 
 _OBJECT = msgspec.json.Decoder(dict[str, Raw])
 _LIST = msgspec.json.Decoder(list[Raw])
@@ -306,6 +307,34 @@ def from_bot(body: bytes, *, conversation: ConversationId, bot: Bot, reply_to: s
         kind=Kind.STREAMS_ONLY if kind == "typing" and _concludes(members) else _FROM_BOT.get(kind, Kind.STORED),
         stored=links.kept(stored, bot.service_url),
     )
+
+
+class _Authored(msgspec.Struct):
+    author: Raw = msgspec.field(default=_NULL, name="from")
+
+
+_AUTHORED = msgspec.json.Decoder(_Authored)
+
+
+def is_bots(stored: bytes) -> bool:
+    """Whether this stored activity is the bot's: no client's can carry its role (6.1)."""
+    return members_of(_lenient(_AUTHORED, Raw(stored)).author, "from").get("role") == _BOT
+
+
+def check_id(body: bytes, activity_id: str) -> None:
+    """Raises `BadArgument` if this activity has an id of its own and it is another one (bot-side 3.3)."""
+    given = decode(body).get("id", _NULL)
+    if string(given, "id") not in (None, activity_id):
+        raise BadArgument("'id' is another one than in the path")
+
+
+def deletion(conversation: ConversationId, bot: Bot) -> bytes:
+    """What is stored where the bot deleted an activity (D-35): a whole activity without content.
+
+    Web Chat puts it in the place of whatever has the same id, and knows no way to draw its type: the message goes.
+    """
+    content: dict[str, object] = {"type": "messageDelete"}
+    return _stored(conversation, {"id": bot.id, "name": bot.name, "role": "bot"}, content)
 
 
 def _stored(

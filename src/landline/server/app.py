@@ -28,6 +28,7 @@ from landline.channel.bots import BotCalls
 from landline.channel.conversations import Conversations
 from landline.channel.delivery import Delivery
 from landline.channel.registry import Registry
+from landline.channel.repeats import Repeats
 from landline.channel.streams import OpenStreams
 from landline.channel.throttle import Rates, Throttle
 from landline.channel.tokens import Lives, Tokens
@@ -168,7 +169,8 @@ class Server:
         closers.push_async_callback(delivery.close)
         conversations = Conversations(store, tokens, delivery)
         bounds = PageBounds(settings.page_activities, settings.page_bytes)
-        activities = Activities(store, conversations, delivery, clock, bounds)
+        repeats = Repeats(clock, settings.idempotency_ttl_s)
+        activities = Activities(store, conversations, delivery, repeats, clock, bounds)
         files = Attachments(blobs, store, activities, clock, _upload_bounds(settings))
         self._keep_sweeping(files, closers)
         streaming = Streaming(store, self.streams, _timing(settings), wheel)
@@ -178,7 +180,7 @@ class Server:
         direct_line = directline.DirectLine(
             tokens, throttle, conversations, activities, files, streaming, _client_manners(settings)
         )
-        calls = BotCalls(store, clock, store_wait_s=settings.store_wait_s)
+        calls = BotCalls(store, repeats, clock, store_wait_s=settings.store_wait_s)
         paths = self._paths(
             direct_line,
             connector.Connector(registry, calls, files, _bot_manners(settings)),

@@ -45,7 +45,7 @@ class Connector:
             Resource(activities, manners, POST=self.send),
             # Reserved for a call of its own, which must not pass for a reply to an activity of that name (3.9).
             Resource(activities + "/history", manners),
-            Resource(activities + "/{activity}", manners, POST=self.reply),
+            Resource(activities + "/{activity}", manners, POST=self.reply, PUT=self.update, DELETE=self.delete),
             Resource(conversation + "/attachments", manners.for_files(), POST=self.attach),
             # The bytes themselves need no key: `server.attachments`.
             Resource(PREFIX + "/{key}" + VIEWS + "/{attachment}", manners, GET=self.attachment),
@@ -60,11 +60,28 @@ class Connector:
         """Reply to activity (bot-side 3.2)."""
         await self._accept(exchange, exchange.path("activity"))
 
+    async def update(self, exchange: Exchange) -> None:
+        """Update activity (bot-side 3.3)."""
+        bot, activity_id = self._bot(exchange), exchange.path("activity")
+        conversation = await self._calls.find(bot, exchange.path("conversation"))
+        body = await exchange.json_body()
+        await self._calls.update(bot, conversation, activity_id, body, exchange.deadline, _request_id(exchange))
+        await exchange.json(200, _encode({"id": activity_id}))
+
+    async def delete(self, exchange: Exchange) -> None:
+        """Delete activity (bot-side 3.4). Most SDKs take a 204 for an error (fact 7)."""
+        bot = self._bot(exchange)
+        conversation = await self._calls.find(bot, exchange.path("conversation"))
+        await self._calls.delete(bot, conversation, exchange.path("activity"), exchange.deadline)
+        await exchange.answer(200, b"")
+
     async def _accept(self, exchange: Exchange, reply_to: str | None) -> None:
         bot = self._bot(exchange)
         conversation = await self._calls.find(bot, exchange.path("conversation"))
         body = await exchange.json_body()
-        activity_id = await self._calls.send(bot, conversation, body, exchange.deadline, reply_to)
+        activity_id = await self._calls.send(
+            bot, conversation, body, exchange.deadline, reply_to, _request_id(exchange)
+        )
         await exchange.json(200, _encode({"id": activity_id}))
 
     async def attach(self, exchange: Exchange) -> None:
@@ -90,3 +107,9 @@ class Connector:
         if bot is None:
             raise NotFound
         return bot
+
+
+def _request_id(exchange: Exchange) -> str | None:
+    """The same for a request and its repeats, in the one SDK that repeats (bot-side 1, fact 2)."""
+    value = exchange.header(b"x-ms-client-request-id")
+    return None if value is None else value.decode("latin-1")
