@@ -30,7 +30,7 @@ from landline.server.app import Server
 from landline.server.exchange import Resource
 
 SECRET = "a-secret-from-the-environment"
-EXAMPLES = 25
+EXAMPLES = 10
 """Requests per operation and way of making them up."""
 KEPT = (
     schemathesis.checks.not_a_server_error,
@@ -66,12 +66,19 @@ async def serving(data: Path) -> AsyncIterator[Served]:
                 opened = await client.start(user={"id": "dl_7f3c"})  # so that `from` may be absent
                 conversation = opened.conversation_id
                 await bot.wait_for(lambda each: each.conversation_id == conversation)
-            async with aiohttp.ClientSession() as session, session.get(f"{server.url}/openapi.json") as answer:
-                document = await answer.json()
+            said = await bot.send(conversation, {"type": "message", "text": "hello"})
+            file = {"type": "image/png", "name": "a.png", "originalBase64": "iVBORw0KGgo="}
+            base = f"{bot.service_url(conversation)}/v3/conversations/{conversation}"
+            attached = await bot.request("POST", f"{base}/attachments", json=file)
+            document = (await bot.request("GET", f"{server.url}/openapi.json")).json
             resources = [route.endpoint for route in server.routes if isinstance(route.endpoint, Resource)]
             opening = {
                 "conversation": conversation,
                 "key": bot.service_url(conversation).rpartition("/")[2],
+                "activity": said.json["id"],
+                "attachment": attached.json["id"],
+                "filename": "a.png",
+                "view": "original",
                 "t": opened.stream_url.rpartition("t=")[2],
                 "secret": SECRET,
                 "token": opened.token,
@@ -122,7 +129,7 @@ def test_is_valid_openapi(served: Served) -> None:
 
 def test_has_every_path_and_method_of_the_two_apis_and_invents_none(served: Served) -> None:
     """Also those of `/live` and `/ready`. The other paths of ours are no API."""
-    apis = (f"{directline.PREFIX}/", f"{connector.PREFIX}/")
+    apis = ("/v3/", f"{connector.PREFIX}/")
     ours = {path: methods for path, methods in served.methods.items() if path.startswith(apis)}
     assert len(ours) > 8
     assert documented(served.document) == ours | {"/live": {"GET"}, "/ready": {"GET"}}

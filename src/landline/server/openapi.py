@@ -45,22 +45,25 @@ _DELIVERY: tuple[Raised, ...] = (
     errors.BotBroke,
     errors.NoBot,
 )
-SENDING: tuple[Raised, ...] = (errors.MissingProperty, errors.ConversationFull, errors.OutcomeUnknown, *_DELIVERY)
+ADDING: tuple[Raised, ...] = (errors.MissingProperty, errors.ConversationFull, errors.OutcomeUnknown)
+"""What may come of anything that makes a conversation's log longer."""
+SENDING: tuple[Raised, ...] = (*ADDING, errors.Conflict, errors.RateLimited, *_DELIVERY)
 """What may come of an activity that a client sends (5.5)."""
 
 
 class Operation(msgspec.Struct, frozen=True):
     """What an endpoint says of itself beside its docstring.
 
-    `answers` are the good ones: status and schema, None for an answer without a body of ours. `security` lists what
-    opens it, empty for nothing. `raises` are the errors besides those that all operations share.
+    `answers` are the good ones: status and schema, None for an answer without a body. `security` lists what opens it,
+    empty for nothing. `parameters` are those of query and headers. `raises` are the errors besides those that all
+    operations share.
     """
 
     tag: str
     answers: dict[int, str | None]
     body: str | None = None
     security: tuple[str, ...] = ()
-    query: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
     raises: tuple[Raised, ...] = ()
 
@@ -71,12 +74,12 @@ def operation(
     *,
     body: str | None = None,
     security: tuple[str, ...] = (),
-    query: tuple[str, ...] = (),
+    parameters: tuple[str, ...] = (),
     headers: tuple[str, ...] = (),
     raises: tuple[Raised, ...] = (),
 ) -> Callable[[_Function], _Function]:
     """Make an endpoint public: it is part of the document from now on."""
-    described = Operation(tag, dict(answers), body, security, query, headers, raises)
+    described = Operation(tag, dict(answers), body, security, parameters, headers, raises)
 
     def mark(endpoint: _Function) -> _Function:
         endpoint.operation = described  # type: ignore[attr-defined]  # a function takes any attribute
@@ -136,15 +139,12 @@ def _operation(name: str, template: str, endpoint: Callable[..., Any], described
         "security": [{name: []} for name in described.security],
         "responses": _responses(described),
     }
-    parameters = [_reference("parameters", name) for name in (*re.findall(r"{(\w+)}", template), *described.query)]
+    names = *re.findall(r"{(\w+)}", template), *described.parameters
+    parameters = [_reference("parameters", name) for name in names]
     if parameters:
         found["parameters"] = parameters
     if described.body is not None:
-        content = {"schema": _reference("schemas", described.body), "examples": _examples(described.body)}
-        found["requestBody"] = {
-            "required": described.body == "Activity",
-            "content": {"application/json": content},
-        }
+        found["requestBody"] = {"required": described.body != "TokenParameters", "content": _content(described.body)}
     return found
 
 
@@ -153,8 +153,7 @@ def _responses(described: Operation) -> dict[str, Json]:
     for status, schema in sorted(described.answers.items()):
         answer: Json = {"description": _MEANINGS[status], "headers": _headers(described.headers)}
         if schema is not None:
-            content = {"schema": _reference("schemas", schema), "examples": _examples(schema)}
-            answer["content"] = {"application/json": content}
+            answer["content"] = _content(schema)
         found[str(status)] = answer
     for status, problems in sorted(_problems(described).items()):
         found[str(status)] = {
@@ -189,7 +188,9 @@ def _shared(described: Operation) -> tuple[Raised, ...]:
     kinds: tuple[Raised, ...] = (errors.TooLarge,)
     if described.security:
         kinds += CREDENTIALS
-    if described.body is not None:
+    if described.body == "Upload":
+        kinds += (errors.BadSyntax, errors.BadArgument, errors.TooSlow)
+    elif described.body is not None:
         kinds += _BODY
     return kinds + _STORE
 
@@ -200,6 +201,8 @@ def _one(kind: Raised) -> errors.LandlineError:
         return kind(1.0)
     if issubclass(kind, errors.BotRejected):
         return kind(500)
+    if issubclass(kind, errors.RangeNotSatisfiable):
+        return kind(4096)
     return kind()
 
 
@@ -211,8 +214,18 @@ def _reference(kind: str, name: str) -> Json:
     return {"$ref": f"#/components/{kind}/{name}"}
 
 
-def _examples(schema: str) -> Json:
-    return {"example": {"value": _EXAMPLES[schema]}}
+def _content(schema: str) -> Json:
+    """JSON, but for files: a form of them, or the bytes of one."""
+    if schema == "File":
+        return {"*/*": {}}
+    if schema == "Upload":
+        return {"multipart/form-data": {"schema": _reference("schemas", schema)}, "image/jpeg": {}}
+    return {
+        "application/json": {
+            "schema": _reference("schemas", schema),
+            "examples": {"example": {"value": _EXAMPLES[schema]}},
+        }
+    }
 
 
 # What the operations refer to
@@ -220,14 +233,16 @@ def _examples(schema: str) -> Json:
 _TAGS = {
     "Direct Line": "What clients call: Web Chat, DirectLineJS, scripts.",
     "Connector": "What bots call back. The base of these paths is the `serviceUrl` of the activities that a bot gets.",
+    "Attachments": "Who has the link has the bytes. Links are made by uploads, and come in activities.",
     "Health": "For whoever watches over the server.",
 }
 _MEANINGS = {
     101: "The stream is open.",
     200: "Done.",
-    201: "The conversation was started.",
+    201: "Made.",
+    206: "The part that was asked for.",
 }
-_HEADERS_OF_ERRORS = {429: ("Retry-After",), 503: ("Retry-After",)}
+_HEADERS_OF_ERRORS = {416: ("Content-Range",), 429: ("Retry-After",), 503: ("Retry-After",)}
 
 _text: Json = {"type": "string"}
 _name: Json = {"type": "string", "minLength": 1}
@@ -300,6 +315,31 @@ _SCHEMAS: dict[str, Json] = {
         channelId={"const": "directline"},
     ),
     "Resource": _object(("id",), id={"type": "string", "description": "The activity's id."}),
+    "Upload": {
+        "type": "object",
+        "description": "Parts with a file name, or named `file`, are attachments.",
+        "properties": {
+            "activity": {
+                "description": "At most one part of the type `application/vnd.microsoft.activity`, whatever its name.",
+                **_reference("schemas", "Activity"),
+            },
+            "file": {"type": "array", "items": {"type": "string", "contentMediaType": "application/octet-stream"}},
+        },
+    },
+    "AttachmentData": _object(
+        ("type", "originalBase64"),
+        open_=True,
+        type={"type": "string", "description": "The media type."},
+        name={"type": ["string", "null"]},
+        originalBase64={"type": "string", "contentEncoding": "base64"},
+        thumbnailBase64={"type": ["string", "null"], "contentEncoding": "base64"},
+    ),
+    "AttachmentInfo": _object(
+        ("name", "type", "views"),
+        name=_text,
+        type=_text,
+        views={"type": "array", "items": _object(("viewId", "size"), viewId=_text, size={"type": "integer"})},
+    ),
     "Error": _object(
         ("error",),
         error=_object(("code", "message"), code=_name, message=_text, innerHttpError={"type": "object"}),
@@ -332,6 +372,8 @@ _EXAMPLES: dict[str, Json] = {
         "watermark": "1-9f3a06c2",
     },
     "Resource": {"id": f"{_ID}|0000000"},
+    "AttachmentData": {"type": "image/png", "name": "a.png", "originalBase64": "iVBORw0KGgo="},
+    "AttachmentInfo": {"name": "a.png", "type": "image/png", "views": [{"viewId": "original", "size": 8}]},
     "Status": {"status": "ready"},
 }
 
@@ -360,6 +402,30 @@ _PARAMETERS: dict[str, Json] = {
         "schema": _name,
         "example": "Zm9vYmFy",
     },
+    "attachment": {
+        "name": "attachment",
+        "in": "path",
+        "required": True,
+        "description": "The attachment's id.",
+        "schema": _name,
+        "example": "V1StGXR8Z5jdHi6B",
+    },
+    "filename": {
+        "name": "filename",
+        "in": "path",
+        "required": True,
+        "description": "For people and programs that save the file.",
+        "schema": _name,
+        "example": "a.png",
+    },
+    "view": {
+        "name": "view",
+        "in": "path",
+        "required": True,
+        "description": "`original`, or `thumbnail` where there is one.",
+        "schema": _name,
+        "example": "original",
+    },
     "watermark": {
         "name": "watermark",
         "in": "query",
@@ -375,6 +441,27 @@ _PARAMETERS: dict[str, Json] = {
         "schema": _text,
         "example": "AVr0c2",
     },
+    "userId": {
+        "name": "userId",
+        "in": "query",
+        "description": "Who sends, where the token does not say.",
+        "schema": _text,
+        "example": "dl_7f3c",
+    },
+    "Idempotency-Key": {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "A send that is repeated under its key is said once.",
+        "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
+        "example": "8e03978e-40d5-43e8-bc93-6894a57f9324",
+    },
+    "Range": {
+        "name": "Range",
+        "in": "header",
+        "description": "One range of bytes.",
+        "schema": _text,
+        "example": "bytes=0-1023",
+    },
 }
 
 _HEADERS: dict[str, Json] = {
@@ -388,6 +475,7 @@ _HEADERS: dict[str, Json] = {
         "required": True,
         "schema": {"enum": ["complete", "from-start", "truncated"]},
     },
+    "Content-Range": {"description": "What there is.", "required": True, "schema": _text},
     "Retry-After": {"description": "Seconds.", "required": True, "schema": {"type": "integer", "minimum": 1}},
 }
 
