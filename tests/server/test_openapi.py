@@ -30,7 +30,7 @@ from landline.server.app import Server
 from landline.server.exchange import Resource
 
 SECRET = "a-secret-from-the-environment"
-EXAMPLES = 10
+EXAMPLES = 20
 """Requests per operation and way of making them up."""
 KEPT = (
     schemathesis.checks.not_a_server_error,
@@ -197,12 +197,10 @@ def test_no_request_gets_an_answer_that_is_not_documented(served: Served, mode: 
     reached: dict[str, set[int]] = {}
     for found in schema.get_all_operations():
         operation = found.ok()
-        try:
-            cases = operation.as_strategy(generation_mode=mode)
-            statuses = reached[operation.label] = set()
-            hold(served, cases, statuses)
-        except hypothesis.errors.Unsatisfiable:
-            assert mode is GenerationMode.NEGATIVE, operation.label  # nothing in it can be wrong
+        if mode is GenerationMode.NEGATIVE and not operation.body:
+            continue  # hardly anything in it can be wrong
+        statuses = reached[operation.label] = set()
+        hold(served, operation.as_strategy(generation_mode=mode), statuses)
     if mode is GenerationMode.POSITIVE:
         unreached = [
             label for label, statuses in reached.items() if not statuses & {200, 201} and "/stream" not in label
