@@ -14,10 +14,15 @@
     ├── CredentialError              who is asking
     │   ├── MissingCredential        nothing usable was presented
     │   ├── Forbidden                presented, but not good enough
+    │   │   └── BotGone              good once, but its bot was deleted
+    │   ├── NotTrusted               a page of this origin may not know its session
     │   └── TokenExpired             once good, no longer
     ├── RateLimited                  too often; the answer says when to come back
     ├── UnknownConversation          unknown, not started, gone, or another bot's
     ├── UnknownActivity              a bot named an activity it may not touch
+    ├── UnknownBot, UnknownSite, UnknownKey      an operator named what is not there
+    ├── AlreadyThere                 an operator adds what is there
+    ├── ReadOnly                     it is named in the settings, and changed there only
     ├── Draining                     this process is going away
     ├── ClientGone                   nobody is there to be answered
     ├── StoreError
@@ -108,6 +113,14 @@ class Forbidden(CredentialError):
     """Invalid token or secret"""
 
 
+class BotGone(Forbidden):
+    """The bot was deleted"""
+
+
+class NotTrusted(CredentialError):
+    """Trusted Origin list is empty."""
+
+
 class TokenExpired(CredentialError):
     """Token has expired"""
 
@@ -129,6 +142,26 @@ class UnknownConversation(LandlineError):
 
 class UnknownActivity(LandlineError):
     """Unknown activity"""
+
+
+class UnknownBot(LandlineError):
+    """Unknown bot"""
+
+
+class UnknownSite(LandlineError):
+    """Unknown site"""
+
+
+class UnknownKey(LandlineError):
+    """Unknown key"""
+
+
+class AlreadyThere(LandlineError):
+    """The id is taken"""
+
+
+class ReadOnly(LandlineError):
+    """It is named in the settings of the server, and can only be changed there"""
 
 
 class Draining(LandlineError):

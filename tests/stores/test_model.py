@@ -76,12 +76,15 @@ class Script:
 
     def others(self, name: ConversationId) -> Call:
         sequence = self._dice.randrange(30)
+        old, new = self._dice.choice((None, b"0", b"1")), self._dice.choice((None, b"0", b"1"))
         return self._dice.choice(
             (
                 lambda store: store.conversation(name),
                 lambda store: store.accepted_at(name, sequence),
-                lambda store: store.remember(name, b"%d" % sequence),
+                lambda store: store.remember(name, b"%d" % (sequence % 2)),
                 lambda store: store.recall(name),
+                lambda store: store.replace(name, old, new),
+                lambda store: store.kept(name[:1]),
             )
         )
 

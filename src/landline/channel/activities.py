@@ -49,6 +49,7 @@ class Activities:
         Durable, and on its way to every stream, before the bot hears of it (D-32). When the bot fails the activity
         stays (D-46) and `DeliveryError` is raised. Raises `RequestError` with nothing stored and nothing sent.
         """
+        grant.check_bound()
         posted = activity.from_client(
             body,
             conversation=conversation.id,

@@ -11,7 +11,7 @@ is written until a restart, because the file can no longer be trusted to keep wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 import apsw
@@ -178,6 +178,14 @@ class SqliteStore:
     async def recall(self, name: str) -> bytes | None:
         """As `Store.recall`."""
         return await self._read(lambda reader: reader.recall(name))
+
+    async def kept(self, prefix: str) -> Mapping[str, bytes]:
+        """As `Store.kept`."""
+        return await self._read(lambda reader: reader.kept(prefix))
+
+    async def replace(self, name: str, old: bytes | None, new: bytes | None) -> bool:
+        """As `Store.replace`."""
+        return await self._write(lambda writer: writer.replace(name, old, new))
 
     async def start(self, conversation: NewConversation) -> bool:
         """As `Store.start`."""
