@@ -1,9 +1,10 @@
-# Two commands matter: `make test` (everything from a fresh clone to a green suite) and `make serve`.
+# Two commands matter: `make demo` (everything from a fresh clone to a page that talks to a bot) and `make test`
+# (everything from a fresh clone to a green suite).
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: test check unit lint serve clean
+.PHONY: test lint unit demo serve clean
 .DEFAULT_GOAL := test
 
 test: lint unit
@@ -24,17 +25,36 @@ tests/directlinejs/node_modules/.installed: tests/directlinejs/package.json test
 	cd tests/directlinejs && npm ci --no-audit --no-fund --loglevel=error
 	touch $@
 
+web/node_modules/.installed: web/package.json web/package-lock.json web/.npmrc
+	cd web && npm ci --loglevel=error
+	touch $@
+
+PAGE := src/landline/demo/static/index.html
+$(PAGE): web/node_modules/.installed web/index.html web/vite.config.js $(wildcard web/src/*)
+	cd web && npm run build
+
+# Browser tests need Chromium. Where there is no root or no apt they are skipped, and say what is missing.
+.tools/chromium:
+	mkdir -p .tools
+	command -v chromium || { test "$$(id -u)" = 0 && command -v apt-get && \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } \
+		|| echo "Chromium is not installed and cannot be installed from here: browser tests will be skipped."
+	touch $@
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: $(VENV)/.installed .tools/bots/.installed tests/directlinejs/node_modules/.installed
+unit: $(VENV)/.installed .tools/bots/.installed tests/directlinejs/node_modules/.installed $(PAGE) .tools/chromium
 	$(BIN)/python -m pytest
+
+demo: $(VENV)/.installed $(PAGE)
+	$(BIN)/landline demo
 
 serve: $(VENV)/.installed
 	$(BIN)/landline serve
 
 clean:
-	rm -rf $(VENV) .tools tests/directlinejs/node_modules
+	rm -rf $(VENV) .tools tests/directlinejs/node_modules web/node_modules src/landline/demo/static

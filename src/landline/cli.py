@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import click
 import structlog
@@ -18,12 +18,16 @@ from rich.console import Console
 
 from landline import __version__
 from landline.config import Settings, description, settings_from
+from landline.demo.server import Demo
 from landline.errors import StartupError
 from landline.observe import log_to_stderr
 from landline.server.app import Server
 from landline.server.listener import inherited_socket, raise_file_limit
 
 _NEVER_FLAGS = frozenset(("secret",))
+_DEMO_DEFAULTS = {"LANDLINE_DATA": "landline-data/demo", "LANDLINE_LOG_LEVEL": "warning"}
+"""Data is kept, so that a page goes on where it was when the demo is started again; apart from what `serve` keeps."""
+
 _SHORT_TOKENS_S = 300
 """Below this a life of tokens is for tests (D-19)."""
 
@@ -53,7 +57,20 @@ def serve(config: Path | None, **flags: Any) -> None:
     with _exit_codes():
         settings = settings_from(flags, os.environ, config)
         log_to_stderr(settings.log_level)
-        _run(Server(settings, show_secret=_show_secret, listening=inherited_socket(os.environ, os.getpid())))
+        server = Server(settings, show_secret=_show_secret, listening=inherited_socket(os.environ, os.getpid()))
+        files = raise_file_limit()
+        _run(server, lambda: _say_what_to_expect(settings, files))
+
+
+@main.command()
+@_settings_flags
+def demo(**flags: Any) -> None:
+    """Run the server with a bot of its own and a page that can cut its own line. For this machine only."""
+    with _exit_codes():
+        settings = settings_from(flags, _DEMO_DEFAULTS | os.environ)
+        log_to_stderr(settings.log_level)
+        shown = Demo(settings)
+        _run(shown, lambda: click.echo(f"\nLandline's demo is at {shown.url}\nCtrl-C stops it.\n"))
 
 
 @contextlib.contextmanager
@@ -66,10 +83,17 @@ def _exit_codes() -> Iterator[None]:
         sys.exit(error.exit_code)
 
 
-def _run(server: Server) -> None:
-    files = raise_file_limit()
+class _Service(Protocol):
+    """What runs until it is told to stop."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+def _run(service: _Service, say_started: Callable[[], None]) -> None:
     with asyncio.Runner(loop_factory=_new_loop) as runner:
-        runner.run(_until_told_to_stop(server, files))
+        runner.run(_until_told_to_stop(service, say_started))
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -81,18 +105,18 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-async def _until_told_to_stop(server: Server, files: int | None) -> None:
+async def _until_told_to_stop(service: _Service, say_started: Callable[[], None]) -> None:
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C cancels us instead
             asyncio.get_running_loop().add_signal_handler(number, told.set)
     try:
-        await server.start()
-        _say_what_to_expect(server.settings, files)
+        await service.start()
+        say_started()
         _spare_the_collector()
         await told.wait()
     finally:
-        await server.stop()
+        await service.stop()
 
 
 def _say_what_to_expect(settings: Settings, files: int | None) -> None:

@@ -9,17 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from landline.config import Settings
 from support.directline import Answer, DirectLine
 from support.landline import SECRET, Landline
 from support.scripted_bot import ScriptedBot
 
+DEFAULTS = {name: getattr(Settings(), name) for name in ("sends_per_s", "polls_per_s", "starts_per_s")}
 MESSAGE = {"type": "message", "text": "hello", "from": {"id": "user"}}
 
 
 @pytest.fixture
 async def landline(tmp_path: Path) -> AsyncIterator[Landline]:
     """A server with the default limits."""
-    async with ScriptedBot() as bot, Landline(tmp_path / "data", bot=bot.endpoint) as landline:
+    async with ScriptedBot() as bot, Landline(tmp_path / "data", bot=bot.endpoint, **DEFAULTS) as landline:
         yield landline
 
 
@@ -61,7 +63,7 @@ async def test_polling_at_a_fifth_of_the_limit_is_never_delayed_or_refused(tmp_p
 @pytest.mark.item(178)
 async def test_polls_beyond_every_wait_are_refused_with_the_time_to_come_back(tmp_path: Path) -> None:
     async with (
-        Landline(tmp_path / "data", poll_wait_s=0) as landline,
+        Landline(tmp_path / "data", **DEFAULTS, poll_wait_s=0) as landline,
         DirectLine(landline.directline, SECRET) as client,
     ):
         conversation = (await client.start()).conversation_id
@@ -103,7 +105,7 @@ async def test_three_hundred_starts_in_one_second_all_succeed(landline: Landline
 async def test_a_stranger_uses_up_nobodys_turns(tmp_path: Path) -> None:
     """The credential is checked before anything is counted (3.4)."""
     async with (
-        Landline(tmp_path / "data", sends_per_s=0.1, poll_wait_s=0) as landline,
+        Landline(tmp_path / "data", sends_per_s=0.1, polls_per_s=5, poll_wait_s=0) as landline,
         DirectLine(landline.directline, SECRET) as client,
         DirectLine(landline.directline, "somebody-elses-secret-0123456789") as stranger,
     ):

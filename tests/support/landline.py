@@ -23,6 +23,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+UNHURRIED = {"sends_per_s": 100_000, "polls_per_s": 100_000, "starts_per_s": 100_000}
+"""Limits that no test meets by being quick. One that is about limits sets its own."""
+
+
 class Landline:
     """`landline serve` with its data in `data`. Settings are given by their names: `Landline(tmp, keepalive_s=1)`."""
 
@@ -39,7 +43,7 @@ class Landline:
         self.data = data
         self.port = port or free_port()
         self.secret = secret or ""
-        self.settings = {"bot": bot, **settings} if bot else dict(settings)
+        self.settings = UNHURRIED | ({"bot": bot, **settings} if bot else settings)
         self.log_path = data.parent / f"{data.name}.log"
         self._environment = dict(environment or {})
         self._process: asyncio.subprocess.Process | None = None

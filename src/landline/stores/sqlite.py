@@ -11,6 +11,7 @@ is written until a restart, because the file can no longer be trusted to keep wh
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
@@ -34,6 +35,9 @@ _READS = 64
 
 _FORCED = 8
 """At so many times its usual length the write-ahead log must start over: the writer waits until no reader is in it."""
+
+_STEP_ASIDE_S = 0.1
+"""How long it waits for that. A batch of reads takes milliseconds; where one hangs, the next group is not held up."""
 
 _log = structlog.get_logger(__name__)
 
@@ -114,6 +118,8 @@ class SqliteStore:
         self._final = False
         """Set by whichever thread meets it: nothing is written any more."""
         self._ailing = False
+        self._snapshot = threading.Lock()
+        """Held by the reader while it looks at a snapshot, which keeps the write-ahead log from starting over."""
         self._wal_pages = 0
         self._moved_pages = 0
 
@@ -330,10 +336,7 @@ class SqliteStore:
                 job.outcome = OutcomeUnknown()
             else:
                 job.outcome = _read_only() if self._final else StoreUnavailable()
-        try:
-            self._writer.roll_back()
-        except apsw.Error as again:
-            self._complain(again)
+        self._writer.roll_back()
 
     def _complain(self, error: Exception) -> None:
         """Once per trouble, not once per group: a full disk may last for hours."""
@@ -353,9 +356,15 @@ class SqliteStore:
         """Between two groups: move the write-ahead log into the database, once there is enough of it."""
         if self._wal_pages < self._moved_pages:
             self._moved_pages = 0  # it started over
-        if self._wal_pages - self._moved_pages >= self._checkpoint_pages:
-            forced = self._wal_pages >= _FORCED * self._checkpoint_pages
-            self._checkpoint(apsw.SQLITE_CHECKPOINT_RESTART if forced else apsw.SQLITE_CHECKPOINT_PASSIVE)
+        if self._wal_pages - self._moved_pages < self._checkpoint_pages:
+            return
+        # Most of the work is done beside the reader, whatever its snapshot holds back.
+        self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
+        if self._wal_pages >= _FORCED * self._checkpoint_pages and self._snapshot.acquire(timeout=_STEP_ASIDE_S):
+            try:
+                self._checkpoint(apsw.SQLITE_CHECKPOINT_RESTART)
+            finally:
+                self._snapshot.release()
 
     def _checkpoint(self, mode: int) -> bool:
         if self._final:
@@ -370,19 +379,22 @@ class SqliteStore:
 
     def _serve_reads(self, batch: list[_Read[object]]) -> None:
         """One snapshot for all of them: it costs one look at the write-ahead log's index instead of 64."""
+        with self._snapshot:
+            self._read_all(batch)
+
+    def _read_all(self, batch: list[_Read[object]]) -> None:
         connection = self._reader.connection
         try:
             connection.execute("BEGIN")
             for job in batch:
                 job.outcome = self._read_one(job)
+            connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001
             # As in `_serve_writes`.
             self._complain(error)
             for job in batch:
                 job.outcome = StoreUnavailable("Storage could not be read")
-        finally:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            self._reader.roll_back()
 
     def _read_one(self, job: _Read[T]) -> T | LandlineError:
         try:

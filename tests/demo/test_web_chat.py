@@ -1,0 +1,230 @@
+"""The real Web Chat, in a real browser, on a line that gets cut."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from landline.config import Settings
+from landline.demo.server import Demo
+from support.landline import free_port
+from support.web_chat import RECONNECT_S, WebChat
+
+OpenPage = Callable[..., Awaitable[WebChat]]
+GREETING = "Hello. I repeat whatever you say."
+THREE = ["Message 1 of 3.", "Message 2 of 3.", "Message 3 of 3."]
+CUT, SPEAK = "Cut the line", "Let the bot speak three times"
+
+
+async def greeted(page: WebChat) -> None:
+    await page.until_texts(lambda texts: len(texts) == 1 and texts[0].startswith(GREETING), "the bot greets")
+
+
+@pytest.mark.item(148, 181)
+async def test_a_message_and_its_answer_are_shown_once(demo: Demo, open_page: OpenPage) -> None:
+    """Web Chat shows a message twice if its echo does not carry what it was sent with, and holds an answer back for 5 s
+    while it waits for the message that the answer refers to. Of 181 the upload belongs to a later step."""
+    page = await open_page(demo.url)
+    await greeted(page)
+    await page.say("Good morning")
+    answered = ["Good morning", "I heard: Good morning"]
+    await page.until_texts(lambda texts: texts[1:] == answered, "the bot answers", timeout=5)
+    assert (await page.notes())[:2] == ["Bot: I heard: Good morning", "You: Good morning"]
+    await page.tab.locator(".webchat__activity-status--self").get_by_text("Just now").wait_for()
+    await page.say("Good night")
+    texts = await page.until_texts(lambda texts: texts[-1] == "I heard: Good night", "the bot answers again")
+    assert texts[1:] == [*answered, "Good night", "I heard: Good night"]
+    assert page.complaints == []
+
+
+@pytest.mark.item(132, 179)
+async def test_what_the_bot_says_on_a_cut_line_is_shown_once_and_in_order(demo: Demo, open_page: OpenPage) -> None:
+    """The socket dies without a close frame; DirectLineJS comes back by itself and goes on behind its watermark."""
+    page = await open_page(demo.url)
+    await page.say("Before")
+    await page.until_texts(lambda texts: texts[-1] == "I heard: Before", "the bot answers")
+    await page.press(CUT)
+    await page.until_line("cut")
+    position = await page.fact("Position")
+    await page.press(SPEAK)
+    await page.tab.get_by_text("The bot has spoken 3 times, unheard").wait_for()
+    assert not set(THREE) & set(await page.texts())
+    assert await page.fact("Position") == position
+
+    await page.until_line("open", RECONNECT_S + 5)
+    texts = await page.until_texts(lambda texts: texts[-1] == THREE[-1], "the three messages arrive")
+    assert texts[1:] == ["Before", "I heard: Before", *THREE]
+    assert f"Open again, goes on at {position}" in await page.notes()
+    assert await page.fact("Reconnects") == "1"
+    # Nothing was sent again that was there already: greeting, two messages, the request to speak, three messages.
+    assert await page.fact("Received") == "7"
+
+    # And once more. What is posted works while the stream is down; echo and answer arrive with the replay.
+    await page.press(CUT)
+    await page.until_line("cut")
+    await page.say("Is anybody there?")
+    await page.until_line("open", RECONNECT_S + 5)
+    await page.until_texts(lambda texts: texts[-1].startswith("I heard: Is"), "the answer arrives")
+    await page.say("After")
+    texts = await page.until_texts(lambda texts: texts[-1] == "I heard: After", "the line works as before")
+    assert texts[6:] == ["Is anybody there?", "I heard: Is anybody there?", "After", "I heard: After"]
+    assert await page.fact("Reconnects") == "2"
+    assert page.complaints == []
+
+
+@pytest.mark.item(131)
+async def test_a_reload_shows_the_whole_history(demo: Demo, open_page: OpenPage) -> None:
+    page = await open_page(demo.url)
+    await page.say("Remember this")
+    before = await page.until_texts(lambda texts: texts[-1] == "I heard: Remember this", "the bot answers")
+    await page.reload()
+    after = await page.until_texts(lambda texts: len(texts) >= len(before), "the history is there")
+    assert after == before
+    await page.say("And this")
+    texts = await page.until_texts(lambda texts: texts[-1] == "I heard: And this", "the conversation goes on")
+    assert texts == [*before, "And this", "I heard: And this"]
+
+
+async def test_a_new_conversation_begins_with_the_greeting(demo: Demo, open_page: OpenPage) -> None:
+    page = await open_page(demo.url)
+    await page.say("Forget this")
+    await page.until_texts(lambda texts: texts[-1] == "I heard: Forget this", "the bot answers")
+    await page.press("Start a new conversation")
+    await greeted(page)
+
+
+async def test_two_pages_do_not_hear_each_other(demo: Demo, open_page: OpenPage) -> None:
+    one, other = await open_page(demo.url), await open_page(demo.url)
+    await one.say("I am one")
+    await one.until_texts(lambda texts: texts[-1] == "I heard: I am one", "the bot answers")
+    await one.press(CUT)
+    await one.until_line("cut")
+    await other.say("I am another")
+    texts = await other.until_texts(lambda texts: texts[-1] == "I heard: I am another", "the bot answers")
+    assert texts[1:] == ["I am another", "I heard: I am another"]
+    assert await other.fact("Reconnects") == "0"
+
+
+async def test_the_page_comes_back_when_the_server_was_away(settings: Settings, open_page: OpenPage) -> None:
+    """Another process, another bot, another secret; the same data, so the same conversation."""
+    settings = msgspec.structs.replace(settings, port=free_port())
+    demo = Demo(settings)
+    await demo.start()
+    page = await open_page(demo.url)
+    await page.say("Stay there")
+    before = await page.until_texts(lambda texts: texts[-1] == "I heard: Stay there", "the bot answers")
+    await demo.stop()
+    await page.until_line("cut")
+    demo = Demo(settings)
+    await demo.start()
+    try:
+        await page.until_line("open", RECONNECT_S + 25)  # DirectLineJS tries a refused reconnect again after 20 s
+        await page.say("Still there?")
+        texts = await page.until_texts(lambda texts: texts[-1] == "I heard: Still there?", "the bot answers")
+        assert texts == [*before, "Still there?", "I heard: Still there?"]
+    finally:
+        await demo.stop()
+
+
+async def test_a_page_whose_token_has_expired_goes_on_with_its_history(settings: Settings, open_page: OpenPage) -> None:
+    """Web Chat ends a DirectLineJS whose token has expired; the page brings another, as after a night's sleep."""
+    demo = Demo(msgspec.structs.replace(settings, token_ttl_s=2, clock_leeway_s=0))
+    await demo.start()
+    try:
+        page = await open_page(demo.url)
+        await greeted(page)
+        await page.press(CUT)
+        await page.until_line("cut")
+        await page.tab.get_by_text("The token has expired").wait_for(timeout=(RECONNECT_S + 5) * 1000)
+        await page.until_line("open")
+        await page.say("Good morning")
+        texts = await page.until_texts(lambda texts: texts[-1].startswith("I heard"), "the bot answers")
+        assert texts[0].startswith(GREETING)
+        assert texts[1:] == ["Good morning", "I heard: Good morning"]
+    finally:
+        await demo.stop()
+
+
+async def test_a_page_whose_conversation_is_gone_begins_a_new_one(
+    settings: Settings, tmp_path: Path, open_page: OpenPage
+) -> None:
+    settings = msgspec.structs.replace(settings, port=free_port())
+    demo = Demo(settings)
+    await demo.start()
+    page = await open_page(demo.url)
+    await page.say("Forget this")
+    await page.until_texts(lambda texts: texts[-1] == "I heard: Forget this", "the bot answers")
+    await demo.stop()
+    demo = Demo(msgspec.structs.replace(settings, data=tmp_path / "another"))
+    await demo.start()
+    try:
+        await greeted(await page.load())
+    finally:
+        await demo.stop()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("layout", "width", "height"), [("wide", 1280, 800), ("narrow", 390, 844), ("small", 320, 568)]
+)
+async def test_the_page_fits_and_can_be_read(
+    demo: Demo, open_page: OpenPage, tmp_path: Path, scheme: str, layout: str, width: int, height: int
+) -> None:
+    """Nothing scrolls sideways, both buttons and the text box are in view, and text stands out from its ground.
+
+    How it looks is for people to judge: the pictures are in the test's temporary directory."""
+    page = await open_page(demo.url, scheme, width, height)
+    await greeted(page)
+    await page.say("Good morning")
+    await page.until_texts(lambda texts: texts[-1] == "I heard: Good morning", "the bot answers")
+    await page.screenshot(tmp_path / f"{layout}-{scheme}-open.png")
+    assert await page.tab.evaluate("document.scrollingElement.scrollWidth") <= width
+    for control in (
+        page.tab.get_by_role("button", name=CUT),
+        page.tab.get_by_role("button", name=SPEAK),
+        page.tab.get_by_placeholder("Type your message"),
+    ):
+        box = await control.bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+        assert box["y"] >= 0
+        assert box["y"] + box["height"] <= height
+    paper = await page.colour("body", "backgroundColor")
+    for selector in (".title p", ".state strong", ".state span", ".primary", ".actions button:last-of-type"):
+        assert contrast(await page.colour(selector, "color"), paper) >= 4.5, selector
+    for bubble in (".webchat__bubble--from-user", ".webchat__bubble:not(.webchat__bubble--from-user)"):
+        text = await page.colour(f"{bubble} .webchat__text-content", "color")
+        ground = await page.colour(f"{bubble} .webchat__bubble__content", "backgroundColor")
+        assert contrast(text, ground) >= 4.5, bubble
+    await page.press(CUT)
+    await page.until_line("cut")
+    await page.press(SPEAK)
+    await page.screenshot(tmp_path / f"{layout}-{scheme}-cut.png")
+    print("pictures:", tmp_path)
+
+
+async def test_both_buttons_can_be_reached_and_pressed_without_a_mouse(demo: Demo, open_page: OpenPage) -> None:
+    page = await open_page(demo.url)
+    await greeted(page)
+    await page.tab.get_by_role("button", name=CUT).focus()
+    await page.tab.keyboard.press("Enter")
+    await page.until_line("cut")
+    await page.tab.keyboard.press("Tab")
+    await page.tab.keyboard.press("Enter")
+    await page.tab.get_by_text("The bot has spoken 3 times, unheard").wait_for()
+
+
+def contrast(one: tuple[int, int, int], other: tuple[int, int, int]) -> float:
+    """The ratio of WCAG 2.1, from 1 to 21; text needs 4.5."""
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def luminance(colour: tuple[int, int, int]) -> float:
+    shares = [value / 255 for value in colour]
+    red, green, blue = [share / 12.92 if share <= 0.03928 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -1,0 +1,53 @@
+import ReactWebChat from 'botframework-webchat';
+import { memo } from 'react';
+
+// Colours are those of page.css, so that light and dark are decided in one place.
+const STYLE = {
+  accent: 'var(--accent)',
+  subtle: 'var(--quiet)',
+  backgroundColor: 'transparent',
+  primaryFont: 'inherit',
+  fontSizeSmall: '0.8rem',
+  rootHeight: '100%',
+  rootWidth: '100%',
+  paddingRegular: 12,
+  paddingWide: 20,
+  bubbleMaxWidth: 520,
+  bubbleBackground: 'var(--bubble)',
+  bubbleBorderColor: 'var(--bubble)',
+  bubbleBorderRadius: 16,
+  bubbleTextColor: 'var(--ink)',
+  bubbleFromUserBackground: 'var(--accent)',
+  bubbleFromUserBorderColor: 'var(--accent)',
+  bubbleFromUserBorderRadius: 16,
+  bubbleFromUserTextColor: 'var(--on-accent)',
+  timestampColor: 'var(--quiet)',
+  sendBoxBackground: 'var(--field)',
+  sendBoxBorderTop: '1px solid var(--hairline)',
+  sendBoxTextColor: 'var(--ink)',
+  sendBoxPlaceholderColor: 'var(--quiet)',
+  sendBoxButtonColor: 'var(--accent)',
+  sendBoxButtonColorOnDisabled: 'var(--quiet)',
+  sendBoxButtonColorOnFocus: 'var(--accent)',
+  sendBoxButtonColorOnHover: 'var(--accent)',
+  sendBoxButtonShadeColor: 'transparent',
+  sendBoxButtonShadeColorOnHover: 'var(--bubble)',
+  sendBoxButtonShadeColorOnFocus: 'transparent',
+  sendBoxHeight: 56,
+  sendBoxButtonKeyboardFocusIndicatorBorderColor: 'var(--accent)',
+  transcriptVisualKeyboardIndicatorColor: 'var(--accent)',
+  transcriptActivityVisualKeyboardIndicatorColor: 'var(--accent)',
+  transcriptTerminatorBackgroundColor: 'var(--quiet)',
+  transcriptTerminatorColor: 'var(--surface)',
+  toastErrorBackgroundColor: 'var(--bubble)',
+  toastErrorColor: 'var(--cut)',
+  toastInfoBackgroundColor: 'var(--bubble)',
+  toastInfoColor: 'var(--ink)',
+  toastWarnBackgroundColor: 'var(--bubble)',
+  toastWarnColor: 'var(--away)',
+  hideUploadButton: true
+};
+
+export const Chat = memo(({ conversation }) => (
+  <ReactWebChat directLine={conversation.directLine} locale="en-US" styleOptions={STYLE} />
+));

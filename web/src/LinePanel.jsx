@@ -1,0 +1,158 @@
+import { useEffect, useState, useSyncExternalStore } from 'react';
+
+import { Drawing } from './Drawing.jsx';
+import { kept } from './demo.js';
+
+const TIMES = 3;
+const WIDE = matchMedia('(min-width: 56rem)');
+
+export function LinePanel({ conversation }) {
+  const { line } = conversation;
+  const seen = useSyncExternalStore(line.subscribe, line.get);
+  const wide = useWide();
+  return (
+    <section className="panel" aria-label="The line">
+      <Drawing state={seen.state} />
+      <State seen={seen} />
+      <Actions conversation={conversation} open={seen.state === 'open'} />
+      {wide ? (
+        <div className="record">
+          <Facts seen={seen} />
+          <Notes notes={seen.notes} />
+        </div>
+      ) : (
+        <details className="record">
+          <summary>
+            <span>
+              Position <code>{seen.watermark ?? '–'}</code>
+            </span>
+            <span>{count(seen.reconnects, 'reconnect')}</span>
+          </summary>
+          <Notes notes={seen.notes} />
+        </details>
+      )}
+    </section>
+  );
+}
+
+function State({ seen: { state, backAt, watermark } }) {
+  const seconds = useSecondsUntil(state === 'cut' ? backAt : undefined);
+  const [said, more] = {
+    connecting: ['Calling.', 'The line is being opened.'],
+    open: ['The line is open.', 'What is said arrives at once.'],
+    cut: [
+      'The line is cut.',
+      seconds > 0 ? `DirectLineJS comes back in ${seconds} s.` : 'DirectLineJS is on its way back.'
+    ],
+    returning: ['Coming back.', `Asking for what came after ${watermark}.`]
+  }[state];
+  return (
+    <p className={`state ${state}`}>
+      <strong role="status">{said}</strong> <span>{more}</span>
+    </p>
+  );
+}
+
+function Actions({ conversation, open }) {
+  const [trouble, setTrouble] = useState();
+  const attempt = async action => {
+    setTrouble();
+    try {
+      await action();
+    } catch (error) {
+      setTrouble(`That did not work: ${error.message}`);
+    }
+  };
+  // A button that is disabled for good reason keeps the focus: the next one is a key away.
+  return (
+    <div className="actions">
+      <button
+        type="button"
+        className="primary"
+        aria-disabled={!open}
+        onClick={() => open && attempt(() => conversation.cut())}
+      >
+        Cut the line
+      </button>
+      <button type="button" onClick={() => attempt(() => conversation.speak(TIMES))}>
+        Let the bot speak three times
+      </button>
+      {trouble && <p role="alert">{trouble}</p>}
+    </div>
+  );
+}
+
+function Facts({ seen }) {
+  return (
+    <dl className="facts">
+      <div className="position">
+        <dt>Position (watermark)</dt>
+        <dd>{seen.watermark ?? '–'}</dd>
+      </div>
+      <div>
+        <dt>Reconnects</dt>
+        <dd>{seen.reconnects}</dd>
+      </div>
+      <div>
+        <dt>Received</dt>
+        <dd>{seen.received}</dd>
+      </div>
+    </dl>
+  );
+}
+
+function Notes({ notes }) {
+  return (
+    <div className="notes">
+      <h2>On the line</h2>
+      <ol reversed tabIndex={0} aria-label="On the line, newest first">
+        {notes.map(({ at, kind, number, text, watermark }) => (
+          <li key={number} className={kind}>
+            <time dateTime={at.toISOString()}>{at.toLocaleTimeString('en-GB')}</time>
+            <span className="what">
+              <span className="text">{text}</span>
+              {watermark && (
+                <span className="watermark">
+                  {watermark}
+                  {kind === 'replayed' && <em> replayed</em>}
+                </span>
+              )}
+            </span>
+          </li>
+        ))}
+      </ol>
+      <button type="button" className="link" onClick={startOver}>
+        Start a new conversation
+      </button>
+    </div>
+  );
+}
+
+function startOver() {
+  kept.forget();
+  location.reload();
+}
+
+function useSecondsUntil(moment) {
+  const [, tick] = useState(0);
+  useEffect(() => {
+    if (moment === undefined) {
+      return undefined;
+    }
+    const timer = setInterval(() => tick(ticks => ticks + 1), 250);
+    return () => clearInterval(timer);
+  }, [moment]);
+  return moment === undefined ? 0 : Math.ceil((moment - Date.now()) / 1000);
+}
+
+function useWide() {
+  return useSyncExternalStore(
+    changed => {
+      WIDE.addEventListener('change', changed);
+      return () => WIDE.removeEventListener('change', changed);
+    },
+    () => WIDE.matches
+  );
+}
+
+const count = (number, noun) => `${number} ${noun}${number === 1 ? '' : 's'}`;

@@ -1,0 +1,139 @@
+// What can be seen of the line from this page: sockets that open and break, and the watermarks that come through them.
+//
+// It watches and changes nothing. DirectLineJS takes its WebSocket and its randomness from its options; both are passed
+// through here, so that the page can tell when a socket broke, when DirectLineJS will be back, and where it goes on.
+
+const NOTES_KEPT = 60;
+
+// DirectLineJS waits this long before it reconnects: `getRetryDelay`, with a random number from 0 to 1.
+const retryDelay = random => Math.floor(3000 + random * 12000);
+
+export class Line {
+  #seen = {
+    state: 'connecting', // then open, cut, returning
+    backAt: undefined,
+    reconnects: 0,
+    received: 0,
+    watermark: undefined,
+    notes: []
+  };
+  #listeners = new Set();
+  #opened = 0;
+  #delay;
+  #cutAsked = false;
+  #user = 0; // the DirectLineJS whose sockets count
+
+  subscribe = listener => {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  };
+
+  get = () => this.#seen;
+
+  // What a DirectLineJS is given. From then on only its sockets count.
+  services() {
+    const line = this;
+    const user = ++this.#user;
+    this.#delay = undefined;
+    return {
+      WebSocket: class extends WebSocket {
+        constructor(url) {
+          super(url);
+          line.#watch(this, user);
+        }
+      },
+      random: () => {
+        const random = Math.random();
+        line.#delay = retryDelay(random);
+        return random;
+      }
+    };
+  }
+
+  // What the page reports.
+
+  cutAsked() {
+    this.#cutAsked = true;
+  }
+
+  spoken(times) {
+    if (this.#seen.state !== 'open') {
+      this.#update({}, { kind: 'unheard', text: `The bot has spoken ${times} times, unheard` });
+    }
+  }
+
+  over(why) {
+    this.#user++;
+    this.#update({ state: 'connecting', backAt: undefined }, { kind: 'cut', text: why });
+  }
+
+  // What the sockets report.
+
+  #watch(socket, user) {
+    const on = (event, react) => socket.addEventListener(event, facts => user === this.#user && react(facts));
+    const position = new URL(socket.url).searchParams.get('watermark');
+    let openedAt;
+    if (user === this.#user) {
+      this.#update({ state: this.#opened ? 'returning' : 'connecting', backAt: undefined });
+    }
+    on('open', () => {
+      openedAt = Date.now();
+      this.#open(position);
+    });
+    on('message', ({ data }) => data && this.#receive(JSON.parse(data), openedAt));
+    on('close', ({ code }) => this.#broken(code, user));
+  }
+
+  #open(position) {
+    const again = this.#opened++ > 0;
+    this.#update(
+      { state: 'open', reconnects: this.#opened - 1 },
+      { kind: 'opened', text: again ? `Open again, goes on at ${position}` : `Open, begins at ${position}` }
+    );
+  }
+
+  #receive({ activities, watermark }, openedAt) {
+    for (const activity of activities) {
+      this.#update(
+        { received: this.#seen.received + 1, watermark },
+        {
+          kind: Date.parse(activity.timestamp) < openedAt ? 'replayed' : 'live',
+          watermark,
+          text: summary(activity)
+        }
+      );
+    }
+    if (!activities.length) {
+      this.#update({ watermark });
+    }
+  }
+
+  #broken(code, user) {
+    // DirectLineJS hears of this after us, and draws its delay then.
+    setTimeout(() => {
+      if (user !== this.#user) {
+        return;
+      }
+      const backAt = this.#delay === undefined ? undefined : Date.now() + this.#delay;
+      const text = this.#cutAsked ? 'Cut' : `Closed with ${code}`;
+      this.#cutAsked = false;
+      this.#update({ state: 'cut', backAt }, { kind: 'cut', text });
+    });
+  }
+
+  #update(changes, note) {
+    this.#seen = { ...this.#seen, ...changes };
+    if (note) {
+      const numbered = { ...note, number: (this.#seen.notes[0]?.number ?? 0) + 1, at: new Date() };
+      this.#seen.notes = [numbered, ...this.#seen.notes].slice(0, NOTES_KEPT);
+    }
+    for (const listener of this.#listeners) {
+      listener();
+    }
+  }
+}
+
+function summary({ from, name, text, type }) {
+  const who = from.role === 'bot' ? 'Bot' : 'You';
+  return type === 'message' ? `${who}: ${text ?? ''}` : `${who}: (${type}${name ? ` ${name}` : ''})`;
+}
