@@ -13,7 +13,7 @@ from landline.config import Settings, description, settings_from
 from landline.errors import ConfigurationError
 
 GOOD_SECRET = "A-secret.of_24-characters"
-LISTS = ("trusted_proxies", "cors_origins")
+LISTS = ("trusted_proxies", "cors_origins", "trusted_origins")
 
 
 def written(directory: Path, text: str) -> Path:
@@ -228,6 +228,6 @@ def test_secret_that_is_short_or_has_other_characters_is_refused_and_not_repeate
         assert not secret or secret not in line
 
 
-def test_the_secret_is_the_one_setting_that_is_no_flag() -> None:
+def test_secrets_and_tables_are_the_settings_that_are_no_flags() -> None:
     flags = {parameter.name for parameter in serve.params} - {"config", "help"}
-    assert set(Settings.__struct_fields__) - flags == {"secret"}
+    assert set(Settings.__struct_fields__) - flags == {"secret", "admin_secret", "bots"}

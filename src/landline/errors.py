@@ -20,7 +20,9 @@
     ├── RateLimited                  too often; the answer says when to come back
     ├── UnknownConversation          unknown, not started, gone, or another bot's
     ├── UnknownActivity              a bot named an activity it may not touch
-    ├── UnknownBot, UnknownSite, UnknownKey      an operator named what is not there
+    ├── UnknownBot                   an operator named what is not there
+    ├── UnknownSite                  likewise
+    ├── UnknownKey                   likewise
     ├── AlreadyThere                 an operator adds what is there
     ├── ReadOnly                     it is named in the settings, and changed there only
     ├── Draining                     this process is going away

@@ -3,6 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from landline.core.tokens import ski
 from landline.errors import Forbidden
 from support.channel import BOT, OTHER_BOT, OTHER_SECRET, OTHER_SITE, SECRET, SITE, registry
 
@@ -24,13 +25,13 @@ def test_a_disabled_site_is_closed_to_its_secret_and_to_its_tokens() -> None:
     with pytest.raises(Forbidden, match="Site missing or disabled"):
         known.site_of_secret(SECRET)
     with pytest.raises(Forbidden, match="Site missing or disabled"):
-        known.good_site(SITE.id)
+        known.good_site(SITE.id, ski(SECRET))
     assert known.site_of_secret(OTHER_SECRET) == OTHER_SITE
 
 
 def test_a_site_that_is_gone_opens_nothing() -> None:
     with pytest.raises(Forbidden, match="Site missing or disabled"):
-        registry().good_site("gone")
+        registry().good_site("gone", ski(SECRET))
 
 
 def test_a_bot_is_found_by_its_id() -> None:

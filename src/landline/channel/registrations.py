@@ -139,7 +139,13 @@ class Registrations:
     """What is registered here, and the ways in which it changes."""
 
     def __init__(
-        self, store: Store, registry: Registry, streams: OpenStreams, clock: Clock, declared: Declared, service_base: str
+        self,
+        store: Store,
+        registry: Registry,
+        streams: OpenStreams,
+        clock: Clock,
+        declared: Declared,
+        service_base: str,
     ) -> None:
         """`service_base` is what the service URL of a bot begins with; its key follows."""
         self._store = store
@@ -172,7 +178,7 @@ class Registrations:
         self._registry.replace(
             [self._bot(each) for each in self._bots.values()],
             [each.site for each in self._sites.values()],
-            self._declared.secrets
+            dict(self._declared.secrets)
             | {key.digest: each.site.id for each in self._sites.values() for key in each.keys.keys.values()},
             [(each.site.id, ski) for each in self._sites.values() for ski in each.keys.revoked],
         )
@@ -191,9 +197,9 @@ class Registrations:
         for site in stored.values():
             yield self._registered(site, kept, read_only=False)
         for site in self._declared.sites:
-            if site.id == self._declared.default and site.id in stored:
-                site = msgspec.structs.replace(site, enabled=stored[site.id].enabled)
-            yield self._registered(site, kept, read_only=True)
+            switched = stored.get(site.id) if site.id == self._declared.default else None
+            enabled = site.enabled if switched is None else switched.enabled
+            yield self._registered(msgspec.structs.replace(site, enabled=enabled), kept, read_only=True)
 
     def _registered(self, site: Site, kept: Mapping[str, bytes], *, read_only: bool) -> RegisteredSite:
         keys = _decoded(kept.get(_secrets(site.id)), SiteKeys)
@@ -394,9 +400,10 @@ class Registrations:
 
         return await self._change_keys(site_id, remove)
 
-    async def first_secret(self, site_id: str, show: Callable[[str], None]) -> None:
-        """Make key 1 of a site that has no secret and never had one. `show` is called before it is kept: a secret that
-        nobody has seen opens nothing, and is made anew at the next start."""
+    async def first_secret(self, show: Callable[[str], None]) -> None:
+        """Make key 1 of the first site of the settings, if it has no secret and never had one. `show` is called before
+        it is kept: a secret that nobody has seen opens nothing, and is made anew at the next start."""
+        site_id = self._declared.sites[0].id
         if self.site(site_id).settings or await self._store.recall(_secrets(site_id)) is not None:
             return
         secret = random.token_urlsafe(32)

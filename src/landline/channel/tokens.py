@@ -11,11 +11,19 @@ import msgspec
 
 from landline.channel.registry import Registry
 from landline.core import tokens
-from landline.core.bot import Bot, Site
+from landline.core.bot import Bot, Own, Site
 from landline.core.conversation import Account, Conversation
 from landline.core.log import ConversationId
 from landline.core.tokens import Claims, Keys, Ticket, TokenParameters
-from landline.errors import BadArgument, BotGone, Forbidden, MissingProperty, NotTrusted, TokenExpired, UnknownConversation
+from landline.errors import (
+    BadArgument,
+    BotGone,
+    Forbidden,
+    MissingProperty,
+    NotTrusted,
+    TokenExpired,
+    UnknownConversation,
+)
 from landline.ports import Clock
 
 _VERIFIED = 4096
@@ -48,6 +56,11 @@ class Grant(msgspec.Struct, frozen=True):
         if self.claims is None or self.claims.user is None:
             return None
         return Account(self.claims.user, self.claims.name)
+
+    @property
+    def whose(self) -> tuple[Own, Own]:
+        """Who may have lives and rates of their own: the site's win."""
+        return self.site, self.bot
 
     def check_bound(self) -> None:
         """Refuse who may only look: under enhanced authentication a token without a user can neither start nor
@@ -129,8 +142,8 @@ class Tokens:
         return self.generate(Grant(self._registry.bot(site.bot_id), site, ski), parameters)
 
     def check_origin(self, grant: Grant, origin: str | None, asked: tuple[str, ...] = ()) -> None:
-        """Under enhanced authentication, refuse a page of an origin that is not trusted (D-21). Who sends no origin is no
-        page. `asked` are the origins that a request made with a secret wants to trust."""
+        """Under enhanced authentication, refuse a page of an origin that is not trusted (D-21). Who sends no origin is
+        no page. `asked` are the origins that a request made with a secret wants to trust."""
         self._check_trusted(grant.site, origin, grant.claims.origin if grant.claims else asked)
 
     def _check_trusted(self, site: Site, origin: str | None, named: tuple[str, ...]) -> None:

@@ -39,9 +39,9 @@ class Profile(Own, frozen=True, kw_only=True, omit_defaults=True):
     endpoint: Annotated[
         Url | None, Meta(description="Its messaging endpoint. Without one every send is answered 502.")
     ] = None
-    channel_id: Annotated[
-        Text, Meta(description="The channelId that it is told. Clients always see `directline`.")
-    ] = "directline"
+    channel_id: Annotated[Text, Meta(description="The channelId that it is told. Clients always see `directline`.")] = (
+        "directline"
+    )
     concurrency: Annotated[
         int, Meta(ge=1, description="Requests to it at the same time; more wait for their turn.")
     ] = 64
@@ -73,7 +73,8 @@ class Site(Own, frozen=True, omit_defaults=True):
     bot_id: Annotated[BotId, Meta(description="The bot that it talks to.")]
     enabled: Annotated[bool, Meta(description="Whether its secrets and tokens open anything.")] = True
     trusted_origins: Annotated[
-        Origins, Meta(description="Origins of the pages that may use it; what a request for a token says is ignored then.")
+        Origins,
+        Meta(description="Origins of the pages that may use it; what a request for a token says is ignored then."),
     ] = ()
     enhanced_authentication: Annotated[
         bool, Meta(description="Users come from tokens only, and trusted origins are enforced.")

@@ -76,7 +76,7 @@ class Reader:
         rows = self.connection.execute(
             "SELECT name, value FROM kept WHERE name >= ?1 AND substr(name, 1, length(?1)) = ?1", (prefix,)
         )
-        return dict(rows.fetchall())
+        return {str(name): bytes(value) for name, value in rows.fetchall()}  # type: ignore[arg-type]  # both by schema
 
     def conversation(self, conversation: ConversationId) -> Conversation | None:
         """As `Store.conversation`."""
