@@ -21,6 +21,7 @@ from landline.config import Settings, description, settings_from
 from landline.demo.server import Demo
 from landline.errors import StartupError
 from landline.observe import log_to_stderr
+from landline.operate import COMMANDS
 from landline.server.app import Server
 from landline.server.listener import inherited_socket, raise_file_limit
 
@@ -73,6 +74,10 @@ def demo(**flags: Any) -> None:
         log_to_stderr(settings.log_level)
         shown = Demo(settings)
         _run(shown, lambda: click.echo(f"\nLandline's demo is at {shown.url}\nCtrl-C stops it.\n"))
+
+
+for _command in COMMANDS:
+    main.add_command(_command)
 
 
 @contextlib.contextmanager

@@ -272,9 +272,13 @@ def _converted(name: str, value: object, source: str) -> object:
         settled = msgspec.convert(value, hint, strict=False, dec_hook=lambda kind, given: kind(given))
         _CHECKS.get(name, _finite)(settled)
     except (ValueError, TypeError) as error:  # msgspec's is a ValueError
-        reason = str(error).replace(f"`str` matching regex {URL!r}", "an http or https URL")
-        raise ConfigurationError(f"{name}: {reason} ({source})") from error
+        raise ConfigurationError(f"{name}: {reason(error)} ({source})") from error
     return settled
+
+
+def reason(error: Exception) -> str:
+    """Why a value was refused, for people."""
+    return str(error).replace(f"`str` matching regex {URL!r}", "an http or https URL")
 
 
 # What a type cannot say. Each raises ValueError with the reason; no reason repeats a secret.

@@ -41,6 +41,7 @@
     └── StartupError                 the server cannot start
         ├── ConfigurationError       exit code 2
         └── DataDirectoryError       exit code 3: locked, damaged, or of a newer version
+            └── DirectoryInUse       another process has it
 
 The docstring of a class is its default message.
 """
@@ -249,3 +250,7 @@ class DataDirectoryError(StartupError):
     """The data directory is not usable"""
 
     exit_code = 3
+
+
+class DirectoryInUse(DataDirectoryError):
+    """The data directory is in use by another process"""

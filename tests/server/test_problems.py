@@ -56,6 +56,7 @@ NEVER_ANSWERED = {
     errors.StartupError,
     errors.ConfigurationError,
     errors.DataDirectoryError,
+    errors.DirectoryInUse,
 }
 
 each_answer = pytest.mark.parametrize(

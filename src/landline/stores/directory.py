@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from landline.errors import DataDirectoryError
+from landline.errors import DataDirectoryError, DirectoryInUse
 
 if sys.platform == "win32":
     import msvcrt
@@ -48,7 +48,7 @@ class Directory:
             _lock(self._descriptor)
         except OSError as error:
             self.release()
-            raise DataDirectoryError(f"{self.path} is in use by another process") from error
+            raise DirectoryInUse(f"{self.path} is in use by another process") from error
 
     def private_file(self, name: str) -> Path:
         """The path of a file in here; made with mode 0600 if it is not there, and its name durable."""
