@@ -9,6 +9,7 @@
     │   ├── UnsupportedMediaType
     │   ├── TooLarge
     │   ├── TooSlow                  the body did not come in time
+    │   ├── RangeNotSatisfiable      a part was asked for that is not there
     │   ├── NotFound                 no such path
     │   └── MethodNotAllowed
     ├── CredentialError              who is asking
@@ -25,6 +26,8 @@
     ├── UnknownKey                   likewise
     ├── AlreadyThere                 an operator adds what is there
     ├── ReadOnly                     it is named in the settings, and changed there only
+    ├── UnknownAttachment            unknown, gone, or another bot's
+    ├── Conflict                     the same key was used for something else
     ├── Draining                     this process is going away
     ├── ClientGone                   nobody is there to be answered
     ├── StoreError
@@ -90,6 +93,14 @@ class TooLarge(RequestError):
 
 class TooSlow(RequestError):
     """The request did not arrive in time"""
+
+
+class RangeNotSatisfiable(RequestError):
+    """The range lies outside of what there is"""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
 
 
 class NotFound(RequestError):
@@ -165,6 +176,14 @@ class AlreadyThere(LandlineError):
 
 class ReadOnly(LandlineError):
     """It is named in the settings of the server, and can only be changed there"""
+
+
+class UnknownAttachment(LandlineError):
+    """Unknown attachment"""
+
+
+class Conflict(LandlineError):
+    """The Idempotency-Key was used for something else"""
 
 
 class Draining(LandlineError):

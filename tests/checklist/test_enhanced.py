@@ -71,6 +71,8 @@ class TestEnhancedAuthentication:
         assert (await unbound.start()).error == MISSING
         assert (await unbound.reconnect(started.conversation_id)).error == MISSING
         assert (await unbound.send(started.conversation_id, "hello")).error == MISSING
+        upload = f"/conversations/{started.conversation_id}/upload?userId=u"
+        assert (await unbound.request("POST", upload, data=b"x")).error == MISSING
         assert (await unbound.activities(started.conversation_id)).status == 200
         assert (await unbound.refresh()).status == 200
 

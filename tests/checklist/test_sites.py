@@ -287,6 +287,11 @@ async def test_a_bots_former_service_url_works_until_it_is_removed(
         return [(await bot.send(started.conversation_id, {"type": "message"}, url)).status for url in (old, new)]
 
     assert await statuses() == [200, 200]
+    # A link to an attachment that the bot made under the former one leads clients there all the same (D-51).
+    link = {"type": "message", "text": f"{old}/v3/attachments/x/views/original"}
+    assert (await bot.send(started.conversation_id, link, new)).status == 200
+    shown = (await client.using(secret).all_activities(started.conversation_id))[-1]["text"]
+    assert shown == f"{client.domain.removesuffix('/v3/directline')}/v3/attachments/x/views/original"
     assert len(keys) == 3
     await operator.done("DELETE", f"/bots/{bot_id}/service-keys/{keys[2]['mark']}")
     assert await statuses() == [404, 200]

@@ -65,6 +65,12 @@ class Bot(Own, frozen=True):
     concurrency: int = 64
     former_keys: tuple[str, ...] = ()
 
+    @property
+    def service_urls(self) -> tuple[str, ...]:
+        """Every service URL of it that works."""
+        base = self.service_url.removesuffix(self.service_key)
+        return (self.service_url, *(base + key for key in self.former_keys))
+
 
 class Site(Own, frozen=True, omit_defaults=True):
     """A client application of one bot (specification 1). Its origins are normalised."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 
-from starlette.routing import Router
 from starlette.types import Message
 
 from landline.channel.registrations import Registrations
@@ -15,7 +14,8 @@ from landline.config import Settings
 from landline.server.admin import Admin
 from landline.server.app import SystemClock, keys_of, lives
 from landline.server.declared import declared
-from landline.server.exchange import Manners
+from landline.server.exchange import Manners, Resource
+from landline.server.paths import Paths
 from landline.stores.directory import Directory
 from landline.stores.sqlite import SqliteStore
 
@@ -32,16 +32,17 @@ async def ask(settings: Settings, method: str, path: str, query: str, body: byte
         tokens = Tokens(registry, await keys_of(store), clock, lives(settings))
         manners = Manners(settings.bot_timeout_s, settings.activity_bytes, cross_origin=False)
         routes = Admin(registrations, tokens, store, credential, manners).routes()
-        return await _call(Router(routes), method, path, query, body, credential)
+        return await _call(Paths(routes, Resource("unknown", manners)), method, path, query, body, credential)
     finally:
         await store.close()
 
 
-async def _call(app: Router, method: str, path: str, query: str, body: bytes, credential: str) -> tuple[int, bytes]:
+async def _call(app: Paths, method: str, path: str, query: str, body: bytes, credential: str) -> tuple[int, bytes]:
     scope = {
         "type": "http",
         "method": method,
         "path": path,
+        "raw_path": path.encode(),
         "query_string": query.encode(),
         "headers": [(b"authorization", f"Bearer {credential}".encode())],
     }
