@@ -344,6 +344,7 @@ _SCHEMAS: dict[str, Json] = {
         ("error",),
         error=_object(("code", "message"), code=_name, message=_text, innerHttpError={"type": "object"}),
     ),
+    "Session": _object(("sessionId",), sessionId=_name),
     "Status": _object(("status",), status={"enum": ["live", "ready"]}),
 }
 
@@ -374,6 +375,7 @@ _EXAMPLES: dict[str, Json] = {
     "Resource": {"id": f"{_ID}|0000000"},
     "AttachmentData": {"type": "image/png", "name": "a.png", "originalBase64": "iVBORw0KGgo="},
     "AttachmentInfo": {"name": "a.png", "type": "image/png", "views": [{"viewId": "original", "size": 8}]},
+    "Session": {"sessionId": "Y2hhdCBzZXNzaW9u"},
     "Status": {"status": "ready"},
 }
 
@@ -454,6 +456,13 @@ _PARAMETERS: dict[str, Json] = {
         "description": "A send that is repeated under its key is said once.",
         "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
         "example": "8e03978e-40d5-43e8-bc93-6894a57f9324",
+    },
+    "Origin": {
+        "name": "Origin",
+        "in": "header",
+        "description": "The origin of the page that asks; browsers send it.",
+        "schema": _text,
+        "example": "https://www.example.org",
     },
     "Range": {
         "name": "Range",
