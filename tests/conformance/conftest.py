@@ -10,8 +10,12 @@ import pytest
 import pytest_asyncio
 
 from landline.conformance.scripted_bot import ScriptedBot
-from landline.conformance.subject import Subject
+from landline.conformance.subject import Running, Subject
 from support.landline import SECRET, Landline
+from support.operator import Operator
+
+RATES = {"sends_per_s": 20, "polls_per_s": 5, "starts_per_s": 100}
+"""The defaults, which other tests are spared."""
 
 
 class Servers:
@@ -28,9 +32,13 @@ class Servers:
         name = repr(sorted(settings.items()))
         if name not in self._running:
             data = self._home / f"data-{len(self._running)}"
-            server = Landline(data, bot=self._bot.endpoint, drain_s=0, **settings)
+            server = Landline(data, bot=self._bot.endpoint, **{"drain_s": 0, **RATES, **settings})
             self._running[name] = await self._closers.enter_async_context(server)
         return self._running[name]
+
+    def operator(self, running: Running) -> Operator:
+        assert isinstance(running, Landline)
+        return Operator(running)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -40,5 +48,8 @@ async def subject(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sub
         bot = await closers.enter_async_context(ScriptedBot())
         servers = Servers(tmp_path_factory.mktemp("conformance"), bot, closers)
         running = await servers.server({})
-        subject = Subject(running.directline, SECRET, maybe_bot=bot, control=servers, running=running)
+        async with servers.operator(running) as operator:
+            await operator.add_bot("other", bot.endpoint)
+            second, foreign = await operator.rotate("default", 2), await operator.add_site("other", "other")
+        subject = Subject(running.directline, SECRET, second, foreign, bot, servers, running=running)
         yield await closers.enter_async_context(subject.open())

@@ -7,15 +7,21 @@ import base64
 import hashlib
 import hmac
 import json
+import secrets
 import time
 from typing import Any
 
 from landline.conformance.checks import Group, Need
-from landline.conformance.directline import Answer, claims, parameter
+from landline.conformance.directline import Answer, ClientStream, claims, parameter
 from landline.conformance.expect import accepted, expect, refused, same
 from landline.conformance.subject import Conversation, Subject
 
 group = Group("B", "Credentials")
+
+
+def a_name() -> str:
+    """An id that nothing else has."""
+    return f"site-{secrets.token_hex(8)}"
 
 
 def forged(token: str) -> str:
@@ -126,12 +132,15 @@ async def other_conversation(s: Subject) -> None:
         refused(answer, 403, "BadArgument")
 
 
-@group.check(32, Need.SECOND_SECRET)
+@group.check(32, Need.CONTROL)
 async def secret_of_the_same_bot(s: Subject) -> None:
     """S opens a conversation started with another site's credential of the same bot → 200."""
-    talk = await s.start()
-    accepted(await s.client.using(s.second_secret).activities(talk.id))
-    accepted(await s.client.using(s.second_secret).reconnect(talk.id))
+    async with s.operator() as operator:
+        other = s.client.using(await operator.add_site(a_name()))
+    ours, theirs = await s.start(), accepted(await other.start(), 201)
+    for client, id_ in ((other, ours.id), (s.client, theirs.conversation_id)):
+        accepted(await client.activities(id_))
+        accepted(await client.reconnect(id_))
 
 
 @group.check(33, Need.FOREIGN_SECRET)
@@ -152,6 +161,65 @@ async def both_secrets(s: Subject) -> None:
     """Both secrets of a site work at the same time → 200/200."""
     accepted(await s.client.generate())
     accepted(await s.client.using(s.second_secret).generate())
+
+
+@group.check(35, Need.CONTROL)
+async def rotated(s: Subject) -> None:
+    """After rotating key 1: old key 1 → 403 `BadArgument`; key 2 → 200; new key 1 → 200."""
+    async with s.operator() as operator:
+        site = a_name()
+        old = await operator.add_site(site)
+        second = await operator.rotate(site, 2)
+        new = await operator.rotate(site, 1)
+    refused(await s.client.using(old).generate(), 403, "BadArgument")
+    accepted(await s.client.using(second).generate())
+    accepted(await s.client.using(new).generate())
+
+
+async def opens(talk: Conversation) -> list[Answer]:
+    """What GA, refresh and RC answer."""
+    client = talk.client
+    return [await client.activities(talk.id), await client.refresh(), await client.reconnect(talk.id)]
+
+
+async def is_closed(talk: Conversation, stream: ClientStream) -> None:
+    """Fail unless the token opens nothing any more, and its stream is closed."""
+    for answer in await opens(talk):
+        refused(answer, 403, "BadArgument")
+    same((await stream.until_closed())[0], 4403, "close code")
+
+
+@group.check(36, Need.CONTROL)
+async def rotated_and_revoked(s: Subject) -> None:
+    """After *rotating* key 1: a token descending from it → 200 on GA, refresh and RC. After *revoking* it: 403
+    `BadArgument` on all three, its open stream closes with 4403."""
+    async with s.operator() as operator:
+        rotating, revoking = a_name(), a_name()
+        for site in (rotating, revoking):
+            client = s.client.using(await operator.add_site(site))
+            talk = await s.started(accepted(await client.start(), 201))
+            async with talk.stream() as stream:
+                if site == rotating:
+                    await operator.rotate(site, 1)
+                    for answer in await opens(talk):
+                        accepted(answer)
+                    expect(stream.open, "the stream was closed")
+                else:
+                    await operator.revoke(site, 1)
+                    await is_closed(talk, stream)
+
+
+@group.check(37, Need.CONTROL)
+async def disabled(s: Subject) -> None:
+    """Disabled site: secret and tokens → 403 `BadArgument`; its open stream closes with 4403."""
+    async with s.operator() as operator:
+        site = a_name()
+        client = s.client.using(await operator.add_site(site))
+        talk = await s.started(accepted(await client.start(), 201))
+        async with talk.stream() as stream:
+            await operator.disable(site)
+            await is_closed(talk, stream)
+        refused(await client.generate(), 403, "BadArgument")
 
 
 @group.check(38, Need.CONTROL)

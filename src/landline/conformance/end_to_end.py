@@ -11,14 +11,16 @@ from typing import Any
 
 from landline.conformance import wire
 from landline.conformance.checks import Group, Need
+from landline.conformance.credentials import a_name
 from landline.conformance.directline import Activity, Answer, ClientStream
 from landline.conformance.expect import accepted, expect, refused, same
 from landline.conformance.subject import USER, Conversation, Subject, until
-from landline.conformance.transport import MESSAGE
+from landline.conformance.transport import MESSAGE, ORIGIN
 from landline.conformance.uploads import fetch
 
 group = Group("J", "End to end, idempotency, limits")
 
+FOREIGN = "https://www.example.net"
 MESSAGES = 300
 CUTS = 15
 """What a check that anybody can run has of the 1000 messages and 50 cuts of the statement."""
@@ -186,6 +188,53 @@ async def delivery_mode(s: Subject) -> None:
     same((await talk.log())[0].get("deliveryMode"), "stream", "deliveryMode of the echo")
 
 
+@group.check(175, Need.CONTROL)
+async def enhanced(s: Subject) -> None:
+    """Enhanced authentication: generate without user → 400 `MissingProperty`; user `x` → 400 `BadArgument`; unbound
+    token start → 400 `MissingProperty`."""
+    async with s.operator() as operator:
+        site = s.client.using(await operator.add_site(a_name(), enhanced_authentication=True))
+    refused(await site.generate(), 400, "MissingProperty")
+    refused(await site.generate(user={"id": "x"}), 400, "BadArgument")
+    refused(await site.start(), 400, "MissingProperty")
+    bound = accepted(await site.generate(user={"id": "dl_x"}))
+    accepted(await site.using(bound.token).start(), 201)
+
+
+@group.check(176, Need.CONTROL)
+async def enhanced_with_origins(s: Subject) -> None:
+    """Enhanced authentication with origins: start with a foreign `Origin` → 403 `BadArgument`; without `Origin` → 201;
+    site list set → request list ignored."""
+    async with s.operator() as operator:
+        listed = await operator.add_site(a_name(), enhanced_authentication=True, trusted_origins=[ORIGIN])
+        unlisted = await operator.add_site(a_name(), enhanced_authentication=True)
+    user = {"id": "dl_x"}
+    for secret, origins in ((unlisted, [ORIGIN]), (listed, [FOREIGN])):
+        token = accepted(await s.client.using(secret).generate(user=user, trustedOrigins=origins)).token
+        page = s.client.using(token)
+        refused(await page.at(FOREIGN).start(), 403, "BadArgument")
+        accepted(await page.start(), 201)
+        accepted(await page.at(ORIGIN).start())
+
+
+@group.check(177)
+async def session(s: Subject) -> None:
+    """`getsessionid` with a listed Origin → 200 `{"sessionId": non-empty}`, cookie HttpOnly+Secure+SameSite=None, same
+    id on the second call with the cookie; unlisted or empty list → 403 `ServiceError`."""
+    path = "/session/getsessionid"
+    page = s.client.using(accepted(await s.client.generate(trustedOrigins=[ORIGIN])).token)
+    first = accepted(await page.at(ORIGIN).request("GET", path))
+    expect(first.json.get("sessionId"), first)
+    cookie = first.headers.get("Set-Cookie", "")
+    attributes = {each.strip().lower() for each in cookie.split(";")}
+    expect({"httponly", "secure", "samesite=none"} <= attributes, f"Set-Cookie: {cookie}")
+    second = await page.at(ORIGIN).request("GET", path, headers={"Cookie": cookie.partition(";")[0]})
+    same(accepted(second).json, first.json, "the second answer")
+    refused(await page.at(FOREIGN).request("GET", path), 403, "ServiceError")
+    nobody = s.client.using(accepted(await s.client.generate()).token)
+    refused(await nobody.at(ORIGIN).request("GET", path), 403, "ServiceError")
+
+
 @group.check(178)
 async def too_often(s: Subject) -> None:
     """429 → `Retry-After` integer ≥ 1 and code `RateLimited`; never on the first 20 polls of a conversation."""
@@ -293,6 +342,22 @@ async def link_of_a_bot(s: Subject) -> None:
     public = s.domain.removesuffix("/v3/directline")
     expect(shown.startswith(f"{public}/v3/attachments/"), shown)
     same((await fetch(shown)).body, b"bytes", "bytes")
+
+
+@group.check(192, Need.BOT)
+async def no_cors_elsewhere(s: Subject) -> None:
+    """No CORS header on connector, token endpoint, admin, console, metrics; `Referrer-Policy: no-referrer` on Direct
+    Line answers and attachments. (Here the connector; where the others are, each server decides.)"""
+    talk = await s.start()
+    url = f"{s.bot.service_url(talk.id)}/v3/conversations/{talk.id}/activities"
+    answer = await s.bot.request("POST", url, json={"type": "message"}, headers={"Origin": ORIGIN})
+    cors = [name for name in answer.headers if name.lower().startswith("access-control-")]
+    same(cors, [], "CORS headers of the connector")
+    same((await talk.read()).headers.get("Referrer-Policy"), "no-referrer", "Referrer-Policy")
+    path = f"/conversations/{talk.id}/upload?userId={USER}"
+    accepted(await talk.client.request("POST", path, data=b"bytes", headers={"Content-Type": "image/png"}))
+    link = (await talk.log())[-1]["attachments"][0]["contentUrl"]
+    same((await fetch(link)).headers.get("Referrer-Policy"), "no-referrer", "Referrer-Policy of an attachment")
 
 
 @group.check(194, Need.BOT, slow=True)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -36,11 +37,33 @@ class Running(Protocol):
         """Start it, and wait until it is ready."""
 
 
+class Operator(Protocol):
+    """Who may add sites, and bots, to a running server. Ids are new; what is returned is a secret."""
+
+    async def add_bot(self, bot_id: str, endpoint: str | None = None) -> object:
+        """Add a bot."""
+
+    async def add_site(self, site_id: str, bot_id: str = "bot", **settings: object) -> str:
+        """Add a site; its first secret."""
+
+    async def rotate(self, site_id: str, key: int) -> str:
+        """Rotate a key of a site."""
+
+    async def revoke(self, site_id: str, key: int) -> str:
+        """Revoke a key of a site."""
+
+    async def disable(self, site_id: str) -> None:
+        """Disable a site."""
+
+
 class Control(Protocol):
     """A way to have servers. Only who runs the server has it."""
 
     async def server(self, settings: dict[str, object]) -> Running:
         """A server with these settings, and everything else as in the subject; the same one for the same settings."""
+
+    def operator(self, running: Running) -> AbstractAsyncContextManager[Operator]:
+        """Somebody who may change it while it runs."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +135,14 @@ class Subject:
         """A server whose tokens live for a second, and where a conversation has one stream."""
         async with self.server(token_ttl_s=1, clock_leeway_s=0, streams_per_conversation=1) as other:
             yield other
+
+    @contextlib.asynccontextmanager
+    async def operator(self) -> AsyncIterator[Operator]:
+        """An operator of this server."""
+        if self.control is None or self.running is None:
+            raise LookupError("a check changes the server without saying that it needs to")
+        async with self.control.operator(self.running) as operator:
+            yield operator
 
     async def start(self, **parameters: object) -> Conversation:
         """A new conversation, started with the secret; where there is a bot, it has heard of it."""

@@ -186,6 +186,18 @@ async def exposed_headers(s: Subject) -> None:
         readable_by(answer, ORIGIN)
 
 
+@group.check(14)
+async def credentials_in_pages(s: Subject) -> None:
+    """`session/getsessionid` with Origin → `Access-Control-Allow-Credentials: true` and the origin is not `*`; other
+    endpoints do not send the credentials header."""
+    token = accepted(await s.client.generate(trustedOrigins=[ORIGIN])).token
+    session = accepted(await s.client.using(token).at(ORIGIN).request("GET", "/session/getsessionid"))
+    same(session.headers.get("Access-Control-Allow-Credentials"), "true", "Access-Control-Allow-Credentials")
+    same(session.headers.get("Access-Control-Allow-Origin"), ORIGIN, "Access-Control-Allow-Origin")
+    for answer in [*await good(s, ORIGIN), *(await bad(s, ORIGIN)).values()]:
+        expect("Access-Control-Allow-Credentials" not in answer.headers, answer)
+
+
 @group.check(15)
 async def trailing_slash(s: Subject) -> None:
     """Path with one trailing slash → same result, no 3xx."""
