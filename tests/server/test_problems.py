@@ -27,6 +27,7 @@ ANSWERS: dict[LandlineError, tuple[int, str]] = {
     errors.MissingCredential(): (401, "BadArgument"),
     errors.Forbidden(): (403, "BadArgument"),
     errors.TokenExpired(): (403, "TokenExpired"),
+    errors.Conflict(): (409, "Conflict"),
     errors.RateLimited(1.2): (429, "RateLimited"),
     errors.UnknownConversation(): (404, "BadArgument"),
     errors.UnknownActivity(): (404, "BadArgument"),
