@@ -187,7 +187,8 @@ class Server:
         async def on_upgrade(request: Upgrade) -> Accept:
             return await direct_line.on_upgrade(paths.within(request.path), request)
 
-        self.listener = Listener(paths, sockets, Door(_limits(settings), wheel, on_upgrade))
+        address = None if settings.trusted_proxies else sockets[0].getsockname()[:2]
+        self.listener = Listener(paths, sockets, Door(_limits(settings), wheel, on_upgrade, address))
         closers.push_async_callback(self.listener.stop, settings.bot_timeout_s + GRACE_S)
         await self.listener.start()
         # Where the commands of this machine find us.
