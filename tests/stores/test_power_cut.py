@@ -158,11 +158,11 @@ def kept(
 async def has(store: SqliteStore, note: Any) -> bool:
     if isinstance(note, Remembered):
         return await store.recall(note.name) == note.value
+    if await store.conversation(note.conversation) is None:
+        return False
     if isinstance(note, Sent):
         again = await store.append(note.conversation, note.entry, math.inf)
         return again == Accepted(note.accepted.sequence, note.accepted.time_ms, repeated=True)
-    if await store.conversation(note.conversation) is None:
-        return False
     if isinstance(note, Joined):
         return note.account_id in {member.account.id for member in await store.members(note.conversation)}
     return True

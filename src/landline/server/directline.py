@@ -139,7 +139,7 @@ class DirectLine:
         async with self._files.receive(conversation) as upload:
             await _receive(exchange, upload)
             activity_id = await self._files.send(
-                grant, conversation, upload, exchange.query("userId"), exchange.deadline
+                grant, conversation, upload, exchange.query("userId"), exchange.deadline, _key(exchange)
             )
         await exchange.json(200, _encode({"id": activity_id}))
 
