@@ -89,7 +89,7 @@ class DirectLine:
         """A new token in place of a good one (4.4)."""
         grant = self._tokens.grant(exchange.bearer())
         await self._throttle.start(grant.site.id, exchange.deadline)
-        issued = self._tokens.refresh(grant)
+        issued = await self._conversations.refresh(grant)
         await exchange.json(200, _encode(_issued(issued)))
 
     # Conversations
