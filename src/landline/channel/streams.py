@@ -134,10 +134,10 @@ class OpenStreams:
             self._gone.popitem(last=False)
         self.close_conversation(conversation, CONVERSATION_GONE)
 
-    def close_site(self, site: str, why: Close, ski: str | None = None) -> None:
-        """Close every stream that a credential of `site` opened, or only those of its secret `ski`."""
+    def close_unless(self, admitted: Callable[[str, str], bool], why: Close) -> None:
+        """Close every stream whose credential, a site and one of its secrets, is `admitted` no longer."""
         for stream in self:
-            if stream.site == site and ski in (None, stream.ski):
+            if not admitted(stream.site, stream.ski):
                 self._close(stream, why)
 
     async def drain(self, drain_s: float) -> None:
