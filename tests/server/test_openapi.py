@@ -41,6 +41,7 @@ KEPT = (
     checks.response_schema_conformance,
 )
 """What has to hold of every answer."""
+ORIGIN = "https://www.example.org"
 SEED = random.randrange(2**32)
 
 

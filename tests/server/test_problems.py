@@ -40,6 +40,7 @@ ANSWERS: dict[LandlineError, tuple[int, str]] = {
     errors.ReadOnly(): (409, "Conflict"),
     errors.Conflict(): (409, "Conflict"),
     errors.UnknownAttachment(): (404, "BadArgument"),
+    errors.Conflict(): (409, "Conflict"),
     errors.Draining(): (503, "ServiceError"),
     errors.StoreError(): (503, "ServiceError"),
     errors.StoreUnavailable(): (503, "ServiceError"),

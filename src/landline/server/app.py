@@ -10,7 +10,7 @@ import math
 import secrets
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 
 import structlog
 from starlette.routing import BaseRoute, Route
@@ -26,6 +26,7 @@ from landline.channel.delivery import Delivery
 from landline.channel.registrations import Registrations
 from landline.channel.registry import Registry
 from landline.channel.repeats import Repeats
+from landline.channel.retention import Keeping, Retention, Uses
 from landline.channel.streams import OpenStreams
 from landline.channel.throttle import Rates, Throttle
 from landline.channel.tokens import Lives, Tokens
@@ -98,6 +99,7 @@ class Server:
     registry: Registry
     registrations: Registrations
     tokens: Tokens
+    retention: Retention
     listener: Listener
     routes: list[BaseRoute]
 
@@ -164,12 +166,17 @@ class Server:
         closers.push_async_callback(transport.close)
         delivery = Delivery(store, transport, registry, clock, join_wait_s=settings.join_wait_s)
         closers.push_async_callback(delivery.close)
-        conversations = Conversations(store, tokens, delivery)
+        keeping = _keeping(settings)
+        uses = Uses(store, clock, keeping.grain_s)
+        self.streams.tell(uses.left)
+        conversations = Conversations(store, tokens, delivery, uses)
         bounds = PageBounds(settings.page_activities, settings.page_bytes)
         repeats = Repeats(clock, settings.idempotency_ttl_s)
         activities = Activities(store, conversations, delivery, repeats, clock, bounds)
         files = Attachments(blobs, store, activities, clock, _upload_bounds(settings))
-        self._keep_sweeping(files, closers)
+        self.retention = Retention(store, blobs, self.streams, clock, keeping)
+        for sweeping in (files.sweep(), self.retention.keep_sweeping()):
+            self._keep_sweeping(sweeping, closers)
         streaming = Streaming(store, self.streams, _timing(settings), wheel)
         closers.push_async_callback(streaming.finish)
         store.listen(self.streams.moved)
@@ -177,7 +184,7 @@ class Server:
         direct_line = directline.DirectLine(
             tokens, throttle, conversations, activities, files, streaming, _client_manners(settings)
         )
-        calls = BotCalls(store, repeats, clock, store_wait_s=settings.store_wait_s)
+        calls = BotCalls(store, repeats, uses, clock, store_wait_s=settings.store_wait_s)
         paths = self._paths(
             direct_line,
             connector.Connector(registry, calls, files, _bot_manners(settings)),
@@ -187,15 +194,16 @@ class Server:
         async def on_upgrade(request: Upgrade) -> Accept:
             return await direct_line.on_upgrade(paths.within(request.path), request)
 
-        self.listener = Listener(paths, sockets, Door(_limits(settings), wheel, on_upgrade))
+        address = None if settings.trusted_proxies else sockets[0].getsockname()[:2]
+        self.listener = Listener(paths, sockets, Door(_limits(settings), wheel, on_upgrade, address))
         closers.push_async_callback(self.listener.stop, settings.bot_timeout_s + GRACE_S)
         await self.listener.start()
         # Where the commands of this machine find us.
         self._directory.write(ADDRESS_FILE, self.url)
         closers.callback(self._directory.remove, ADDRESS_FILE)
 
-    def _keep_sweeping(self, files: Attachments, closers: contextlib.AsyncExitStack) -> None:
-        sweeping = asyncio.create_task(files.sweep())
+    def _keep_sweeping(self, work: Coroutine[object, object, None], closers: contextlib.AsyncExitStack) -> None:
+        sweeping = asyncio.create_task(work)
 
         async def stop() -> None:
             sweeping.cancel()
@@ -303,6 +311,18 @@ def _url(host: str, port: int) -> str:
 
 def _upload_bounds(settings: Settings) -> UploadBounds:
     return UploadBounds(settings.upload_files, settings.activity_bytes, settings.upload_ttl_s)
+
+
+def _keeping(settings: Settings) -> Keeping:
+    longest_token_s = 14 * 86_400
+    return Keeping(
+        idle_s=settings.conversation_idle_ttl_s or None,
+        activity_s=settings.activity_ttl_s,
+        keys_s=settings.idempotency_ttl_s,
+        # A chain can be renewed until its end, and the last token then has its whole life; a shorter setting may have
+        # been a longer one when it was issued.
+        tombstone_s=max(settings.token_chain_s, longest_token_s) + longest_token_s + 86_400,
+    )
 
 
 def lives(settings: Settings) -> Lives:

@@ -286,6 +286,7 @@ _SCHEMAS: dict[str, Json] = {
         streamUrl={"type": "string", "pattern": "^wss?://", "description": "A WebSocket; opens within 60 s."},
         referenceGrammarId=_text,
     ),
+    "Session": _object(("sessionId",), sessionId={"type": "string", "minLength": 1}),
     "Account": _object(open_=True, id=_text, name=_text, role=_text),
     "Activity": _object(
         ("type",),
@@ -344,7 +345,6 @@ _SCHEMAS: dict[str, Json] = {
         ("error",),
         error=_object(("code", "message"), code=_name, message=_text, innerHttpError={"type": "object"}),
     ),
-    "Session": _object(("sessionId",), sessionId=_name),
     "Status": _object(("status",), status={"enum": ["live", "ready"]}),
 }
 
@@ -352,6 +352,7 @@ _ID = "Kq3vW9sTz1"
 _issued_example: Json = {"conversationId": _ID, "token": "eyJ...", "expires_in": 3600}
 _said: Json = {"type": "message", "from": {"id": "dl_7f3c"}, "text": "hello"}
 _EXAMPLES: dict[str, Json] = {
+    "Session": {"sessionId": "b0b9a3d6f1c24e67a9d1"},
     "TokenParameters": {"user": {"id": "dl_7f3c", "name": "Ann"}},
     "Token": _issued_example,
     "Conversation": {
@@ -375,7 +376,6 @@ _EXAMPLES: dict[str, Json] = {
     "Resource": {"id": f"{_ID}|0000000"},
     "AttachmentData": {"type": "image/png", "name": "a.png", "originalBase64": "iVBORw0KGgo="},
     "AttachmentInfo": {"name": "a.png", "type": "image/png", "views": [{"viewId": "original", "size": 8}]},
-    "Session": {"sessionId": "Y2hhdCBzZXNzaW9u"},
     "Status": {"status": "ready"},
 }
 
