@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from landline.config import Settings
+from landline.conformance.directline import DirectLine
+from landline.conformance.scripted_bot import ScriptedBot
 from landline.server.app import Server
-from support.directline import DirectLine
 from support.landline import SECRET, Landline
-from support.scripted_bot import ScriptedBot
 from support.streams import say, started, until
 
 

@@ -37,6 +37,8 @@ CALLS = [
     ("POST", "/sites/default/revocations"),
     ("POST", "/sites/default/tokens"),
     ("GET", "/conversations/unknown-conversation"),
+    ("DELETE", "/conversations/unknown-conversation"),
+    ("POST", "/forget"),
 ]
 _numbers = itertools.count(1)
 
@@ -224,3 +226,27 @@ async def test_rates_of_a_site_are_its_own(landline: Landline, operator: Operato
         started = await slow.start(user={"id": "u1"})
         statuses = [(await slow.send(started.conversation_id, f"{n}")).status for n in range(3)]
         assert statuses == [502, 502, 429]
+
+
+@pytest.mark.item(163)
+async def test_a_deleted_conversation_is_gone_for_everybody(landline: Landline, operator: Operator) -> None:
+    async with DirectLine(landline.directline, SECRET) as client:
+        started = await client.start(user={"id": "dl_gone"})
+        conversation_id = started.conversation_id
+        async with client.stream(started.stream_url) as stream:
+            assert (await operator.call("DELETE", f"/conversations/{conversation_id}")).status == 204
+            assert await stream.until_closed() == (4404, "conversation-gone")
+        assert (await client.reconnect(conversation_id)).error == (404, "BadArgument")
+        assert (await operator.call("DELETE", f"/conversations/{conversation_id}")).status == 404
+
+
+async def test_a_person_is_forgotten_with_every_conversation_they_took_part_in(
+    landline: Landline, operator: Operator
+) -> None:
+    async with DirectLine(landline.directline, SECRET) as client:
+        theirs = [(await client.start(user={"id": "dl_forgotten"})).conversation_id for _ in range(3)]
+        kept = (await client.start(user={"id": "dl_kept"})).conversation_id
+        answer = await operator.call("POST", "/forget", {"user": "dl_forgotten"})
+        assert (answer.status, answer.json) == (200, {"conversations": 3})
+        assert [(await client.reconnect(each)).status for each in theirs] == [404] * 3
+        assert (await client.reconnect(kept)).status == 200

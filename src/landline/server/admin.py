@@ -15,6 +15,7 @@ from msgspec import Meta
 from starlette.routing import Route
 
 from landline.channel.registrations import RegisteredBot, RegisteredSite, Registrations, Secret
+from landline.channel.retention import Retention
 from landline.channel.tokens import Tokens
 from landline.core import activity, log
 from landline.core.bot import Profile, Site
@@ -35,15 +36,26 @@ class _Revocation(msgspec.Struct):
     ski: Annotated[str, Meta(max_length=64)]
 
 
+class _Person(msgspec.Struct):
+    user: Annotated[str, Meta(min_length=1, max_length=activity.ID_CHARACTERS)]
+
+
 class Admin:
     """The endpoints under `/admin`."""
 
     def __init__(
-        self, registrations: Registrations, tokens: Tokens, store: Store, credential: str, manners: Manners
+        self,
+        registrations: Registrations,
+        tokens: Tokens,
+        store: Store,
+        retention: Retention,
+        credential: str,
+        manners: Manners,
     ) -> None:
         self._registrations = registrations
         self._tokens = tokens
         self._store = store
+        self._retention = retention
         self._credential = digest(credential)
         self._manners = manners
 
@@ -63,7 +75,13 @@ class Admin:
             Resource(site + "/secrets/{key}/revoke", manners, POST=self.revoke),
             Resource(site + "/revocations", manners, POST=self.revoke_ski),
             Resource(site + "/tokens", manners, POST=self.make_token),
-            Resource(PREFIX + "/conversations/{conversation}", manners, GET=self.conversation),
+            Resource(
+                PREFIX + "/conversations/{conversation}",
+                manners,
+                GET=self.conversation,
+                DELETE=self.delete_conversation,
+            ),
+            Resource(PREFIX + "/forget", manners, POST=self.forget),
         )
         return [Route(resource.template, resource) for resource in resources]
 
@@ -200,6 +218,18 @@ class Admin:
             "members": [{"id": each.account.id, "name": each.account.name, "bot": each.is_bot} for each in members],
         }
         await exchange.json(200, _encode(said))
+
+    async def delete_conversation(self, exchange: Exchange) -> None:
+        """Delete a conversation at once; its streams close with 4404 (specification 9)."""
+        self._check(exchange)
+        await self._retention.delete(exchange.path("conversation"))
+        await exchange.answer(204, b"")
+
+    async def forget(self, exchange: Exchange) -> None:
+        """Forget a person: delete every conversation in which they took part (specification 9)."""
+        self._check(exchange)
+        person = _read(await exchange.json_body(), _Person)
+        await exchange.json(200, _encode({"conversations": await self._retention.forget(person.user)}))
 
 
 def _number(exchange: Exchange) -> int:

@@ -166,7 +166,7 @@ class Server:
         closers.push_async_callback(transport.close)
         delivery = Delivery(store, transport, registry, clock, join_wait_s=settings.join_wait_s)
         closers.push_async_callback(delivery.close)
-        keeping = _keeping(settings)
+        keeping = keeping_of(settings)
         uses = Uses(store, clock, keeping.grain_s)
         self.streams.tell(uses.left)
         conversations = Conversations(store, tokens, delivery, uses)
@@ -223,7 +223,7 @@ class Server:
             await (unknown if in_api else unknown_elsewhere)(scope, receive, send)
 
         credential = admin_secret(settings, self._directory)
-        operators = admin.Admin(self.registrations, self.tokens, self.store, credential, bots)
+        operators = admin.Admin(self.registrations, self.tokens, self.store, self.retention, credential, bots)
         routes: list[BaseRoute] = [*direct_line.routes(), *calls.routes(), *downloads.routes(), *operators.routes()]
         for path, endpoint in (("/live", self._live), ("/ready", self._is_ready)):
             routes.append(Route(path, Resource(path, bots, GET=endpoint)))
@@ -313,7 +313,8 @@ def _upload_bounds(settings: Settings) -> UploadBounds:
     return UploadBounds(settings.upload_files, settings.activity_bytes, settings.upload_ttl_s)
 
 
-def _keeping(settings: Settings) -> Keeping:
+def keeping_of(settings: Settings) -> Keeping:
+    """How long things are kept."""
     longest_token_s = 14 * 86_400
     return Keeping(
         idle_s=settings.conversation_idle_ttl_s or None,
