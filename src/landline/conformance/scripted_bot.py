@@ -1,4 +1,4 @@
-"""A bot that does what a test tells it to: answer, delay, hang, refuse, break, or call the connector back.
+"""A bot that does what a check or a test tells it to: answer, delay, hang, refuse, break, or call the connector back.
 
 It is a real HTTP server on 127.0.0.1 and a real client of the connector, without an SDK in between, so that a test can
 see the bytes a bot sees and send what no SDK would.
@@ -169,6 +169,13 @@ class ScriptedBot:
     def release(self) -> None:
         """Let every turn go on that `hang` holds; they end as `answer` says at this moment."""
         self._moving.set()
+
+    async def behave(self) -> None:
+        """Answer 200 to everything, at once, as in the beginning. What it has received is kept."""
+        self.on_activity = None
+        self.answer()
+        self.release()
+        await self.accept()
 
     # What came
 

@@ -457,6 +457,13 @@ _PARAMETERS: dict[str, Json] = {
         "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
         "example": "8e03978e-40d5-43e8-bc93-6894a57f9324",
     },
+    "Origin": {
+        "name": "Origin",
+        "in": "header",
+        "description": "The origin of the page that asks; browsers send it.",
+        "schema": _text,
+        "example": "https://www.example.org",
+    },
     "Range": {
         "name": "Range",
         "in": "header",
