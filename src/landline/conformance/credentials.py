@@ -186,7 +186,7 @@ async def is_closed(talk: Conversation, stream: ClientStream) -> None:
     """Fail unless the token opens nothing any more, and its stream is closed."""
     for answer in await opens(talk):
         refused(answer, 403, "BadArgument")
-    same((await stream.until_closed())[0], 4403, "close code")
+    same((await stream.until_closed(3))[0], 4403, "close code")
 
 
 @group.check(36, Need.CONTROL)

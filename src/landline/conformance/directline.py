@@ -26,7 +26,7 @@ import aiohttp
 from multidict import CIMultiDictProxy
 from yarl import URL
 
-from landline.conformance.expect import accepted, expect
+from landline.conformance.expect import accepted, expect, same
 
 DEADLINE_S = 10.0
 """Nobody waits longer for anything without saying so."""
@@ -39,13 +39,17 @@ WATERMARK = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 CONVERSATION_ID = re.compile(r"[A-Za-z0-9_-]{8,64}", re.ASCII)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Answer:
     """What the server answered. Header names are compared without regard to case."""
 
     status: int
     headers: CIMultiDictProxy[str]
     body: bytes
+
+    def __repr__(self) -> str:
+        headers = "".join(f"{name}: {value}; " for name, value in self.headers.items())
+        return f"{self.status} {self.body[:120].decode(errors='replace')} ({headers.rstrip('; ')})"
 
     @cached_property
     def json(self) -> Any:
@@ -419,12 +423,13 @@ def check_manners(answer: Answer, origin: str | None) -> None:
 
 def has_manners(answer: Answer) -> None:
     """Fail unless the answer has an operation id, and is JSON that nobody stores, or nothing at all (3.2)."""
-    expect(answer.headers.get("X-Correlating-OperationId"), answer)
-    expect(not 300 <= answer.status < 400, answer)
+    expect(answer.headers.get("X-Correlating-OperationId"), f"no operation id: {answer}")
+    expect(not 300 <= answer.status < 400, f"a redirect: {answer}")
     if answer.status != 204:
-        expect(answer.headers.get("Content-Type") == "application/json; charset=utf-8", answer)
-        expect(answer.headers.get("Cache-Control") == "no-store", answer)
-        expect(isinstance(answer.json, dict), answer)
+        content_type = answer.headers.get("Content-Type", "").lower().replace(" ", "")
+        same(content_type, "application/json;charset=utf-8", "Content-Type")
+        same(answer.headers.get("Cache-Control"), "no-store", "Cache-Control")
+        expect(isinstance(answer.json, dict), f"no object: {answer}")
 
 
 def is_error(answer: Answer) -> None:
@@ -437,9 +442,10 @@ def is_error(answer: Answer) -> None:
 
 def readable_by(answer: Answer, origin: str) -> None:
     """Fail unless a page of this origin may read the answer (3.3)."""
-    expect(answer.headers.get("Access-Control-Allow-Origin") == origin, answer)
-    expect(answer.headers.get("Vary") == "Origin", answer)
-    expect("Retry-After" in answer.headers.get("Access-Control-Expose-Headers", ""), answer)
+    same(answer.headers.get("Access-Control-Allow-Origin"), origin, "Access-Control-Allow-Origin")
+    expect("Origin" in answer.headers.get("Vary", ""), f"Vary: {answer}")
+    exposed = answer.headers.get("Access-Control-Expose-Headers", "")
+    expect("retry-after" in exposed.lower(), f"Access-Control-Expose-Headers: {exposed!r}")
 
 
 def edited(url: str, **parameters: str | None) -> str:

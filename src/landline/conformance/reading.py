@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from datetime import datetime, timedelta
 
 from landline.conformance.checks import Group, Need
@@ -155,6 +156,24 @@ async def order(s: Subject) -> None:
 async def unknown(s: Subject) -> None:
     """Unknown conversation with S → 404 `BadArgument`."""
     refused(await s.client.activities(UNKNOWN), 404, "BadArgument")
+
+
+@group.check(126, Need.CONTROL)
+async def truncated(s: Subject) -> None:
+    """With `activity_ttl_s` set: reading with a WM older than the oldest retained activity gives 200, the remaining
+    ones, `X-DirectLine-Replay: truncated`."""
+    async with s.server(activity_ttl_s=1) as brief:
+        talk = await brief.start()
+        await talk.sent("old")
+        watermark = (await talk.read()).watermark
+        await talk.sent("old, too")
+        end = time.monotonic() + 10
+        while await talk.texts() and time.monotonic() < end:
+            await asyncio.sleep(0.2)
+        await talk.sent("new")
+        answer = await talk.read(watermark)
+        same([each["text"] for each in answer.activities], ["new"], "the remaining ones")
+        same(answer.replay, "truncated", "X-DirectLine-Replay")
 
 
 @group.check(127)

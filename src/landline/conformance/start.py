@@ -138,6 +138,20 @@ async def greeting_after_a_handover(s: Subject) -> None:
         await stream.until_text("welcome")
 
 
+@group.check(67, Need.CONTROL)
+async def purged(s: Subject) -> None:
+    """Start with a token whose conversation was purged → 404 `BadArgument`; refresh of it → 404 `BadArgument`."""
+    async with s.server(conversation_idle_ttl_s=0.5) as brief:
+        talk = await brief.start()
+        for wait in (1.0, 2.0, 4.0):  # longer each time, since a look is a use
+            await asyncio.sleep(wait)
+            answer = await talk.client.start()
+            if answer.status == 404:
+                break
+        refused(answer, 404, "BadArgument")
+        refused(await talk.client.refresh(), 404, "BadArgument")
+
+
 @group.check(68)
 async def secret_and_user(s: Subject) -> None:
     """Secret + body `user.id` → returned token has that `user` claim."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import Any
 
 from landline.conformance.checks import Group, Need
@@ -149,6 +151,21 @@ async def scripts(s: Subject) -> None:
         saved = headers.get("Content-Disposition", "").startswith("attachment")
         caged = "sandbox" in headers.get("Content-Security-Policy", "")
         expect(saved or caged, f"{content_type} is shown as a page of this origin")
+
+
+@group.check(113, Need.CONTROL)
+async def expired(s: Subject) -> None:
+    """With `upload_ttl_s` set: after it `contentUrl` 404, activity unchanged."""
+    async with s.server(upload_ttl_s=1, activity_ttl_s=3600) as brief:
+        talk = await brief.start()
+        before = await only(talk, await upload(talk.client, talk.id, PIXEL, raw("image/png", "a.png")))
+        link = before["attachments"][0]["contentUrl"]
+        same((await fetch(link)).status, 200, "status before")
+        end = time.monotonic() + 10
+        while (got := await fetch(link)).status == 200 and time.monotonic() < end:
+            await asyncio.sleep(0.1)
+        same(got.status, 404, "status after it")
+        same(await talk.log(), [before], "the activity")
 
 
 @group.check(114, Need.BOT)
