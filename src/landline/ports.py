@@ -6,7 +6,7 @@ wait (`deadline`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -125,7 +125,8 @@ class Store(Protocol):
 
 
 class BotAnswer(msgspec.Struct, frozen=True):
-    """A bot's 2xx answer. The body matters for an `invoke` and for synchronous replies only."""
+    """A bot's 2xx answer. The body matters for an `invoke` and for synchronous replies only; that of an event stream is
+    empty, besides what the bot says there about an `invoke`."""
 
     status: int
     content_type: str
@@ -144,6 +145,7 @@ class BotTransport(Protocol):
         once: bool = False,
         apart: bool = False,
         written: Callable[[], None],
+        said: Callable[[bytes], Awaitable[None]],
     ) -> BotAnswer:
         """POST `activity` (complete JSON) to the bot and answer its 2xx.
 
@@ -154,6 +156,10 @@ class BotTransport(Protocol):
         pauses until `deadline`; what may have reached it is not repeated, besides the cases of bot-side 2.4 (429 and
         503 with a `Retry-After` that fits). `once` (an `invoke`) forbids those too. `apart` asks for a connection of
         its own: it follows so closely on another request that a bot might read the two in the wrong order.
+
+        `said` is awaited with each activity of an answer that is an event stream, in order, while the rest of it is
+        still to come (bot-side 2.6). At the deadline such an answer counts as given, and goes on being heard for as
+        long as the bot has something to say. `said` does not raise.
 
         Raises `NoBot`, `BotUnreachable` (never written), `BotTimedOut`, `BotBroke`, `BotRejected`."""
         ...

@@ -66,13 +66,18 @@ class Outbox:
     def __init__(self, transport: HttpBotTransport) -> None:
         self.transport = transport
         self.written: list[str] = []
+        self.said: list[bytes] = []
 
     async def deliver(self, bot: Bot, text: str = "hi", *, within: float = 10, **options: Any) -> BotAnswer:
         deadline = asyncio.get_running_loop().time() + within
         body = options.pop("body", None) or message(text)
+
+        async def say(activity: bytes) -> None:
+            self.said.append(activity)
+
         try:
             return await self.transport.deliver(
-                bot, body, deadline, written=lambda: self.written.append(text), **options
+                bot, body, deadline, written=lambda: self.written.append(text), said=say, **options
             )
         finally:
             assert self.written.count(text) == 1, "`written` is called exactly once in every outcome"

@@ -81,10 +81,12 @@ class Channel:
 
     def __post_init__(self) -> None:
         self.tokens = Tokens(self.registry, Keys.derive(b"k" * 32), self.clock, self.lives)
-        self.delivery = Delivery(self.store, self.transport, self.registry, self.clock, join_wait_s=self.join_wait_s)
+        self.bots = BotCalls(self.store, self.clock, store_wait_s=self.store_wait_s)
+        self.delivery = Delivery(
+            self.store, self.transport, self.registry, self.clock, hear=self.bots.hear, join_wait_s=self.join_wait_s
+        )
         self.conversations = Conversations(self.store, self.tokens, self.delivery)
         self.activities = Activities(self.store, self.conversations, self.delivery, self.clock, self.bounds)
-        self.bots = BotCalls(self.store, self.clock, store_wait_s=self.store_wait_s)
 
     @property
     def secret(self) -> Grant:

@@ -1,6 +1,8 @@
-"""What bots may do in their conversations (bot-side 3.1, 3.2)."""
+"""What bots may say in their conversations: by call, or in what they answer (bot-side 2.6, 3.1, 3.2)."""
 
 from __future__ import annotations
+
+import structlog
 
 from landline.channel.activities import append, entry_of, pass_by
 from landline.core import activity, log
@@ -8,8 +10,10 @@ from landline.core.activity import Kind
 from landline.core.bot import Bot
 from landline.core.conversation import Conversation, is_conversation_id
 from landline.core.log import ConversationId
-from landline.errors import UnknownConversation
+from landline.errors import LandlineError, UnknownConversation
 from landline.ports import Clock, Store
+
+_log = structlog.get_logger(__name__)
 
 
 class BotCalls:
@@ -44,3 +48,14 @@ class BotCalls:
             accepted = await append(self._store, conversation, entry, deadline, give_up)
             return log.activity_id(conversation.id, accepted.sequence)
         return pass_by(self._store, self._clock, conversation, said.kind, said.stored)[0]
+
+    async def hear(self, bot: Bot, conversation: Conversation, reply: bytes) -> None:
+        """Accept an activity that the bot answered with, as if it had sent it (bot-side 2.6).
+
+        Nobody can be told of a failure: the answer is under way already, and no bot says it twice.
+        """
+        try:
+            body = activity.without_private_members(reply)
+            await self.send(bot, conversation, body, self._clock.monotonic() + self._store_wait_s)
+        except LandlineError as error:
+            _log.error("a bot's reply was lost", bot=bot.id, conversation=conversation.id, reason=error.message)

@@ -3,8 +3,11 @@
 Theory of operation. Each conversation with something under way has a *line*. Whoever has an activity for the bot takes
 a place in it at once, without waiting for anything, right behind the append: so the places stand in log order. A place
 is left when its request has been *written*, not when it is answered; turns of a bot may therefore overlap, and a slow
-turn holds nobody back (specification 8.1.4, D-38). Only a join holds its place until the bot has answered it, or
+turn holds nobody back (specification 8.1.4, D-38), unless the bot was registered as one that takes one turn at a time;
+then the place is left with the answer. Otherwise only a join holds its place until the bot has answered it, or
 `join_wait_s` after it was written (6.4). No lock is held while a bot works: bots call back in the middle of a turn.
+
+What a bot says in its answer instead of calling back goes the way of everything that it says (bot-side 2.6).
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 
 import structlog
 
@@ -24,6 +28,9 @@ from landline.core.conversation import Account, Conversation, Member
 from landline.core.log import ConversationId
 from landline.errors import BotRejected, BotUnreachable, DeliveryError, LandlineError, NoBot, StoreError
 from landline.ports import BotAnswer, BotTransport, Clock, Store
+
+Hear = Callable[[Bot, Conversation, bytes], Awaitable[None]]
+"""Accept an activity that a bot answered with. Never raises: there is nobody left to be told."""
 
 _ANNOUNCED = 65_536
 """Announced members remembered, so that a send need not ask the store. Forgetting one costs a look-up."""
@@ -68,12 +75,20 @@ class Delivery:
     """Brings activities and joins to bots, in order, inside the deadline of whoever sends them."""
 
     def __init__(
-        self, store: Store, transport: BotTransport, registry: Registry, clock: Clock, *, join_wait_s: float
+        self,
+        store: Store,
+        transport: BotTransport,
+        registry: Registry,
+        clock: Clock,
+        *,
+        hear: Hear,
+        join_wait_s: float,
     ) -> None:
         self._store = store
         self._transport = transport
         self._registry = registry
         self._clock = clock
+        self._hear = hear
         self._join_wait_s = join_wait_s
         self._lines: dict[ConversationId, asyncio.Future[None]] = {}
         self._announced: OrderedDict[tuple[ConversationId, str], None] = OrderedDict()
@@ -102,9 +117,46 @@ class Delivery:
             bot = self._endpoint(conversation)
             waited = await place.turn(deadline)
             await self._join(conversation, bot, sender, deadline)
-            return await self._transport.deliver(bot, body, deadline, once=once, apart=waited, written=place.leave)
+            written = _nothing if bot.serial else place.leave
+            return await self._post(conversation, bot, body, deadline, written, once=once, apart=waited)
         finally:
             place.leave()
+
+    async def _post(
+        self,
+        conversation: Conversation,
+        bot: Bot,
+        body: bytes,
+        deadline: float,
+        written: Callable[[], None],
+        *,
+        once: bool = False,
+        apart: bool = False,
+    ) -> BotAnswer:
+        """POST `body`, and accept what the bot answers with."""
+        said = partial(self._hear, bot, conversation)
+        answer = await self._transport.deliver(bot, body, deadline, once=once, apart=apart, written=written, said=said)
+        if bot.delivery_mode is not None and not once and answer.body:
+            # Whatever becomes of the request: nobody else has these, and the bot will not say them again.
+            hearing = self._keep(self._hear_replies(bot, conversation, answer.body))
+            await asyncio.wait((hearing,), timeout=max(0.0, deadline - self._clock.monotonic()))
+        return answer
+
+    async def _hear_replies(self, bot: Bot, conversation: Conversation, body: bytes) -> None:
+        """Accept synchronous replies in their order (bot-side 2.6)."""
+        try:
+            replies = activity.replies(body)
+        except LandlineError as error:
+            _log.warning(
+                "a bot's answer has no replies", bot=bot.id, conversation=conversation.id, reason=error.message
+            )
+            return
+        for reply in replies:
+            await self._hear(bot, conversation, reply)
+
+    def forget(self, conversation: ConversationId, account: str) -> None:
+        """This member has left: should it speak again, it joins again."""
+        self._announced.pop((conversation, account), None)
 
     def announce(self, conversation: Conversation, deadline: float) -> None:
         """Tell the bot of the members whose join is due, in the background, ahead of everything that comes later.
@@ -165,7 +217,7 @@ class Delivery:
             time=log.timestamp(self._clock.now_ms()),
         )
         written = asyncio.Event()
-        posting = self._keep(self._transport.deliver(bot, update, deadline, written=written.set))
+        posting = self._keep(self._post(conversation, bot, update, deadline, written.set))
         posting.add_done_callback(lambda _: written.set())  # one that `close` cancels may never have begun
         await written.wait()
         await asyncio.wait((posting,), timeout=self._join_wait_s)
@@ -218,3 +270,7 @@ class Delivery:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _nothing() -> None:
+    """A serial bot's turn is not over when its request was written."""

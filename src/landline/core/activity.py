@@ -207,7 +207,9 @@ class ClientActivity(msgspec.Struct, frozen=True):
     members: dict[str, Raw]
 
     def for_bot(self, bot: Bot, activity_id: str, time: str) -> bytes:
-        """The bot's copy (bot-side 2.2), complete. It has no `deliveryMode`, whatever the client sent (D-36)."""
+        """The bot's copy (bot-side 2.2), complete. Its `deliveryMode` is the bot's, never the client's, and none on an
+        `invoke`, whose own answer it would hide (D-36, bot-side 2.6)."""
+        mode = None if self.type == "invoke" else bot.delivery_mode
         return _encode(
             {
                 "id": activity_id,
@@ -218,6 +220,7 @@ class ClientActivity(msgspec.Struct, frozen=True):
                 "from": {**self.account, "role": "user"},
                 "recipient": {"id": bot.id, "name": bot.name, "role": "bot"},
                 **_without(self.members, "deliverymode"),
+                **_mode(mode),
             }
         )
 
@@ -283,6 +286,24 @@ def from_bot(body: bytes, *, conversation: ConversationId, bot: Bot, reply_to: s
         kind=Kind.STREAMS_ONLY if kind == "typing" and _concludes(members) else _FROM_BOT.get(kind, Kind.STORED),
         stored=_stored(conversation, {**account, "role": "bot"}, _replying(members, conversation, reply_to)),
     )
+
+
+def replies(body: bytes) -> list[bytes]:
+    """The activities in a bot's answer to `expectReplies`, in their order; none in an empty one (bot-side 2.6).
+
+    Raises `RequestError` for an answer that is not of that form.
+    """
+    if not body.strip():
+        return []
+    return [bytes(reply) for reply in items_of(decode(body).get("activities", _NULL), "activities")]
+
+
+def without_private_members(body: bytes) -> bytes:
+    """An activity without its members that begin with `_`: state of an SDK that slipped out (bot-side 2.6).
+
+    Raises as `decode`.
+    """
+    return _encode({name: value for name, value in decode(body).items() if not name.startswith("_")})
 
 
 def _stored(
@@ -418,10 +439,15 @@ def join(
         "from": {**_shown(user), "role": "user"},
         "recipient": {"id": bot.id, "name": bot.name, "role": "bot"},
         "membersAdded": [_shown(member) for member in joined.values()],
+        **_mode(bot.delivery_mode),
     }
     if locale is not None:
         update["locale"] = locale
     return _encode(update)
+
+
+def _mode(mode: str | None) -> dict[str, str]:
+    return {} if mode is None else {"deliveryMode": mode}
 
 
 def _shown(account: Account) -> dict[str, str]:

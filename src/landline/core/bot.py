@@ -9,7 +9,10 @@ class Bot(msgspec.Struct, frozen=True):
     """A registered endpoint. Durations are seconds.
 
     `service_url` is what this bot calls back: base, `/b/` and the bot's key, without trailing slash; the key alone
-    makes an anonymous bot recognisable, so it is a secret (bot-side 3).
+    makes an anonymous bot recognisable, so it is a secret (bot-side 3). One without `app_id` is anonymous.
+
+    `delivery_mode` is what its activities say of where replies go (bot-side 2.6); None, which is how it is normally, is
+    not said. A `serial` bot hears the next activity of a conversation when it has answered the one before.
     """
 
     id: str
@@ -20,6 +23,10 @@ class Bot(msgspec.Struct, frozen=True):
     reference_grammar_id: str
     channel_id: str = "directline"
     concurrency: int = 64
+    app_id: str | None = None
+    delivery_mode: str | None = None
+    serial: bool = False
+    may_create_conversations: bool = False
 
 
 class Site(msgspec.Struct, frozen=True):

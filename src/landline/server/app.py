@@ -159,7 +159,8 @@ class Server:
         self.tokens = tokens = Tokens(registry, identity.keys, clock, _lives(settings))
         transport = HttpBotTransport(connect_timeout_s=settings.bot_connect_timeout_s, ca_file=settings.bot_ca_file)
         closers.push_async_callback(transport.close)
-        delivery = Delivery(store, transport, registry, clock, join_wait_s=settings.join_wait_s)
+        calls = BotCalls(store, clock, store_wait_s=settings.store_wait_s)
+        delivery = Delivery(store, transport, registry, clock, hear=calls.hear, join_wait_s=settings.join_wait_s)
         closers.push_async_callback(delivery.close)
         conversations = Conversations(store, tokens, delivery)
         bounds = PageBounds(settings.page_activities, settings.page_bytes)
@@ -171,7 +172,6 @@ class Server:
         direct_line = directline.DirectLine(
             tokens, throttle, conversations, activities, streaming, _client_manners(settings)
         )
-        calls = BotCalls(store, clock, store_wait_s=settings.store_wait_s)
         paths = self._paths(direct_line, connector.Connector(registry, calls, _bot_manners(settings)))
 
         async def on_upgrade(request: Upgrade) -> Accept:
@@ -266,6 +266,9 @@ def _bot(settings: Settings, service_key: str, own_url: str) -> Bot:
         reference_grammar_id=str(uuid.uuid5(uuid.NAMESPACE_URL, f"landline:{settings.bot_id}")),
         channel_id=settings.bot_channel_id,
         concurrency=settings.bot_concurrency,
+        delivery_mode=None if settings.bot_delivery == "normal" else settings.bot_delivery,
+        serial=settings.bot_turns == "serial",
+        may_create_conversations=settings.bot_create_conversations,
     )
 
 
