@@ -6,11 +6,12 @@ wait (`deadline`).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Protocol
 
 import msgspec
 
+from landline.core.attachments import ORIGINAL, Attachment, AttachmentId
 from landline.core.bot import Bot
 from landline.core.conversation import Account, Conversation, Member, NewConversation
 from landline.core.log import Accepted, ConversationId, NewEntry, Page
@@ -121,6 +122,78 @@ class Store(Protocol):
 
     async def announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
         """Mark these members' joins as announced."""
+        ...
+
+
+class Draft(Protocol):
+    """An attachment on its way in. Whoever began it must `keep` or `discard` it in the end. One call at a time."""
+
+    @property
+    def id(self) -> AttachmentId:
+        """Under which it will be found. URL-safe, and nobody can guess it: it is all that a download asks for (5.8)."""
+        ...
+
+    async def write(self, piece: bytes, view: str = ORIGINAL) -> None:
+        """Add to a view; the views come one after the other. Holds no more than a fixed amount in memory. Raises
+        `StoreUnavailable`."""
+        ...
+
+
+class Blob(Protocol):
+    """The bytes of an attachment, opened. They can be read to the end even if they are deleted meanwhile."""
+
+    @property
+    def attachment(self) -> Attachment:
+        """What is known of them."""
+        ...
+
+    def read(self, view: str, start: int, size: int) -> AsyncGenerator[bytes, None]:
+        """`size` bytes of a view from `start` on, which must be there, in pieces. Raises `StoreUnavailable`."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of them."""
+        ...
+
+
+class Blobs(Protocol):
+    """The bytes of attachments. They outlast their process and a power cut from `keep` on, and are never changed.
+
+    An entry in the log may point at a blob, so the blob is kept first; one that no entry came to point at, because the
+    process died in between, goes with its conversation.
+    """
+
+    async def open(self) -> None:
+        """Make ready, and drop the drafts of a process that died. Raises `DataDirectoryError`."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is under way, then let go. Idempotent."""
+        ...
+
+    def draft(self, conversation: ConversationId) -> Draft:
+        """Begin an attachment in a conversation."""
+        ...
+
+    async def keep(self, drafts: Sequence[tuple[Draft, Attachment]]) -> None:
+        """Make drafts of one conversation durable and let them be found. What is given beside each draft becomes what
+        is known of it; `views` in it is ignored. Raises `StoreUnavailable`, and some may be kept then: discard all."""
+        ...
+
+    async def discard(self, drafts: Sequence[Draft]) -> None:
+        """Leave nothing of drafts, whether they were kept or not. Never raises."""
+        ...
+
+    async def find(self, attachment: AttachmentId) -> Blob | None:
+        """Open the blob with that id, which may be any text, or None. Raises `StoreUnavailable`."""
+        ...
+
+    async def forget(self, conversation: ConversationId) -> None:
+        """Delete everything that was kept in a conversation. Raises `StoreUnavailable`."""
+        ...
+
+    async def expire(self, before_ms: int) -> int:
+        """Delete what was kept before that time; answer how much. Raises `StoreUnavailable`."""
         ...
 
 

@@ -565,10 +565,15 @@ def test_pong_is_not_answered(plain: tuple[Wire, Recorder]) -> None:
     assert wire.frame() == (PONG, b"asked", False)
 
 
-def test_pings_in_one_packet_are_answered_by_the_last(wire: Wire) -> None:
+def test_pings_in_one_packet_are_answered_one_by_one(wire: Wire) -> None:
     wire.send(b"".join(masked(PING, b"%d" % n) for n in range(20)))
-    while (frame := wire.frame()).payload != b"19":
-        assert frame.first == PONG
+    assert [wire.frame() for _ in range(20)] == [(PONG, b"%d" % n, False) for n in range(20)]
+
+
+def test_ping_is_answered_before_the_message_behind_it(wire: Wire) -> None:
+    wire.send(masked(FIRST_TEXT, b"a") + masked(PING, b"now") + masked(CONTINUATION, b"b"))
+    assert wire.frame() == (PONG, b"now", False)
+    assert wire.text() == b"ab"
 
 
 def test_flood_of_pings_from_a_client_that_never_reads_grows_nothing(wires: Wires) -> None:

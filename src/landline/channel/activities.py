@@ -8,7 +8,7 @@ from landline.channel.conversations import Admitted, Conversations
 from landline.channel.delivery import Delivery
 from landline.channel.patience import patiently
 from landline.channel.tokens import Grant, random_id
-from landline.core import activity, log
+from landline.core import activity, links, log
 from landline.core.activity import ClientActivity, Kind
 from landline.core.bot import Bot
 from landline.core.conversation import Conversation
@@ -85,8 +85,10 @@ class Activities:
         )
         return activity_id
 
-    async def read(self, conversation: Conversation, text: str | None) -> Read:
-        """One page after the watermark, and the watermark behind it (5.4, 8.3). Reading consumes nothing."""
+    async def read(self, conversation: Conversation, text: str | None, base: str = "") -> Read:
+        """One page after the watermark, and the watermark behind it (5.4, 8.3). Reading consumes nothing.
+
+        `base` is the public base that the reader came by, for links in what it reads."""
         start = await self._conversations.locate(conversation, text, absent_means_head=False)
         page = await self._store.read_after(
             conversation.id, start.position, self._bounds.activities, self._bounds.bytes, for_stream=False
@@ -94,7 +96,7 @@ class Activities:
         end = start.watermark
         if page.behind_ms is not None:
             end = watermark(conversation.id, page.position, page.behind_ms)
-        return Read(log.activity_set(conversation.id, page, end), start.replay)
+        return Read(log.activity_set(conversation.id, page, end, links.json_text(base)), start.replay)
 
 
 async def append(

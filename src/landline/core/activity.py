@@ -17,6 +17,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Raw
 
+from landline.core import links
 from landline.core.bot import Bot
 from landline.core.conversation import Account
 from landline.core.log import ConversationId
@@ -98,10 +99,11 @@ def _odd_members(text: bytes) -> dict[str, Raw]:
     for string, colon in _QUOTED.findall(stood_in):
         if colon and not escapes.keys().isdisjoint(_ESCAPE.findall(string)):
             raise BadArgument("A property name is not well-formed")
-    return {
-        name: Raw(_ESCAPE.sub(lambda found: escapes.get(found[0], found[0]), bytes(value)))
-        for name, value in members.items()
-    }
+    return {name: _put_back(value, escapes) for name, value in members.items()}
+
+
+def _put_back(value: Raw, escapes: dict[bytes, bytes]) -> Raw:
+    return Raw(_ESCAPE.sub(lambda found: escapes.get(found[0], found[0]), bytes(value)))
 
 
 def _stand_in(text: bytes) -> tuple[bytes, dict[bytes, bytes]]:
@@ -158,6 +160,18 @@ def items_of(value: Raw, name: str) -> list[Raw]:
     return [] if value == _NULL else _lenient(_LIST, value)
 
 
+def exact_items_of(value: Raw, name: str) -> list[Raw]:
+    """The same, where the items go on as they were written, lone surrogates and all."""
+    check_array(value, name)
+    if value == _NULL:
+        return []
+    try:
+        return _LIST.decode(value)
+    except msgspec.DecodeError:
+        stood_in, escapes = _stand_in(bytes(value))
+        return [_put_back(item, escapes) for item in _LIST.decode(stood_in)]
+
+
 def check_array(value: Raw, name: str) -> None:
     """Raises `BadArgument` unless `value` is an array or null."""
     if memoryview(value)[0] != ord("[") and value != _NULL:
@@ -208,9 +222,10 @@ class ClientActivity(msgspec.Struct, frozen=True):
 
     def for_bot(self, bot: Bot, activity_id: str, time: str) -> bytes:
         """The bot's copy (bot-side 2.2), complete. Its `deliveryMode` is the bot's, never the client's, and none on an
-        `invoke`, whose own answer it would hide (D-36, bot-side 2.6)."""
+        `invoke`, whose own answer it would hide (D-36, bot-side 2.6). Links that lead to this server begin with what the
+        bot calls back (D-29)."""
         mode = None if self.type == "invoke" else bot.delivery_mode
-        return _encode(
+        copy = _encode(
             {
                 "id": activity_id,
                 "timestamp": time,
@@ -223,6 +238,7 @@ class ClientActivity(msgspec.Struct, frozen=True):
                 **_mode(mode),
             }
         )
+        return links.shown(copy, links.json_text(bot.service_url))
 
 
 class BotActivity(msgspec.Struct, frozen=True):
@@ -241,7 +257,13 @@ def from_client(
     `bound`: the user of its token, who wins silently (4.6). `may_use_dl`: whether an unbound credential may speak as an
     id that begins with `dl_`. Raises `RequestError`.
     """
-    given = decode(body)
+    return from_client_members(decode(body), conversation=conversation, bot=bot, bound=bound, may_use_dl=may_use_dl)
+
+
+def from_client_members(
+    given: dict[str, Raw], *, conversation: ConversationId, bot: Bot, bound: Account | None, may_use_dl: bool
+) -> ClientActivity:
+    """The same for what was decoded already."""
     kind = _type(given)
     if kind == "contactRelationUpdate":
         raise BadArgument("'contactRelationUpdate' is not supported")
@@ -270,8 +292,8 @@ def from_client(
 def from_bot(body: bytes, *, conversation: ConversationId, bot: Bot, reply_to: str | None) -> BotActivity:
     """Read what a bot posted (specification 6.1, bot-side 3.1); `reply_to` is the activity it replies to by path (3.2).
 
-    Lenient, since no SDK repeats a refused send: only what has no `type` or is no object is refused. Raises
-    `RequestError`.
+    Lenient, since no SDK repeats a refused send: only what has no `type` or is no object is refused. Links that lead
+    to this server by the bot's service URL will lead there by the reader's base (D-51). Raises `RequestError`.
     """
     given = decode(body)
     kind = _type(given)
@@ -281,10 +303,11 @@ def from_bot(body: bytes, *, conversation: ConversationId, bot: Bot, reply_to: s
     if memoryview(origin)[0] == ord("{"):
         written = members_of(origin, "from")
         account = _account(written, bot.id, None if lenient_string(written.get("name", _NULL)) else bot.name)
+    stored = _stored(conversation, {**account, "role": "bot"}, _replying(members, conversation, reply_to))
     return BotActivity(
         type=kind,
         kind=Kind.STREAMS_ONLY if kind == "typing" and _concludes(members) else _FROM_BOT.get(kind, Kind.STORED),
-        stored=_stored(conversation, {**account, "role": "bot"}, _replying(members, conversation, reply_to)),
+        stored=links.kept(stored, bot.service_url),
     )
 
 
@@ -295,7 +318,7 @@ def replies(body: bytes) -> list[bytes]:
     """
     if not body.strip():
         return []
-    return [bytes(reply) for reply in items_of(decode(body).get("activities", _NULL), "activities")]
+    return [bytes(reply) for reply in exact_items_of(decode(body).get("activities", _NULL), "activities")]
 
 
 def without_private_members(body: bytes) -> bytes:

@@ -6,16 +6,22 @@ any other.
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 from starlette.routing import Route
 
+from landline.channel.attachments import Attachments
 from landline.channel.bots import BotCalls
 from landline.channel.registry import Registry
 from landline.core.bot import Bot
+from landline.core.links import VIEWS
 from landline.errors import NotFound
 from landline.server.exchange import Exchange, Manners, Resource
 
 PREFIX = "/b"
+_UPLOADS = 4
+"""Uploads of bots that are held in memory at a time. They come as text in JSON; more wait for their turn."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -23,20 +29,26 @@ _encode = msgspec.json.Encoder().encode
 class Connector:
     """The endpoints under the service URL of each bot."""
 
-    def __init__(self, registry: Registry, calls: BotCalls, manners: Manners) -> None:
+    def __init__(self, registry: Registry, calls: BotCalls, files: Attachments, manners: Manners) -> None:
         self._registry = registry
         self._calls = calls
+        self._files = files
         self._manners = manners
+        self._uploading = asyncio.Semaphore(_UPLOADS)
 
     def routes(self) -> list[Route]:
         """What is to be found where."""
         manners = self._manners
-        activities = PREFIX + "/{key}/v3/conversations/{conversation}/activities"
+        conversation = PREFIX + "/{key}/v3/conversations/{conversation}"
+        activities = conversation + "/activities"
         resources = (
             Resource(activities, manners, POST=self.send),
             # Reserved for a call of its own, which must not pass for a reply to an activity of that name (3.9).
             Resource(activities + "/history", manners),
             Resource(activities + "/{activity}", manners, POST=self.reply),
+            Resource(conversation + "/attachments", manners.for_files(), POST=self.attach),
+            # The bytes themselves need no key: `server.attachments`.
+            Resource(PREFIX + "/{key}" + VIEWS + "/{attachment}", manners, GET=self.attachment),
         )
         return [Route(resource.template, resource) for resource in resources]
 
@@ -54,6 +66,24 @@ class Connector:
         body = await exchange.json_body()
         activity_id = await self._calls.send(bot, conversation, body, exchange.deadline, reply_to)
         await exchange.json(200, _encode({"id": activity_id}))
+
+    async def attach(self, exchange: Exchange) -> None:
+        """Upload an attachment (bot-side 3.6)."""
+        bot = self._bot(exchange)
+        conversation = await self._calls.find(bot, exchange.path("conversation"))
+        exchange.check_json()
+        async with self._uploading:
+            body = await exchange.whole_upload()
+            attachment_id = await self._files.attach(conversation, body, exchange.deadline)
+        await exchange.json(201, _encode({"id": attachment_id}))
+
+    async def attachment(self, exchange: Exchange) -> None:
+        """What is known of an attachment (bot-side 3.6)."""
+        blob = await self._files.find(exchange.path("attachment"), self._bot(exchange))
+        await blob.close()
+        known = blob.attachment
+        views = [{"viewId": view.id, "size": view.size} for view in known.views]
+        await exchange.json(200, _encode({"name": known.name, "type": known.content_type, "views": views}))
 
     def _bot(self, exchange: Exchange) -> Bot:
         bot = self._registry.bot_of_key(exchange.path("key"))

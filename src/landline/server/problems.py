@@ -19,6 +19,7 @@ _TABLE: tuple[tuple[type[errors.LandlineError], int, str], ...] = (
     (errors.UnsupportedMediaType, 415, "BadArgument"),
     (errors.TooLarge, 413, "MessageSizeTooBig"),
     (errors.TooSlow, 408, "BadArgument"),
+    (errors.RangeNotSatisfiable, 416, "BadArgument"),
     (errors.NotFound, 404, "BadArgument"),
     (errors.MethodNotAllowed, 405, "BadArgument"),
     (errors.RequestError, 400, "BadArgument"),
@@ -28,6 +29,7 @@ _TABLE: tuple[tuple[type[errors.LandlineError], int, str], ...] = (
     (errors.RateLimited, 429, "RateLimited"),
     (errors.UnknownConversation, 404, "BadArgument"),
     (errors.UnknownActivity, 404, "BadArgument"),
+    (errors.UnknownAttachment, 404, "BadArgument"),
     (errors.Draining, 503, "ServiceError"),
     (errors.ConversationFull, 400, "BadArgument"),
     (errors.StoreError, 503, "ServiceError"),
@@ -69,6 +71,8 @@ def problem_of(error: errors.LandlineError, *, show_inner: bool = False) -> Prob
         headers = ((b"retry-after", str(max(1, math.ceil(error.wait_s))).encode()),)
     elif isinstance(error, errors.MethodNotAllowed):
         headers = ((b"allow", ", ".join(error.allowed).encode()),)
+    elif isinstance(error, errors.RangeNotSatisfiable):
+        headers = ((b"content-range", f"bytes */{error.size}".encode()),)
     inner = _inner(error) if show_inner and isinstance(error, errors.BotRejected) else None
     return Problem(status, code, error.message, headers, inner)
 

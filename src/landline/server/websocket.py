@@ -217,7 +217,7 @@ class WebSocket(asyncio.Protocol):
         self._state = _OPEN
         self._rest: bytearray | None = None  # of a frame that has not arrived completely
         self._fragments: _Fragments | None = None
-        self._pong: bytes | None = None  # payload of the last Ping that is not answered yet
+        self._pong: bytes | None = None  # payload of the last Ping that could not be answered yet
         self._deadline: Timer | None = None
 
     def open(self, answer: bytes, early: bytes, paused: bool) -> None:
@@ -285,8 +285,6 @@ class WebSocket(asyncio.Protocol):
             self._send_away(broken)
             return
         self._keep(arrived, used)
-        if self._pong is not None and not self.paused:
-            self._write_pong()
 
     def eof_received(self) -> None:
         """The peer will send nothing more; without a close frame that is the end."""
@@ -365,10 +363,17 @@ class WebSocket(asyncio.Protocol):
         if opcode == _CLOSE:
             self._take_close(payload)
         elif opcode == _PING:
-            # Only the last of several counts (RFC 6455, section 5.5.3), so a flood of Pings cannot pile up answers.
-            self._pong = payload if self._state == _OPEN else None
+            self._take_ping(payload)
         elif opcode != _PONG:
             self._take_data(opcode, bool(first & _FIN), payload)
+
+    def _take_ping(self, payload: bytes) -> None:
+        """Answer at once, ahead of what stands behind it. Of those that come while the peer reads nothing only the last
+        is answered (RFC 6455, section 5.5.3), so a flood of Pings cannot pile up answers."""
+        if self._state == _OPEN:
+            self._pong = payload
+            if not self.paused:
+                self._write_pong()
 
     def _take_data(self, opcode: int, final: bool, payload: bytes) -> None:
         try:

@@ -328,10 +328,7 @@ class SqliteStore:
                 job.outcome = OutcomeUnknown()
             else:
                 job.outcome = _read_only() if self._final else StoreUnavailable()
-        try:
-            self._writer.roll_back()
-        except apsw.Error as again:
-            self._complain(again)
+        self._writer.roll_back()
 
     def _complain(self, error: Exception) -> None:
         """Once per trouble, not once per group: a full disk may last for hours."""
@@ -383,14 +380,13 @@ class SqliteStore:
             connection.execute("BEGIN")
             for job in batch:
                 job.outcome = self._read_one(job)
+            connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001
             # As in `_serve_writes`.
             self._complain(error)
             for job in batch:
                 job.outcome = StoreUnavailable("Storage could not be read")
-        finally:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            self._reader.roll_back()
 
     def _read_one(self, job: _Read[T]) -> T | LandlineError:
         try:

@@ -6,6 +6,7 @@ because nobody else writes.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -135,6 +136,12 @@ class Reader:
         row = self.connection.execute(_STAND, (conversation,)).fetchone()
         return None if row is None else _stand(row)
 
+    def roll_back(self) -> None:
+        """End a transaction that failed, if that has not ended it."""
+        if self.connection.in_transaction:
+            with contextlib.suppress(apsw.Error):  # it is over all the same, and why was said before
+                self.connection.execute("ROLLBACK")
+
     def _known(self, conversation: ConversationId) -> int:
         number = self.number(conversation)
         if number is None:
@@ -179,8 +186,7 @@ class Writer(Reader):
         """Undo everything since `begin`."""
         self._entries.clear()
         self._stands.clear()
-        if self.connection.in_transaction:
-            self.connection.execute("ROLLBACK")
+        super().roll_back()
 
     def append(self, conversation: ConversationId, entry: NewEntry) -> Entry:
         """As `Store.append`; written with `write`."""
