@@ -19,6 +19,7 @@
     ├── RateLimited                  too often; the answer says when to come back
     ├── UnknownConversation          unknown, not started, gone, or another bot's
     ├── UnknownActivity              a bot named an activity it may not touch
+    ├── UnknownMember                a bot named somebody who takes no part
     ├── UnknownAttachment            unknown, gone, or another bot's
     ├── Draining                     this process is going away
     ├── ClientGone                   nobody is there to be answered
@@ -143,6 +144,10 @@ class UnknownActivity(LandlineError):
 
 class UnknownAttachment(LandlineError):
     """Unknown attachment"""
+
+
+class UnknownMember(LandlineError):
+    """Unknown member"""
 
 
 class Draining(LandlineError):

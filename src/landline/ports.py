@@ -14,6 +14,7 @@ import msgspec
 from landline.core.attachments import ORIGINAL, Attachment, AttachmentId
 from landline.core.bot import Bot
 from landline.core.conversation import Account, Conversation, Member, NewConversation
+from landline.core.failure import FailedDelivery
 from landline.core.log import Accepted, ConversationId, NewEntry, Page
 
 
@@ -122,6 +123,30 @@ class Store(Protocol):
 
     async def announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
         """Mark these members' joins as announced."""
+        ...
+
+    async def leave(self, conversation: ConversationId, account_id: str) -> None:
+        """End this account's membership, unless it is the bot's or there is none. Raises `UnknownConversation`."""
+        ...
+
+    async def started_by(self, bot_id: str, after: int, most: int) -> Sequence[tuple[int, ConversationId]]:
+        """The conversations of a bot in the order in which they were started, at most so many, each with its place in
+        that order, which is positive and never changes. The first has a place behind `after`."""
+        ...
+
+    # Deliveries that failed (bot-side 2.4).
+
+    async def record_failure(self, failure: FailedDelivery, most: int) -> None:
+        """Record it as the newest, in place of an older one of the same activity, whose attempts it counts too. Only
+        the newest `most` are kept."""
+        ...
+
+    async def failures(self) -> Sequence[FailedDelivery]:
+        """Everything that is recorded, oldest first."""
+        ...
+
+    async def settle_failure(self, conversation: ConversationId, sequence: int) -> None:
+        """There is nothing to be done any more about this activity, if there was."""
         ...
 
 

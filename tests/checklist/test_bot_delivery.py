@@ -220,7 +220,7 @@ async def test_every_type_of_a_client_reaches_the_bot(
 async def test_messages_are_started_towards_the_bot_in_the_order_in_which_they_were_accepted(
     client: DirectLine, bot: ScriptedBot, conversation_id: str
 ) -> None:
-    """Turns overlap: none of these is answered before the last one has begun. Serial turns are in `test_bot_answers.py`."""
+    """Turns overlap: none of these is answered before the last one has begun. Serial: `test_bot_answers.py`."""
     await client.send(conversation_id, "first of all")
     bot.hang()
     texts = [str(number) for number in range(8)]

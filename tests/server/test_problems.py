@@ -31,6 +31,7 @@ ANSWERS: dict[LandlineError, tuple[int, str]] = {
     errors.UnknownConversation(): (404, "BadArgument"),
     errors.UnknownActivity(): (404, "BadArgument"),
     errors.UnknownAttachment(): (404, "BadArgument"),
+    errors.UnknownMember(): (404, "BadArgument"),
     errors.Draining(): (503, "ServiceError"),
     errors.StoreError(): (503, "ServiceError"),
     errors.StoreUnavailable(): (503, "ServiceError"),

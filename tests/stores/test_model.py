@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 
 from landline.core.conversation import Account
+from landline.core.failure import FailedDelivery
 from landline.core.log import Audience, ConversationId, Entry, NewEntry, Original
 from landline.errors import LandlineError
 from landline.ports import Store
 from landline.stores import tables
-from support.stores import InMemory, InSqlite, a_conversation
+from support.stores import BOT, InMemory, InSqlite, a_conversation
 
 NAMES = [ConversationId(name) for name in ("A", "B", "C", "D", "never-started")]
 LARGE = 1 << 20
@@ -71,13 +72,19 @@ class Script:
                 lambda store: store.members(name),
                 lambda store: store.join(name, account),
                 lambda store: store.announced(name, [account.id, "bot"]),
+                lambda store: store.leave(name, account.id),
             )
         )
 
     def others(self, name: ConversationId) -> Call:
         sequence = self._dice.randrange(30)
+        failure = FailedDelivery(BOT, name, sequence, 0, "because", None)
         return self._dice.choice(
             (
+                lambda store: store.started_by(BOT, sequence % 4, 1 + sequence % 3),
+                lambda store: store.record_failure(failure, 5),
+                lambda store: store.failures(),
+                lambda store: store.settle_failure(name, sequence),
                 lambda store: store.conversation(name),
                 lambda store: store.accepted_at(name, sequence),
                 lambda store: store.remember(name, b"%d" % sequence),

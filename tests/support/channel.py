@@ -12,6 +12,8 @@ from landline.channel.activities import Activities, PageBounds
 from landline.channel.bots import BotCalls
 from landline.channel.conversations import Conversations, Opened
 from landline.channel.delivery import Delivery
+from landline.channel.members import Members
+from landline.channel.redelivery import Redelivery
 from landline.channel.registry import Registry
 from landline.channel.tokens import Grant, Lives, Tokens
 from landline.core import tokens
@@ -85,6 +87,8 @@ class Channel:
         self.delivery = Delivery(
             self.store, self.transport, self.registry, self.clock, hear=self.bots.hear, join_wait_s=self.join_wait_s
         )
+        self.members = Members(self.store, self.delivery)
+        self.redelivery = Redelivery(self.store, self.delivery, self.registry)
         self.conversations = Conversations(self.store, self.tokens, self.delivery)
         self.activities = Activities(self.store, self.conversations, self.delivery, self.clock, self.bounds)
 

@@ -71,7 +71,9 @@ class Activities:
             accepted = await append(self._store, conversation, entry_of(posted.kind, posted.stored), deadline)
             activity_id = log.activity_id(conversation.id, accepted.sequence)
             time = log.timestamp(accepted.time_ms)
+            sequence: int | None = accepted.sequence
         else:
+            sequence = None
             activity_id, time = pass_by(self._store, self._clock, conversation, posted.kind, posted.stored)
         # No await between the append's answer and this line: places in the line stand in log order (8.1.4).
         place = self._delivery.enter(conversation.id)
@@ -82,6 +84,7 @@ class Activities:
             deadline,
             place,
             once=posted.type == "invoke",
+            sequence=sequence,
         )
         return activity_id
 

@@ -25,6 +25,7 @@ from landline.channel.tokens import random_id
 from landline.core import activity, log
 from landline.core.bot import Bot
 from landline.core.conversation import Account, Conversation, Member
+from landline.core.failure import FailedDelivery
 from landline.core.log import ConversationId
 from landline.errors import BotRejected, BotUnreachable, DeliveryError, LandlineError, NoBot, StoreError
 from landline.ports import BotAnswer, BotTransport, Clock, Store
@@ -34,6 +35,12 @@ Hear = Callable[[Bot, Conversation, bytes], Awaitable[None]]
 
 _ANNOUNCED = 65_536
 """Announced members remembered, so that a send need not ask the store. Forgetting one costs a look-up."""
+
+_FAILURES = 1000
+"""Failed deliveries kept for operators. They are offered again by hand; more than that is a matter for the bot."""
+
+_RECORD_S = 1.0
+"""How long a failed request waits for its failure to be on record."""
 
 _log = structlog.get_logger(__name__)
 
@@ -107,12 +114,31 @@ class Delivery:
             del self._lines[conversation]
 
     async def deliver(
-        self, conversation: Conversation, sender: Account, body: bytes, deadline: float, place: Place, *, once: bool
+        self,
+        conversation: Conversation,
+        sender: Account,
+        body: bytes,
+        deadline: float,
+        place: Place,
+        *,
+        once: bool,
+        sequence: int | None = None,
     ) -> BotAnswer:
         """POST `body` to the conversation's bot in its turn, after the joins that are due, the sender's among them.
 
-        Raises `DeliveryError`. The place has been left when this ends.
+        `sequence` is its number, if it has one. Raises `DeliveryError`; if it could be offered again, that is recorded
+        for operators. The place has been left when this ends.
         """
+        try:
+            return await self._deliver(conversation, sender, body, deadline, place, once=once)
+        except DeliveryError as error:
+            if sequence is not None and not once:
+                await self._record(conversation, sequence, error)
+            raise
+
+    async def _deliver(
+        self, conversation: Conversation, sender: Account, body: bytes, deadline: float, place: Place, *, once: bool
+    ) -> BotAnswer:
         try:
             bot = self._endpoint(conversation)
             waited = await place.turn(deadline)
@@ -121,6 +147,14 @@ class Delivery:
             return await self._post(conversation, bot, body, deadline, written, once=once, apart=waited)
         finally:
             place.leave()
+
+    async def _record(self, conversation: Conversation, sequence: int, error: DeliveryError) -> None:
+        """Tell operators. A store in trouble holds up the answer only so long, and changes nothing about it."""
+        status = error.status if isinstance(error, BotRejected) else None
+        now_ms = self._clock.now_ms()
+        failure = FailedDelivery(conversation.bot_id, conversation.id, sequence, now_ms, error.message, status)
+        recording = self._keep(self._store.record_failure(failure, _FAILURES))
+        await asyncio.wait((recording,), timeout=_RECORD_S)
 
     async def _post(
         self,

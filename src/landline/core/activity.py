@@ -222,8 +222,8 @@ class ClientActivity(msgspec.Struct, frozen=True):
 
     def for_bot(self, bot: Bot, activity_id: str, time: str) -> bytes:
         """The bot's copy (bot-side 2.2), complete. Its `deliveryMode` is the bot's, never the client's, and none on an
-        `invoke`, whose own answer it would hide (D-36, bot-side 2.6). Links that lead to this server begin with what the
-        bot calls back (D-29)."""
+        `invoke`, whose own answer it would hide (D-36, bot-side 2.6). Links to this server begin with what the bot
+        calls back (D-29)."""
         mode = None if self.type == "invoke" else bot.delivery_mode
         copy = _encode(
             {
@@ -329,6 +329,24 @@ def without_private_members(body: bytes) -> bytes:
     return _encode({name: value for name, value in decode(body).items() if not name.startswith("_")})
 
 
+def first_words(body: bytes, *, bot_id: str) -> tuple[list[Account], bytes | None]:
+    """Whom a bot wants in a new conversation, itself aside, and what it says there at once (bot-side 3.7).
+
+    Raises `RequestError`.
+    """
+    given = decode(body)
+    members: dict[str, Account] = {}
+    for each in items_of(given.get("members", _NULL), "members"):
+        written = members_of(each, "members")
+        member = _sender(written, None, "members.id")
+        if member.id != bot_id:
+            members.setdefault(member.id, member)
+    if not members:
+        raise BadArgument("'members' names nobody but the bot")
+    said = given.get("activity", _NULL)
+    return list(members.values()), None if said == _NULL else bytes(said)
+
+
 def _stored(
     conversation: ConversationId, account: dict[str, object], members: dict[str, object] | dict[str, Raw]
 ) -> bytes:
@@ -342,16 +360,16 @@ def _type(members: dict[str, Raw]) -> str:
     return kind
 
 
-def _sender(written: dict[str, Raw], bound: Account | None) -> Account:
-    """Who speaks: the token's user, else `from`."""
-    given = string(written.get("id", _NULL), "from.id")
+def _sender(written: dict[str, Raw], bound: Account | None, named: str = "from.id") -> Account:
+    """Who speaks: the token's user, else `from`. `named` is what a refusal calls the id."""
+    given = string(written.get("id", _NULL), named)
     name = lenient_string(written.get("name", _NULL))
     if bound is not None:
         return Account(bound.id, name if bound.name is None else bound.name)
     if not given:
-        raise MissingProperty("'from.id' is missing")
+        raise MissingProperty(f"'{named}' is missing")
     if len(given) > ID_CHARACTERS:
-        raise BadArgument(f"'from.id' is longer than {ID_CHARACTERS} characters")
+        raise BadArgument(f"'{named}' is longer than {ID_CHARACTERS} characters")
     return Account(given, name)
 
 

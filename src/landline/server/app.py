@@ -27,6 +27,8 @@ from landline.channel.attachments import Attachments, UploadBounds
 from landline.channel.bots import BotCalls
 from landline.channel.conversations import Conversations
 from landline.channel.delivery import Delivery
+from landline.channel.members import Members
+from landline.channel.redelivery import Redelivery
 from landline.channel.registry import Registry
 from landline.channel.streams import OpenStreams
 from landline.channel.throttle import Rates, Throttle
@@ -104,6 +106,7 @@ class Server:
     store: Store
     registry: Registry
     tokens: Tokens
+    redelivery: Redelivery
     listener: Listener
 
     @property
@@ -167,6 +170,7 @@ class Server:
         calls = BotCalls(store, clock, store_wait_s=settings.store_wait_s)
         delivery = Delivery(store, transport, registry, clock, hear=calls.hear, join_wait_s=settings.join_wait_s)
         closers.push_async_callback(delivery.close)
+        self.redelivery = Redelivery(store, delivery, registry)
         conversations = Conversations(store, tokens, delivery)
         bounds = PageBounds(settings.page_activities, settings.page_bytes)
         activities = Activities(store, conversations, delivery, clock, bounds)
@@ -181,7 +185,7 @@ class Server:
         )
         paths = self._paths(
             direct_line,
-            connector.Connector(registry, calls, files, _bot_manners(settings)),
+            connector.Connector(registry, calls, Members(store, delivery), files, _bot_manners(settings)),
             attachments.Downloads(registry, files, _client_manners(settings)),
         )
 

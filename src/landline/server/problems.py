@@ -30,6 +30,7 @@ _TABLE: tuple[tuple[type[errors.LandlineError], int, str], ...] = (
     (errors.UnknownConversation, 404, "BadArgument"),
     (errors.UnknownActivity, 404, "BadArgument"),
     (errors.UnknownAttachment, 404, "BadArgument"),
+    (errors.UnknownMember, 404, "BadArgument"),
     (errors.Draining, 503, "ServiceError"),
     (errors.ConversationFull, 400, "BadArgument"),
     (errors.StoreError, 503, "ServiceError"),

@@ -36,6 +36,7 @@ _STEPS = (
         head INTEGER NOT NULL DEFAULT 0,
         last_ms INTEGER
     ) STRICT;
+    CREATE INDEX by_bot ON conversations (bot_id);
     CREATE TABLE entries (
         arrival INTEGER PRIMARY KEY,
         place INTEGER NOT NULL UNIQUE,
@@ -54,6 +55,17 @@ _STEPS = (
         rank INTEGER NOT NULL,
         PRIMARY KEY (conversation, account_id)
     ) STRICT, WITHOUT ROWID;
+    CREATE TABLE failures (
+        arrival INTEGER PRIMARY KEY AUTOINCREMENT,
+        bot_id TEXT NOT NULL,
+        conversation TEXT NOT NULL,
+        sequence INTEGER NOT NULL,
+        at_ms INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        status INTEGER,
+        attempts INTEGER NOT NULL,
+        UNIQUE (conversation, sequence)
+    ) STRICT;
     CREATE TABLE kept (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
     """,
 )

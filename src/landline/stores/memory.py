@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from landline.core.conversation import Account, Conversation, Member, NewConversation
+from landline.core.failure import FailedDelivery
 from landline.core.log import LAST_SEQUENCE, Accepted, Audience, ConversationId, Entry, NewEntry, Page, Transient
 from landline.errors import ConversationFull, DeadlinePassed, StoreUnavailable, UnknownConversation
 from landline.ports import Clock
@@ -48,6 +51,7 @@ class MemoryStore:
         self._closed = False
         self._kept: dict[str, bytes] = {}
         self._logs: dict[ConversationId, _Log] = {}
+        self._failures: dict[tuple[ConversationId, int], FailedDelivery] = {}
         self._transients = 0
         self._moved: Callable[[ConversationId], None] = lambda conversation: None
 
@@ -182,6 +186,39 @@ class MemoryStore:
             if account_id in members:
                 known = members[account_id]
                 members[account_id] = Member(known.account, is_bot=known.is_bot, announced=True)
+
+    async def leave(self, conversation: ConversationId, account_id: str) -> None:
+        """As `Store.leave`."""
+        self._check_open()
+        members = self._log(conversation).members
+        if account_id in members and not members[account_id].is_bot:
+            del members[account_id]
+
+    async def started_by(self, bot_id: str, after: int, most: int) -> Sequence[tuple[int, ConversationId]]:
+        """As `Store.started_by`."""
+        self._check_open()
+        numbered = enumerate(self._logs.items(), 1)
+        theirs = [(number, name) for number, (name, log) in numbered if log.started.bot_id == bot_id]
+        return [(number, name) for number, name in theirs if number > after][:most]
+
+    async def record_failure(self, failure: FailedDelivery, most: int) -> None:
+        """As `Store.record_failure`."""
+        self._check_open()
+        earlier = self._failures.pop((failure.conversation, failure.sequence), None)
+        attempts = failure.attempts + (earlier.attempts if earlier else 0)
+        self._failures[failure.conversation, failure.sequence] = msgspec.structs.replace(failure, attempts=attempts)
+        while len(self._failures) > most:
+            del self._failures[next(iter(self._failures))]
+
+    async def failures(self) -> Sequence[FailedDelivery]:
+        """As `Store.failures`."""
+        self._check_open()
+        return list(self._failures.values())
+
+    async def settle_failure(self, conversation: ConversationId, sequence: int) -> None:
+        """As `Store.settle_failure`."""
+        self._check_open()
+        self._failures.pop((conversation, sequence), None)
 
     def set_head(self, conversation: ConversationId, head: int) -> None:
         """Let an empty log begin at `head`. For tests: nobody can wait for 2^28 appends."""
