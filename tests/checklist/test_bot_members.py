@@ -1,4 +1,4 @@
-"""Who takes part, as bots ask for it, and conversations that bots start (bot-side 3.5, 3.7, 3.8; items 59 to 62, 69 to 71).
+"""Who takes part, as bots ask for it, and conversations that bots start (bot-side 3.5, 3.7, 3.8; 59 to 61, 69 to 71).
 
 No bot of the server has an app id yet, so what only such bots may do is shown with the connector itself, served without
 the rest of the server.
@@ -138,14 +138,10 @@ async def test_members_of_another_bots_conversation_are_unknown(bot: ScriptedBot
 @pytest.mark.bot_item(71)
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_an_anonymous_bot_may_neither_start_nor_list_conversations(
-    tmp_path: Path, bot: ScriptedBot, client: DirectLine, crowd: str, method: str
+    bot: ScriptedBot, crowd: str, method: str
 ) -> None:
-    """Whatever the setting says: `test_a_bot_...` below has the setting without an app id, too."""
-    answer = await bot.request(
-        method,
-        f"{bot.service_url(crowd)}/v3/conversations",
-        json={"members": [{"id": "ann"}]} if method == "POST" else None,
-    )
+    body = {"members": [{"id": "ann"}]} if method == "POST" else None
+    answer = await bot.request(method, f"{bot.service_url(crowd)}/v3/conversations", json=body)
     assert (answer.status, answer.json["error"]["code"]) == (403, "BadArgument")
 
 
