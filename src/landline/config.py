@@ -118,6 +118,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Seconds,
         Meta(description="How long an activity of the bot waits for a store in trouble before it is answered 503."),
     ] = 5
+    idempotency_ttl_s: Annotated[
+        Seconds,
+        Meta(description="How long the key of a send is known: an Idempotency-Key, or what a bot repeats a call with."),
+    ] = 86_400
     keepalive_s: Annotated[
         float, Meta(gt=0, le=30, description="After so long a silence on a stream an empty frame is sent.")
     ] = 20

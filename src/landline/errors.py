@@ -21,6 +21,7 @@
     ├── UnknownActivity              a bot named an activity it may not touch
     ├── UnknownMember                a bot named somebody who takes no part
     ├── UnknownAttachment            unknown, gone, or another bot's
+    ├── Conflict                     the same key was used for something else
     ├── Draining                     this process is going away
     ├── ClientGone                   nobody is there to be answered
     ├── StoreError
@@ -148,6 +149,10 @@ class UnknownAttachment(LandlineError):
 
 class UnknownMember(LandlineError):
     """Unknown member"""
+
+
+class Conflict(LandlineError):
+    """The Idempotency-Key was used for something else"""
 
 
 class Draining(LandlineError):

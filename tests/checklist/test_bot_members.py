@@ -19,6 +19,7 @@ from starlette.routing import Router
 
 from landline.blobs.files import FileBlobs
 from landline.channel.attachments import Attachments, UploadBounds
+from landline.channel.bot_conversations import BotConversations
 from landline.server.connector import Connector
 from landline.server.exchange import Manners
 from landline.stores.memory import MemoryStore
@@ -156,7 +157,8 @@ async def a_connector(path: Path, **changes: object) -> AsyncIterator[tuple[Chan
     await blobs.open()
     files = Attachments(blobs, channel.store, channel.activities, clock, UploadBounds(20, 262_144, None))
     manners = Manners(deadline_s=10, body_bytes=1 << 20, cross_origin=False)
-    connector = Connector(bots, channel.bots, channel.members, files, manners)
+    conversations = BotConversations(channel.store, channel.bots)
+    connector = Connector(bots, channel.bots, conversations, channel.members, files, manners)
     async with serving(Router(connector.routes())) as served:
         yield channel, served
     await channel.delivery.close()

@@ -32,6 +32,7 @@ ANSWERS: dict[LandlineError, tuple[int, str]] = {
     errors.UnknownActivity(): (404, "BadArgument"),
     errors.UnknownAttachment(): (404, "BadArgument"),
     errors.UnknownMember(): (404, "BadArgument"),
+    errors.Conflict(): (409, "Conflict"),
     errors.Draining(): (503, "ServiceError"),
     errors.StoreError(): (503, "ServiceError"),
     errors.StoreUnavailable(): (503, "ServiceError"),

@@ -15,6 +15,7 @@ from landline.channel.delivery import Delivery
 from landline.channel.members import Members
 from landline.channel.redelivery import Redelivery
 from landline.channel.registry import Registry
+from landline.channel.repeats import Repeats
 from landline.channel.tokens import Grant, Lives, Tokens
 from landline.core import tokens
 from landline.core.bot import Bot, Site
@@ -78,19 +79,23 @@ class Channel:
     registry: Registry = field(default_factory=registry)
     join_wait_s: float = 5
     store_wait_s: float = 5
+    idempotency_ttl_s: float = 86_400
     lives: Lives = LIVES
     bounds: PageBounds = BOUNDS
 
     def __post_init__(self) -> None:
         self.tokens = Tokens(self.registry, Keys.derive(b"k" * 32), self.clock, self.lives)
-        self.bots = BotCalls(self.store, self.clock, store_wait_s=self.store_wait_s)
+        self.repeats = Repeats(self.clock, self.idempotency_ttl_s)
+        self.bots = BotCalls(self.store, self.repeats, self.clock, store_wait_s=self.store_wait_s)
         self.delivery = Delivery(
             self.store, self.transport, self.registry, self.clock, hear=self.bots.hear, join_wait_s=self.join_wait_s
         )
         self.members = Members(self.store, self.delivery)
         self.redelivery = Redelivery(self.store, self.delivery, self.registry)
         self.conversations = Conversations(self.store, self.tokens, self.delivery)
-        self.activities = Activities(self.store, self.conversations, self.delivery, self.clock, self.bounds)
+        self.activities = Activities(
+            self.store, self.conversations, self.delivery, self.repeats, self.clock, self.bounds
+        )
 
     @property
     def secret(self) -> Grant:

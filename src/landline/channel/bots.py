@@ -1,44 +1,30 @@
-"""What bots may say in their conversations, by call or in what they answer, and the conversations that they may start
-and list themselves (bot-side 2.6, 3.1, 3.2, 3.7, 3.8)."""
+"""What bots may say in their conversations, by call or in what they answer (bot-side 2.6, 3.1 to 3.4,
+3.9)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import msgspec
 import structlog
 
 from landline.channel.activities import append, entry_of, pass_by
 from landline.channel.patience import patiently
-from landline.channel.tokens import new_conversation_id
+from landline.channel.repeats import Repeats
 from landline.core import activity, log
-from landline.core.activity import Kind
+from landline.core.activity import BotActivity, Kind
 from landline.core.bot import Bot
-from landline.core.conversation import Account, Conversation, Member, NewConversation, is_conversation_id
-from landline.core.log import ConversationId
-from landline.errors import BadArgument, Forbidden, LandlineError, UnknownConversation
+from landline.core.conversation import Conversation, is_conversation_id
+from landline.core.log import Audience, ConversationId, Entry, NewEntry, Original, SendKey
+from landline.errors import BadArgument, LandlineError, MissingProperty, UnknownActivity, UnknownConversation
 from landline.ports import Clock, Store
 
-PAGE = 50
-"""Conversations on a page of the list."""
-MEMBERS = 100
-"""Members that a bot may name when it starts a conversation."""
-
 _log = structlog.get_logger(__name__)
-
-
-class Begun(msgspec.Struct, frozen=True):
-    """A conversation that a bot has started, and the id of what it said there at once."""
-
-    conversation: ConversationId
-    activity_id: str | None
 
 
 class BotCalls:
     """The connector's use cases."""
 
-    def __init__(self, store: Store, clock: Clock, *, store_wait_s: float) -> None:
+    def __init__(self, store: Store, repeats: Repeats, clock: Clock, *, store_wait_s: float) -> None:
         self._store = store
+        self._repeats = repeats
         self._clock = clock
         self._store_wait_s = store_wait_s
 
@@ -52,18 +38,34 @@ class BotCalls:
         return found
 
     async def send(
-        self, bot: Bot, conversation: Conversation, body: bytes, deadline: float, reply_to: str | None = None
+        self,
+        bot: Bot,
+        conversation: Conversation,
+        body: bytes,
+        deadline: float,
+        reply_to: str | None = None,
+        request_id: str | None = None,
     ) -> str:
         """Accept an activity of the bot; answer its id once it is durable and on its way to every stream.
 
-        Brief trouble of the store is waited out here, since most SDKs never repeat a send (bot-side 1, fact 1). An
-        unknown `reply_to` is no error (bot-side 3.2). Raises `RequestError` with nothing stored.
+        Brief trouble of the store is waited out here, since most SDKs never repeat a send (bot-side 1, fact 1). One
+        does, with the same `request_id` (fact 2): the repeat is answered the first id. An unknown `reply_to` is no
+        error (bot-side 3.2). Raises `RequestError` with nothing stored, `Conflict` for something else with that
+        `request_id`.
         """
         said = activity.from_bot(body, conversation=conversation.id, bot=bot, reply_to=reply_to)
+        key = None
+        if request_id:
+            path = (reply_to or "").encode(errors="surrogatepass")
+            key = self._repeats.key(bot.id, request_id, path, body)
+        return await self._accept(conversation, said, deadline, key)
+
+    async def _accept(
+        self, conversation: Conversation, said: BotActivity, deadline: float, key: SendKey | None = None
+    ) -> str:
         if said.kind in (Kind.STORED, Kind.STREAMS_ONLY):
-            entry = entry_of(said.kind, said.stored)
-            give_up = min(deadline, self._clock.monotonic() + self._store_wait_s)
-            accepted = await append(self._store, conversation, entry, deadline, give_up)
+            entry = entry_of(said.kind, said.stored, key)
+            accepted = await append(self._store, conversation, entry, deadline, self._give_up(deadline))
             return log.activity_id(conversation.id, accepted.sequence)
         return pass_by(self._store, self._clock, conversation, said.kind, said.stored)[0]
 
@@ -78,52 +80,78 @@ class BotCalls:
         except LandlineError as error:
             _log.error("a bot's reply was lost", bot=bot.id, conversation=conversation.id, reason=error.message)
 
-    async def start(self, bot: Bot, body: bytes, deadline: float) -> Begun:
-        """Start a conversation with those whom the bot names; say there what it sends along, if anything.
+    async def add_history(self, bot: Bot, conversation: Conversation, body: bytes, deadline: float) -> str:
+        """Accept what was said elsewhere before, in its order, as if the bot said it now; answer the last id.
 
-        Nobody is connected yet. The joins stay due, so that the bot hears of its user when that one has come. Raises
-        `Forbidden` unless the bot is known by more than a URL and may do this, `RequestError` with nothing started.
+        Ids that the bot gives count only against a repeat: what came under one is not stored again (bot-side 3.9).
+        Raises `RequestError` with nothing stored.
         """
-        _check_may_start(bot)
-        members, said = activity.first_words(body, bot_id=bot.id)
-        if len(members) > MEMBERS:
-            raise BadArgument(f"More than {MEMBERS} members")
-        name = new_conversation_id()
-        if said is not None:
-            activity.from_bot(said, conversation=name, bot=bot, reply_to=None)
-        # A token for this conversation is bound to its user; of several, nobody can say which one asks for it.
-        user = members[0] if len(members) == 1 else None
-        await patiently(deadline, lambda: self._store.start(NewConversation(name, bot.id, user)))
-        for member in members:
-            await self._join(name, member, deadline)
-        activity_id = None
-        if said is not None:
-            activity_id = await self.send(bot, await self.find(bot, name), said, deadline)
-        return Begun(name, activity_id)
+        past = [
+            (activity.id_of(each), activity.from_bot(each, conversation=conversation.id, bot=bot, reply_to=None))
+            for each in activity.replies(body)
+        ]
+        if not past:
+            raise MissingProperty("'activities' is missing or empty")
+        last = ""
+        for given, said in past:
+            key = self._repeats.key(bot.id, f"history {given}") if given else None
+            last = await self._accept(conversation, said, deadline, key)
+        return last
 
-    async def _join(self, conversation: ConversationId, member: Account, deadline: float) -> None:
-        await patiently(deadline, lambda: self._store.join(conversation, member))
+    async def update(
+        self,
+        bot: Bot,
+        conversation: Conversation,
+        activity_id: str,
+        body: bytes,
+        deadline: float,
+        request_id: str | None = None,
+    ) -> None:
+        """Say something else under the id and the time of an activity that the bot said before (D-35, bot-side 3.3).
 
-    async def conversations(
-        self, bot: Bot, continuation: str | None
-    ) -> tuple[Sequence[tuple[ConversationId, Sequence[Member]]], str | None]:
-        """A page of the bot's conversations with their members, and what asks for the next page; None where there is
-        none. Raises `Forbidden` as `start` does, and `BadArgument`."""
-        _check_may_start(bot)
-        found = await self._store.started_by(bot.id, _place(continuation), PAGE + 1)
-        page = [(name, await self._store.members(name)) for _, name in found[:PAGE]]
-        return page, str(found[PAGE - 1][0]) if len(found) > PAGE else None
+        Raises `UnknownActivity` for what is not the bot's, was deleted, or is in no log; `RequestError` as `send`.
+        """
+        activity.check_id(body, activity_id)
+        said = activity.from_bot(body, conversation=conversation.id, bot=bot, reply_to=None)
+        if said.kind not in (Kind.STORED, Kind.STREAMS_ONLY):
+            raise BadArgument(f"An activity cannot become one of type {said.type!r}")
+        original = await self._own(conversation, activity_id)
+        if original.audience is Audience.NOBODY:
+            raise UnknownActivity
+        key = None
+        if request_id:
+            key = self._repeats.key(bot.id, request_id, b"update", activity_id.encode(), body)
+        entry = NewEntry(
+            said.stored,
+            entry_of(said.kind, said.stored).audience,
+            Original(original.sequence, original.time_ms),
+            key,
+        )
+        await append(self._store, conversation, entry, deadline, self._give_up(deadline))
 
+    async def delete(self, bot: Bot, conversation: Conversation, activity_id: str, deadline: float) -> None:
+        """Take back what the bot said: it and its later versions are erased, and clients are told (D-35, bot-side 3.4).
 
-def _check_may_start(bot: Bot) -> None:
-    """Whoever reads one activity knows the URL of an anonymous bot; that must not open all of its conversations."""
-    if bot.app_id is None or not bot.may_create_conversations:
-        raise Forbidden("This bot may not start or list conversations")
+        Deleting twice is deleting once. Raises `UnknownActivity`."""
+        original = await self._own(conversation, activity_id)
+        if original.audience is Audience.NOBODY:
+            return
+        notice = NewEntry(activity.deletion(conversation.id, bot))
+        await patiently(
+            self._give_up(deadline),
+            lambda: self._store.delete(conversation.id, original.sequence, notice, deadline),
+        )
 
+    async def _own(self, conversation: Conversation, activity_id: str) -> Entry:
+        """The log entry of an activity that is the bot's to change; as it was said first, or erased."""
+        sequence = log.sequence_of(conversation.id, activity_id)
+        found = None if sequence is None else await self._store.entry(conversation.id, sequence)
+        # An entry that repeats another's id is never known by its own.
+        if found is None or found.original is not None:
+            raise UnknownActivity
+        if found.audience is not Audience.NOBODY and not activity.is_bots(found.body):
+            raise UnknownActivity
+        return found
 
-def _place(continuation: str | None) -> int:
-    if not continuation:
-        return 0
-    if not (continuation.isascii() and continuation.isdigit() and len(continuation) < 16):
-        raise BadArgument("'continuationToken' is not one of ours")
-    return int(continuation)
+    def _give_up(self, deadline: float) -> float:
+        return min(deadline, self._clock.monotonic() + self._store_wait_s)

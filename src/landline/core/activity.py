@@ -35,6 +35,7 @@ _T = TypeVar("_T")
 
 _NULL = Raw(b"null")
 _USER = Raw(b'"user"')
+_BOT = Raw(b'"bot"')
 
 _OBJECT = msgspec.json.Decoder(dict[str, Raw])
 _LIST = msgspec.json.Decoder(list[Raw])
@@ -312,13 +313,19 @@ def from_bot(body: bytes, *, conversation: ConversationId, bot: Bot, reply_to: s
 
 
 def replies(body: bytes) -> list[bytes]:
-    """The activities in a bot's answer to `expectReplies`, in their order; none in an empty one (bot-side 2.6).
+    """The activities in a bot's answer to `expectReplies`, or in a history, in their order; none in an empty one
+    (bot-side 2.6, 3.9).
 
     Raises `RequestError` for an answer that is not of that form.
     """
     if not body.strip():
         return []
     return [bytes(reply) for reply in exact_items_of(decode(body).get("activities", _NULL), "activities")]
+
+
+def id_of(body: bytes) -> str | None:
+    """The id that an activity was given by whoever wrote it. Raises as `decode`."""
+    return lenient_string(decode(body).get("id", _NULL))
 
 
 def without_private_members(body: bytes) -> bytes:
@@ -345,6 +352,34 @@ def first_words(body: bytes, *, bot_id: str) -> tuple[list[Account], bytes | Non
         raise BadArgument("'members' names nobody but the bot")
     said = given.get("activity", _NULL)
     return list(members.values()), None if said == _NULL else bytes(said)
+
+
+class _Authored(msgspec.Struct):
+    author: Raw = msgspec.field(default=_NULL, name="from")
+
+
+_AUTHORED = msgspec.json.Decoder(_Authored)
+
+
+def is_bots(stored: bytes) -> bool:
+    """Whether this stored activity is the bot's: no client's can carry its role (6.1)."""
+    return members_of(_lenient(_AUTHORED, Raw(stored)).author, "from").get("role") == _BOT
+
+
+def check_id(body: bytes, activity_id: str) -> None:
+    """Raises `BadArgument` if this activity has an id of its own and it is another one (bot-side 3.3)."""
+    given = decode(body).get("id", _NULL)
+    if string(given, "id") not in (None, activity_id):
+        raise BadArgument("'id' is another one than in the path")
+
+
+def deletion(conversation: ConversationId, bot: Bot) -> bytes:
+    """What is stored where the bot deleted an activity (D-35): a whole activity without content.
+
+    Web Chat puts it in the place of whatever has the same id, and knows no way to draw its type: the message goes.
+    """
+    content: dict[str, object] = {"type": "messageDelete"}
+    return _stored(conversation, {"id": bot.id, "name": bot.name, "role": "bot"}, content)
 
 
 def _stored(

@@ -32,6 +32,8 @@ class Audience(IntEnum):
     EVERYONE = 0
     STREAMS = 1
     """Replayed on streams, never in Get Activities: a contentless `typing` that concludes a livestream (D-33)."""
+    NOBODY = 2
+    """Erased, because a bot deleted it (D-35): only number and time are left, and every reader steps over it."""
 
 
 class Original(msgspec.Struct, frozen=True, gc=False):
@@ -39,6 +41,18 @@ class Original(msgspec.Struct, frozen=True, gc=False):
 
     sequence: int
     time_ms: int
+
+
+class SendKey(msgspec.Struct, frozen=True):
+    """What makes a repeated send the same send (8.5): who sent it, under which key, and a digest of what was sent.
+
+    What was sent before `since_ms` is forgotten: the same key then makes a new send.
+    """
+
+    sender: str
+    key: str
+    digest: bytes
+    since_ms: int = 0
 
 
 class NewEntry(msgspec.Struct, frozen=True):
@@ -49,6 +63,7 @@ class NewEntry(msgspec.Struct, frozen=True):
     body: bytes
     audience: Audience = Audience.EVERYONE
     original: Original | None = None
+    key: SendKey | None = None
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -74,10 +89,13 @@ class Transient(msgspec.Struct, frozen=True):
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
-    """What `Store.append` assigned."""
+    """What `Store.append` assigned. `repeated` says that it did so before, to an earlier send with the same key, and
+    appended nothing now; `taken`, that the bot took it then."""
 
     sequence: int
     time_ms: int
+    repeated: bool = False
+    taken: bool = False
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -97,6 +115,15 @@ class Page(msgspec.Struct, frozen=True):
 def activity_id(conversation: ConversationId, sequence: int) -> str:
     """`{conversationId}|{n}`, at least seven digits (specification 6.1)."""
     return f"{conversation}|{sequence:07d}"
+
+
+def sequence_of(conversation: ConversationId, text: str) -> int | None:
+    """The number in an id of that form, or None: an id of something that is not in the log."""
+    digits = text[len(conversation) + 1 :]
+    if len(digits) > 9 or not (digits.isascii() and digits.isdecimal()):
+        return None
+    sequence = int(digits)
+    return sequence if text == activity_id(conversation, sequence) else None
 
 
 @lru_cache(maxsize=64)

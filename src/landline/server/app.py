@@ -24,12 +24,14 @@ from landline.blobs.files import FileBlobs
 from landline.bots.http import HttpBotTransport
 from landline.channel.activities import Activities, PageBounds
 from landline.channel.attachments import Attachments, UploadBounds
+from landline.channel.bot_conversations import BotConversations
 from landline.channel.bots import BotCalls
 from landline.channel.conversations import Conversations
 from landline.channel.delivery import Delivery
 from landline.channel.members import Members
 from landline.channel.redelivery import Redelivery
 from landline.channel.registry import Registry
+from landline.channel.repeats import Repeats
 from landline.channel.streams import OpenStreams
 from landline.channel.throttle import Rates, Throttle
 from landline.channel.tokens import Lives, Tokens
@@ -167,13 +169,14 @@ class Server:
         self.tokens = tokens = Tokens(registry, identity.keys, clock, _lives(settings))
         transport = HttpBotTransport(connect_timeout_s=settings.bot_connect_timeout_s, ca_file=settings.bot_ca_file)
         closers.push_async_callback(transport.close)
-        calls = BotCalls(store, clock, store_wait_s=settings.store_wait_s)
+        repeats = Repeats(clock, settings.idempotency_ttl_s)
+        calls = BotCalls(store, repeats, clock, store_wait_s=settings.store_wait_s)
         delivery = Delivery(store, transport, registry, clock, hear=calls.hear, join_wait_s=settings.join_wait_s)
         closers.push_async_callback(delivery.close)
         self.redelivery = Redelivery(store, delivery, registry)
         conversations = Conversations(store, tokens, delivery)
         bounds = PageBounds(settings.page_activities, settings.page_bytes)
-        activities = Activities(store, conversations, delivery, clock, bounds)
+        activities = Activities(store, conversations, delivery, repeats, clock, bounds)
         files = Attachments(blobs, store, activities, clock, _upload_bounds(settings))
         self._keep_sweeping(files, closers)
         streaming = Streaming(store, self.streams, _timing(settings), wheel)
@@ -185,7 +188,9 @@ class Server:
         )
         paths = self._paths(
             direct_line,
-            connector.Connector(registry, calls, Members(store, delivery), files, _bot_manners(settings)),
+            connector.Connector(
+                registry, calls, BotConversations(store, calls), Members(store, delivery), files, _bot_manners(settings)
+            ),
             attachments.Downloads(registry, files, _client_manners(settings)),
         )
 

@@ -13,6 +13,7 @@ import msgspec
 from starlette.routing import Route
 
 from landline.channel.attachments import Attachments
+from landline.channel.bot_conversations import BotConversations
 from landline.channel.bots import BotCalls
 from landline.channel.members import Members
 from landline.channel.registry import Registry
@@ -33,10 +34,17 @@ class Connector:
     """The endpoints under the service URL of each bot."""
 
     def __init__(
-        self, registry: Registry, calls: BotCalls, members: Members, files: Attachments, manners: Manners
+        self,
+        registry: Registry,
+        calls: BotCalls,
+        conversations: BotConversations,
+        members: Members,
+        files: Attachments,
+        manners: Manners,
     ) -> None:
         self._registry = registry
         self._calls = calls
+        self._conversations = conversations
         self._members = members
         self._files = files
         self._manners = manners
@@ -50,8 +58,8 @@ class Connector:
         resources = (
             Resource(activities, manners, POST=self.send),
             # Reserved for a call of its own, which must not pass for a reply to an activity of that name (3.9).
-            Resource(activities + "/history", manners),
-            Resource(activities + "/{activity}", manners, POST=self.reply),
+            Resource(activities + "/history", manners, POST=self.add_history),
+            Resource(activities + "/{activity}", manners, POST=self.reply, PUT=self.update, DELETE=self.delete),
             Resource(activities + "/{activity}/members", manners, GET=self.members),
             Resource(conversation + "/members", manners, GET=self.members),
             Resource(conversation + "/members/{member}", manners, GET=self.member, DELETE=self.remove),
@@ -71,11 +79,33 @@ class Connector:
         """Reply to activity (bot-side 3.2)."""
         await self._accept(exchange, exchange.path("activity"))
 
+    async def update(self, exchange: Exchange) -> None:
+        """Update activity (bot-side 3.3)."""
+        bot, conversation = await self._in_conversation(exchange)
+        activity_id = exchange.path("activity")
+        body = await exchange.json_body()
+        await self._calls.update(bot, conversation, activity_id, body, exchange.deadline, _request_id(exchange))
+        await exchange.json(200, _encode({"id": activity_id}))
+
+    async def delete(self, exchange: Exchange) -> None:
+        """Delete activity (bot-side 3.4). Most SDKs take a 204 for an error (fact 7)."""
+        bot, conversation = await self._in_conversation(exchange)
+        await self._calls.delete(bot, conversation, exchange.path("activity"), exchange.deadline)
+        await exchange.answer(200, b"")
+
     async def _accept(self, exchange: Exchange, reply_to: str | None) -> None:
         bot, conversation = await self._in_conversation(exchange)
         body = await exchange.json_body()
-        activity_id = await self._calls.send(bot, conversation, body, exchange.deadline, reply_to)
+        activity_id = await self._calls.send(
+            bot, conversation, body, exchange.deadline, reply_to, _request_id(exchange)
+        )
         await exchange.json(200, _encode({"id": activity_id}))
+
+    async def add_history(self, exchange: Exchange) -> None:
+        """Send conversation history (bot-side 3.9)."""
+        bot, conversation = await self._in_conversation(exchange)
+        last = await self._calls.add_history(bot, conversation, await exchange.json_body(), exchange.deadline)
+        await exchange.json(200, _encode({"id": last}))
 
     # Members
 
@@ -110,7 +140,7 @@ class Connector:
     async def start(self, exchange: Exchange) -> None:
         """Create conversation (bot-side 3.7). Who the bot is says the path, not the body."""
         bot = self._bot(exchange)
-        begun = await self._calls.start(bot, await exchange.json_body(), exchange.deadline)
+        begun = await self._conversations.start(bot, await exchange.json_body(), exchange.deadline)
         created = {"id": begun.conversation, "serviceUrl": bot.service_url}
         if begun.activity_id is not None:
             created["activityId"] = begun.activity_id
@@ -118,7 +148,8 @@ class Connector:
 
     async def conversations(self, exchange: Exchange) -> None:
         """The bot's conversations (bot-side 3.8)."""
-        found, following = await self._calls.conversations(self._bot(exchange), exchange.query("continuationToken"))
+        bot, continuation = self._bot(exchange), exchange.query("continuationToken")
+        found, following = await self._conversations.page(bot, continuation)
         shown = [{"id": name, "members": [_shown(member) for member in members]} for name, members in found]
         await exchange.json(200, _encode(_paged({"conversations": shown}, following)))
 
@@ -162,3 +193,9 @@ def _shown(member: Member) -> dict[str, str]:
 
 def _paged(page: Mapping[str, object], following: str | None) -> dict[str, object]:
     return {**page} if following is None else {**page, "continuationToken": following}
+
+
+def _request_id(exchange: Exchange) -> str | None:
+    """The same for a request and its repeats, in the one SDK that repeats (bot-side 1, fact 2)."""
+    value = exchange.header(b"x-ms-client-request-id")
+    return None if value is None else value.decode("latin-1")

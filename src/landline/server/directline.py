@@ -128,7 +128,7 @@ class DirectLine:
         await self._throttle.send(name, exchange.deadline)
         conversation = await self._conversations.find(grant, name)
         body = await exchange.json_body()
-        activity_id = await self._activities.send(grant, conversation, body, exchange.deadline)
+        activity_id = await self._activities.send(grant, conversation, body, exchange.deadline, _key(exchange))
         await exchange.json(200, _encode({"id": activity_id}))
 
     async def upload(self, exchange: Exchange) -> None:
@@ -233,6 +233,12 @@ def _opened(opened: Opened, base: str, reference_grammar_id: str) -> dict[str, o
         "streamUrl": f"{stream}?watermark={opened.watermark}&t={opened.ticket}",
         "referenceGrammarId": reference_grammar_id,
     }
+
+
+def _key(exchange: Exchange) -> str | None:
+    """The `Idempotency-Key` of a send (8.5)."""
+    key = exchange.header(b"idempotency-key")
+    return None if key is None else key.decode("latin-1")
 
 
 def _replay(value: str) -> tuple[bytes, bytes]:

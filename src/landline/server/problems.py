@@ -31,6 +31,7 @@ _TABLE: tuple[tuple[type[errors.LandlineError], int, str], ...] = (
     (errors.UnknownActivity, 404, "BadArgument"),
     (errors.UnknownAttachment, 404, "BadArgument"),
     (errors.UnknownMember, 404, "BadArgument"),
+    (errors.Conflict, 409, "Conflict"),
     (errors.Draining, 503, "ServiceError"),
     (errors.ConversationFull, 400, "BadArgument"),
     (errors.StoreError, 503, "ServiceError"),
