@@ -254,7 +254,7 @@ class Delivery:
         posting = self._keep(self._post(conversation, bot, update, deadline, written.set))
         posting.add_done_callback(lambda _: written.set())  # one that `close` cancels may never have begun
         await written.wait()
-        await asyncio.wait((posting,), timeout=self._join_wait_s)
+        await asyncio.wait((posting,), timeout=None if bot.serial else self._join_wait_s)
         if not posting.done():
             return
         if posting.cancelled():
