@@ -21,10 +21,13 @@ from landline.config import Settings, description, settings_from
 from landline.demo.server import Demo
 from landline.errors import StartupError
 from landline.observe import log_to_stderr
+from landline.operate import COMMANDS
 from landline.server.app import Server
 from landline.server.listener import inherited_socket, raise_file_limit
 
-_NEVER_FLAGS = frozenset(("secret",))
+_NEVER_FLAGS = frozenset(("secret", "admin_secret", "bots"))
+"""A command line is public, and has no tables."""
+
 _DEMO_DEFAULTS = {"LANDLINE_DATA": "landline-data/demo", "LANDLINE_LOG_LEVEL": "warning"}
 """Data is kept, so that a page goes on where it was when the demo is started again; apart from what `serve` keeps."""
 
@@ -71,6 +74,10 @@ def demo(**flags: Any) -> None:
         log_to_stderr(settings.log_level)
         shown = Demo(settings)
         _run(shown, lambda: click.echo(f"\nLandline's demo is at {shown.url}\nCtrl-C stops it.\n"))
+
+
+for _command in COMMANDS:
+    main.add_command(_command)
 
 
 @contextlib.contextmanager
@@ -121,7 +128,7 @@ async def _until_told_to_stop(service: _Service, say_started: Callable[[], None]
 
 def _say_what_to_expect(settings: Settings, files: int | None) -> None:
     _log.info("open files", limit=files or "unlimited", enough_for="about as many streams")
-    if settings.bot is None:
+    if settings.bot is None and not settings.bots:
         _log.warning("no bot endpoint is configured: conversations work, but nobody answers (--bot)")
     if settings.token_ttl_s < _SHORT_TOKENS_S:
         _log.warning(

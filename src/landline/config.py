@@ -18,18 +18,39 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from landline.core.bot import URL, Own, PerSecond, Profile, SiteId, Url
 from landline.core.tokens import origin
 from landline.errors import BadArgument, ConfigurationError
 
-_URL = r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"  # no user and password: URLs are shown and logged
 _SECRET = re.compile(r"[A-Za-z0-9._-]{24,}", re.ASCII)
 _PREFIX = "LANDLINE_"
+DEFAULT_SITE = "default"
+"""The site that there is where none is named."""
 
-Url = Annotated[str, Meta(pattern=_URL)]
 Seconds = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
-PerSecond = Annotated[float, Meta(gt=0)]
 Wait = Annotated[float, Meta(ge=0)]
+
+
+class SiteTable(Own, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A `[[bots.sites]]` table."""
+
+    id: SiteId
+    enabled: bool = True
+    trusted_origins: tuple[str, ...] = ()
+    enhanced_authentication: bool = False
+    secret: Annotated[
+        str | None, Meta(description="An additional secret, never stored; at least 24 of A-Z a-z 0-9 . _ -")
+    ] = None
+
+
+class BotTable(Profile, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A `[[bots]]` table: what an operator says about a bot, and its sites."""
+
+    sites: Annotated[
+        tuple[SiteTable, ...],
+        Meta(description="Its `[[bots.sites]]`. The first bot has one, `default`, if none is named."),
+    ] = ()
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,6 +88,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     bot_create_conversations: Annotated[
         bool, Meta(description="Let a bot with an app id start conversations and list its own.")
     ] = False
+    bots: Annotated[
+        tuple[BotTable, ...],
+        Meta(description="In the file only: `[[bots]]` tables, in place of the settings of the one bot and its site."),
+    ] = ()
     bot_ca_file: Annotated[
         Path | None,
         Meta(description="PEM file of the authorities that may certify an https bot. Default: the system's."),
@@ -94,6 +119,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str | None,
         Meta(description="An additional secret, never stored; at least 24 of A-Z a-z 0-9 . _ -"),
     ] = None
+    admin_secret: Annotated[
+        str | None,
+        Meta(
+            description="What the admin API is asked with; at least 24 of A-Z a-z 0-9 . _ - "
+            "Default: made at the first start, in `admin-secret` in the data directory."
+        ),
+    ] = None
+    enhanced_authentication: Annotated[
+        bool, Meta(description="Users come from tokens only, and trusted origins are enforced.")
+    ] = False
+    trusted_origins: Annotated[
+        tuple[str, ...],
+        Meta(description="Origins of pages that may use the site; what requests for tokens say is ignored then."),
+    ] = ()
     token_ttl_s: Annotated[int, Meta(ge=1, le=1_209_600, description="Life of a token.")] = 3600
     token_chain_s: Annotated[
         Seconds,
@@ -197,7 +236,31 @@ def settings_from(flags: Mapping[str, object], environment: Mapping[str, str], c
     ):
         for name, value in given.items():
             chosen[name] = _converted(name, value, source)
+    _check_bots_alone(chosen)
     return Settings(**chosen)  # type: ignore[arg-type]  # each value was converted to its field's type
+
+
+_OF_THE_ONE_BOT = (
+    "bot",
+    "bot_id",
+    "bot_name",
+    "bot_channel_id",
+    "bot_concurrency",
+    "bot_delivery",
+    "bot_turns",
+    "bot_create_conversations",
+    "enhanced_authentication",
+    "trusted_origins",
+)
+"""What `[[bots]]` tables replace."""
+
+
+def _check_bots_alone(chosen: Mapping[str, object]) -> None:
+    """There is one bot of the settings, or there are those of the tables. Raises `ConfigurationError`."""
+    if chosen.get("bots"):
+        for name in _OF_THE_ONE_BOT:
+            if name in chosen:
+                raise ConfigurationError(f"{name}: belongs into one of the [[bots]] tables, since there are such")
 
 
 def description(name: str) -> str:
@@ -222,6 +285,8 @@ def _from_file(config: Path | None) -> dict[str, Any]:
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
     named = {f"{_PREFIX}{field.upper()}": field for field in Settings.__struct_fields__}
+    if "LANDLINE_BOTS" in environment:
+        raise ConfigurationError("bots: are tables of the file, and cannot be given in the environment")
     return {named[key]: value for key, value in environment.items() if key in named}
 
 
@@ -239,9 +304,13 @@ def _converted(name: str, value: object, source: str) -> object:
         settled = msgspec.convert(value, hint, strict=False, dec_hook=lambda kind, given: kind(given))
         _CHECKS.get(name, _finite)(settled)
     except (ValueError, TypeError) as error:  # msgspec's is a ValueError
-        reason = str(error).replace(f"`str` matching regex {_URL!r}", "an http or https URL")
-        raise ConfigurationError(f"{name}: {reason} ({source})") from error
+        raise ConfigurationError(f"{name}: {reason(error)} ({source})") from error
     return settled
+
+
+def reason(error: Exception) -> str:
+    """Why a value was refused, for people."""
+    return str(error).replace(f"`str` matching regex {URL!r}", "an http or https URL")
 
 
 # What a type cannot say. Each raises ValueError with the reason; no reason repeats a secret.
@@ -275,8 +344,33 @@ def _origins(origins: tuple[str, ...]) -> None:
             raise ValueError(f"{each!r} is not an origin such as https://www.example.org") from error
 
 
+def _distinct(what: str, given: list[str]) -> None:
+    if len(set(given)) < len(given):
+        raise ValueError(f"two {what}")
+
+
+def _bots(bots: tuple[BotTable, ...]) -> None:
+    sites = [site for bot in bots for site in bot.sites]
+    site_ids = [site.id for site in sites]
+    if bots and not bots[0].sites:
+        site_ids.append(DEFAULT_SITE)
+    _distinct("bots have the same id", [bot.id for bot in bots])
+    _distinct("sites have the same id", site_ids)
+    _distinct("sites have the same secret", [site.secret for site in sites if site.secret is not None])
+    for bot in bots:
+        if bot.endpoint is not None:
+            _addressable(bot.endpoint)
+    for site in sites:
+        _origins(site.trusted_origins)
+        if site.secret is not None:
+            _long_enough(site.secret)
+
+
 _CHECKS: dict[str, Callable[[Any], None]] = {
     "secret": _long_enough,
+    "admin_secret": _long_enough,
+    "bots": _bots,
+    "trusted_origins": _origins,
     "bot": _addressable,
     "public_url": _addressable,
     "service_url": _addressable,

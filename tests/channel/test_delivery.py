@@ -579,7 +579,7 @@ async def test_a_close_leaves_the_joins_due_that_were_not_announced(
 @pytest.mark.bot_item(11)
 async def test_a_serial_bot_hears_the_next_activity_when_it_has_answered_the_one_before() -> None:
     transport = ScriptedTransport()
-    bots = registry(bot=msgspec.structs.replace(BOT, serial=True))
+    bots = registry(bot=msgspec.structs.replace(BOT, turns="serial"))
     channel = Channel(MemoryStore(TestClock()), transport, registry=bots)
     conversation = await channel.start("u1")
     await channel.send(conversation, "first")
@@ -598,7 +598,7 @@ async def test_a_serial_bot_hears_the_next_activity_when_it_has_answered_the_one
 
 async def test_a_serial_bot_is_not_disturbed_in_a_slow_greeting() -> None:
     transport = ScriptedTransport()
-    bots = registry(bot=msgspec.structs.replace(BOT, serial=True))
+    bots = registry(bot=msgspec.structs.replace(BOT, turns="serial"))
     channel = Channel(MemoryStore(TestClock()), transport, registry=bots, join_wait_s=0.05)
     transport.hold = True
     conversation = await channel.start("u1")
@@ -615,7 +615,7 @@ async def test_a_serial_bot_is_not_disturbed_in_a_slow_greeting() -> None:
 
 async def test_a_serial_bot_that_fails_a_turn_hears_the_next_one() -> None:
     transport = ScriptedTransport()
-    bots = registry(bot=msgspec.structs.replace(BOT, serial=True))
+    bots = registry(bot=msgspec.structs.replace(BOT, turns="serial"))
     channel = Channel(MemoryStore(TestClock()), transport, registry=bots)
     conversation = await channel.start("u1")
     await channel.send(conversation, "first")
@@ -640,7 +640,7 @@ async def test_replies_are_stored_to_the_end_though_the_request_is_given_up() ->
             return await super().append(conversation, entry, deadline)
 
     transport = ScriptedTransport()
-    bots = registry(bot=msgspec.structs.replace(BOT, delivery_mode="expectReplies"))
+    bots = registry(bot=msgspec.structs.replace(BOT, delivery="expectReplies"))
     channel = Channel(Slow(TestClock()), transport, registry=bots)
     conversation = await channel.start("u1")
     await channel.send(conversation, "first")

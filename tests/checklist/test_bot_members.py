@@ -149,7 +149,7 @@ async def test_an_anonymous_bot_may_neither_start_nor_list_conversations(
 @asynccontextmanager
 async def a_connector(path: Path, **changes: object) -> AsyncIterator[tuple[Channel, Served]]:
     """The connector of a bot with an app id that may start conversations, unless `changes` say otherwise."""
-    trusted = {"app_id": "app-1", "may_create_conversations": True}
+    trusted = {"app_id": "app-1", "create_conversations": True}
     clock = TestClock()
     bots = registry(bot=msgspec.structs.replace(BOT, **(trusted | changes)))
     channel = Channel(MemoryStore(clock), ScriptedTransport(), clock, registry=bots)
@@ -267,7 +267,7 @@ async def test_a_bot_lists_its_own_conversations_page_by_page(tmp_path: Path) ->
 
 
 @pytest.mark.bot_item(71)
-@pytest.mark.parametrize("changes", [{"app_id": None}, {"may_create_conversations": False}])
+@pytest.mark.parametrize("changes", [{"app_id": None}, {"create_conversations": False}])
 async def test_a_bot_needs_an_app_id_and_the_setting(tmp_path: Path, changes: dict[str, object]) -> None:
     async with a_connector(tmp_path, **changes) as (_, served):
         assert (await post(served, "/v3/conversations", {"members": [{"id": "ann"}]}))[0] == 403

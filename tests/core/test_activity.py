@@ -555,7 +555,7 @@ def test_a_bot_body_is_either_refused_or_makes_a_whole_activity(body, reply_to):
 @pytest.mark.bot_item(32)
 @pytest.mark.parametrize("mode", [None, "expectReplies", "stream"])
 def test_the_delivery_mode_is_the_bots_and_never_on_an_invoke(mode: str | None) -> None:
-    bot = msgspec.structs.replace(BOT, delivery_mode=mode)
+    bot = msgspec.structs.replace(BOT, delivery=mode or "normal")
 
     def told(kind: str) -> object:
         body = json.dumps({"type": kind, "from": {"id": "u"}, "DeliveryMode": "notification"}).encode()

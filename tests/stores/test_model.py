@@ -121,6 +121,7 @@ class Script:
     def others(self, name: ConversationId) -> Call:
         sequence = self._dice.randrange(30)
         failure = FailedDelivery(BOT, name, sequence, 0, "because", None)
+        old, new = self._dice.choice((None, b"0", b"1")), self._dice.choice((None, b"0", b"1"))
         return self._dice.choice(
             (
                 lambda store: names_of(store.started_by(BOT, 0, 1 + sequence % 5)),
@@ -133,8 +134,10 @@ class Script:
                 lambda store: in_any_order(store.of_member(f"user-{sequence % 4}", 10)),
                 lambda store: store.conversation(name),
                 lambda store: store.accepted_at(name, sequence),
-                lambda store: store.remember(name, b"%d" % sequence),
+                lambda store: store.remember(name, b"%d" % (sequence % 2)),
                 lambda store: store.recall(name),
+                lambda store: store.replace(name, old, new),
+                lambda store: store.kept(name[:1]),
             )
         )
 

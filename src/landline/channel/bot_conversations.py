@@ -78,7 +78,7 @@ class BotConversations:
 
 
 def _check_may_start(bot: Bot) -> None:
-    if bot.app_id is None or not bot.may_create_conversations:
+    if bot.app_id is None or not bot.create_conversations:
         raise Forbidden("This bot may not start or list conversations")
 
 

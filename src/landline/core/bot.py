@@ -1,18 +1,75 @@
-"""A bot, and the sites (client applications) that may talk to it (specification 1)."""
+"""A bot, and the sites (client applications) that may talk to it (specification 1).
+
+What an operator may say about either stands here with its bounds, once for the file, the admin API and the store.
+"""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
+
+URL = r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"  # no user and password: URLs are shown and logged
+Url = Annotated[str, Meta(pattern=URL)]
+BotId = Annotated[str, Meta(min_length=1, max_length=256)]
+SiteId = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
+Text = Annotated[str, Meta(min_length=1, max_length=256)]
+Origins = Annotated[tuple[str, ...], Meta(max_length=256)]
+Life = Annotated[int, Meta(ge=1, le=1_209_600)]
+PerSecond = Annotated[float, Meta(gt=0)]
 
 
-class Bot(msgspec.Struct, frozen=True):
+class Own(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a bot or a site may have of its own in place of the server's setting; the site's wins."""
+
+    token_ttl_s: Annotated[Life | None, Meta(description="Life of its tokens.")] = None
+    sends_per_s: Annotated[
+        PerSecond | None, Meta(description="Activities that clients may send into one conversation.")
+    ] = None
+    polls_per_s: Annotated[PerSecond | None, Meta(description="Calls of Get Activities for one conversation.")] = None
+    starts_per_s: Annotated[PerSecond | None, Meta(description="Starts and token calls of one site.")] = None
+
+
+class Profile(Own, frozen=True, kw_only=True, omit_defaults=True):
+    """What an operator says about a bot."""
+
+    id: Annotated[BotId, Meta(description="The bot's account id: who its messages come from.")]
+    name: Annotated[Text, Meta(description="Its display name, where it gives none itself.")] = "Bot"
+    endpoint: Annotated[
+        Url | None, Meta(description="Its messaging endpoint. Without one every send is answered 502.")
+    ] = None
+    channel_id: Annotated[Text, Meta(description="The channelId that it is told. Clients always see `directline`.")] = (
+        "directline"
+    )
+    concurrency: Annotated[
+        int, Meta(ge=1, description="Requests to it at the same time; more wait for their turn.")
+    ] = 64
+    delivery: Annotated[
+        str,
+        Meta(
+            pattern="^(normal|expectReplies|stream)$",
+            description="Where its replies come: by calls, or in its answer; `stream` is for .NET on the Agents SDK.",
+        ),
+    ] = "normal"
+    turns: Annotated[
+        str,
+        Meta(
+            pattern="^(overlap|serial)$",
+            description="Whether it hears the next activity of a conversation at once or when it has answered.",
+        ),
+    ] = "overlap"
+    create_conversations: Annotated[
+        bool, Meta(description="Let it start conversations and list its own, if it has an app id.")
+    ] = False
+
+
+class Bot(Own, frozen=True):
     """A registered endpoint. Durations are seconds.
 
     `service_url` is what this bot calls back: base, `/b/` and the bot's key, without trailing slash; the key alone
-    makes an anonymous bot recognisable, so it is a secret (bot-side 3). One without `app_id` is anonymous.
-
-    `delivery_mode` is what its activities say of where replies go (bot-side 2.6); None, which is how it is normally, is
-    not said. A `serial` bot hears the next activity of a conversation when it has answered the one before.
+    makes an anonymous bot recognisable, so it is a secret (bot-side 3). `former_keys` were given out before and still
+    work. A bot without `app_id` is anonymous.
     """
 
     id: str
@@ -23,17 +80,39 @@ class Bot(msgspec.Struct, frozen=True):
     reference_grammar_id: str
     channel_id: str = "directline"
     concurrency: int = 64
+    delivery: str = "normal"
+    turns: str = "overlap"
+    create_conversations: bool = False
     app_id: str | None = None
-    delivery_mode: str | None = None
-    serial: bool = False
-    may_create_conversations: bool = False
+    former_keys: tuple[str, ...] = ()
+
+    @property
+    def delivery_mode(self) -> str | None:
+        """What its activities say of where its replies go; normally nothing (bot-side 2.6)."""
+        return None if self.delivery == "normal" else self.delivery
+
+    @property
+    def serial(self) -> bool:
+        """Whether it hears the next activity of a conversation only when it has answered the one before."""
+        return self.turns == "serial"
+
+    @property
+    def service_urls(self) -> tuple[str, ...]:
+        """Every service URL of it that works."""
+        base = self.service_url.removesuffix(self.service_key)
+        return (self.service_url, *(base + key for key in self.former_keys))
 
 
-class Site(msgspec.Struct, frozen=True):
-    """A client application of one bot (specification 1)."""
+class Site(Own, frozen=True, omit_defaults=True):
+    """A client application of one bot (specification 1). Its origins are normalised."""
 
-    id: str
-    bot_id: str
-    enabled: bool = True
-    trusted_origins: tuple[str, ...] = ()
-    enhanced_authentication: bool = False
+    id: Annotated[SiteId, Meta(description="Its name, unique among the sites of all bots.")]
+    bot_id: Annotated[BotId, Meta(description="The bot that it talks to.")]
+    enabled: Annotated[bool, Meta(description="Whether its secrets and tokens open anything.")] = True
+    trusted_origins: Annotated[
+        Origins,
+        Meta(description="Origins of the pages that may use it; what a request for a token says is ignored then."),
+    ] = ()
+    enhanced_authentication: Annotated[
+        bool, Meta(description="Users come from tokens only, and trusted origins are enforced.")
+    ] = False
