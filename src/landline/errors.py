@@ -30,6 +30,7 @@
     ├── UnknownAttachment            unknown, gone, or another bot's
     ├── Conflict                     the same key was used for something else
     ├── Draining                     this process is going away
+    ├── NotServing                   this process cannot call bots: only its data was opened
     ├── ClientGone                   nobody is there to be answered
     ├── StoreError
     │   ├── StoreUnavailable         surely not stored; a retry may help
@@ -195,6 +196,10 @@ class Draining(LandlineError):
     """The server is shutting down"""
 
     retry = True
+
+
+class NotServing(LandlineError):
+    """No server runs here that could call the bot"""
 
 
 class ClientGone(LandlineError):

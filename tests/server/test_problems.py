@@ -43,6 +43,7 @@ ANSWERS: dict[LandlineError, tuple[int, str]] = {
     errors.UnknownMember(): (404, "BadArgument"),
     errors.Conflict(): (409, "Conflict"),
     errors.Draining(): (503, "ServiceError"),
+    errors.NotServing(): (409, "Conflict"),
     errors.StoreError(): (503, "ServiceError"),
     errors.StoreUnavailable(): (503, "ServiceError"),
     errors.DeadlinePassed(): (503, "ServiceError"),

@@ -91,7 +91,7 @@ class Channel:
             self.store, self.transport, self.registry, self.clock, hear=self.bots.hear, join_wait_s=self.join_wait_s
         )
         self.members = Members(self.store, self.delivery)
-        self.redelivery = Redelivery(self.store, self.delivery, self.registry)
+        self.redelivery = Redelivery(self.store, self.registry, self.delivery)
         self.conversations = Conversations(self.store, self.tokens, self.delivery)
         self.activities = Activities(
             self.store, self.conversations, self.delivery, self.repeats, self.clock, self.bounds

@@ -13,14 +13,15 @@ from landline.channel.registry import Registry
 from landline.core import activity, log
 from landline.core.failure import FailedDelivery
 from landline.core.log import Entry
-from landline.errors import UnknownActivity
+from landline.errors import NotServing, UnknownActivity
 from landline.ports import Store
 
 
 class Redelivery:
     """The failed deliveries of all bots."""
 
-    def __init__(self, store: Store, delivery: Delivery, registry: Registry) -> None:
+    def __init__(self, store: Store, registry: Registry, delivery: Delivery | None) -> None:
+        """Without `delivery` they can be looked at, but nothing can be offered."""
         self._store = store
         self._delivery = delivery
         self._registry = registry
@@ -34,8 +35,10 @@ class Redelivery:
 
         The bot gets the same activity, with its first id and time. Once it is taken the record is gone. Raises
         `UnknownActivity` where no failure is recorded, or where the activity is in the log no more; `DeliveryError`
-        when the bot fails again, which is recorded in place of the first time.
+        when the bot fails again, which is recorded in place of the first time; `NotServing`.
         """
+        if self._delivery is None:
+            raise NotServing
         failure = await self._find(activity_id)
         conversation = await self._store.conversation(failure.conversation)
         entry = await self._entry(failure)

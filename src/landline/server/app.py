@@ -169,7 +169,7 @@ class Server:
         calls = BotCalls(store, repeats, clock, store_wait_s=settings.store_wait_s)
         delivery = Delivery(store, transport, registry, clock, hear=calls.hear, join_wait_s=settings.join_wait_s)
         closers.push_async_callback(delivery.close)
-        self.redelivery = Redelivery(store, delivery, registry)
+        self.redelivery = Redelivery(store, registry, delivery)
         conversations = Conversations(store, tokens, delivery)
         bounds = PageBounds(settings.page_activities, settings.page_bytes)
         activities = Activities(store, conversations, delivery, repeats, clock, bounds)
@@ -221,7 +221,7 @@ class Server:
             await (unknown if in_api else unknown_elsewhere)(scope, receive, send)
 
         credential = admin_secret(settings, self._directory)
-        operators = admin.Admin(self.registrations, self.tokens, self.store, credential, bots)
+        operators = admin.Admin(self.registrations, self.tokens, self.redelivery, self.store, credential, bots)
         routes: list[BaseRoute] = [*direct_line.routes(), *calls.routes(), *downloads.routes(), *operators.routes()]
         for path, endpoint in (("/live", self._live), ("/ready", self._is_ready)):
             routes.append(Route(path, Resource(path, bots, GET=endpoint)))

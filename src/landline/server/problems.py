@@ -39,6 +39,7 @@ _TABLE: tuple[tuple[type[errors.LandlineError], int, str], ...] = (
     (errors.UnknownMember, 404, "BadArgument"),
     (errors.Conflict, 409, "Conflict"),
     (errors.Draining, 503, "ServiceError"),
+    (errors.NotServing, 409, "Conflict"),
     (errors.ConversationFull, 400, "BadArgument"),
     (errors.StoreError, 503, "ServiceError"),
     (errors.BotRejected, 502, "BotRejectedActivity"),

@@ -6,6 +6,7 @@ import secrets
 
 from starlette.types import Message
 
+from landline.channel.redelivery import Redelivery
 from landline.channel.registrations import Registrations
 from landline.channel.registry import Registry
 from landline.channel.streams import OpenStreams
@@ -31,7 +32,7 @@ async def ask(settings: Settings, method: str, path: str, query: str, body: byte
         await registrations.load()
         tokens = Tokens(registry, await keys_of(store), clock, lives(settings))
         manners = Manners(settings.bot_timeout_s, settings.activity_bytes, cross_origin=False)
-        routes = Admin(registrations, tokens, store, credential, manners).routes()
+        routes = Admin(registrations, tokens, Redelivery(store, registry, None), store, credential, manners).routes()
         return await _call(Paths(routes, Resource("unknown", manners)), method, path, query, body, credential)
     finally:
         await store.close()
