@@ -436,4 +436,23 @@ def redeliver(office: Office, activity: str | None, as_json: bool) -> None:
     _print_rows([("ACTIVITY", "BOT", "LAST", "ATTEMPTS", "REASON"), *shown])
 
 
-COMMANDS: tuple[click.Command, ...] = (bot, site, secret, token, redeliver)
+# Conversations
+
+
+@click.command("delete")
+@click.argument("conversation_id", metavar="CONVERSATION")
+@_in_office
+def delete(office: Office, conversation_id: str) -> None:
+    """Delete a conversation at once, whoever is using it."""
+    office.ask("DELETE", "conversations", conversation_id)
+
+
+@click.command("forget")
+@click.argument("user_id", metavar="USER")
+@_in_office
+def forget(office: Office, user_id: str) -> None:
+    """Forget a person: delete every conversation in which USER took part, and print how many there were."""
+    click.echo(office.ask("POST", "forget", body={"user": user_id})["conversations"])
+
+
+COMMANDS: tuple[click.Command, ...] = (bot, site, secret, token, redeliver, delete, forget)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.directline import DirectLine
+from landline.conformance.directline import DirectLine
 from support.landline import SECRET, Landline, free_port
 from support.real_bot import COMMANDS
 

@@ -10,9 +10,9 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from support.directline import Activity, Answer, DirectLine
+from landline.conformance.directline import Activity, Answer, DirectLine
+from landline.conformance.scripted_bot import Received, ScriptedBot
 from support.landline import SECRET, Landline
-from support.scripted_bot import Received, ScriptedBot
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from support.directline import Activity, DirectLine
+from landline.conformance.directline import Activity, DirectLine
+from landline.conformance.scripted_bot import Answer, ScriptedBot
 from support.landline import SECRET, Landline
-from support.scripted_bot import Answer, ScriptedBot
 from support.streams import started
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

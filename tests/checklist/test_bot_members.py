@@ -20,13 +20,13 @@ from starlette.routing import Router
 from landline.blobs.files import FileBlobs
 from landline.channel.attachments import Attachments, UploadBounds
 from landline.channel.bot_conversations import BotConversations
+from landline.conformance.directline import DirectLine
+from landline.conformance.scripted_bot import Answer, ScriptedBot
 from landline.server.connector import Connector
 from landline.server.exchange import Manners
 from landline.stores.memory import MemoryStore
 from support.channel import BOT, Channel, TestClock, registry
-from support.directline import DirectLine
 from support.edges import Served, serving
-from support.scripted_bot import Answer, ScriptedBot
 from support.scripted_transport import ScriptedTransport
 from support.streams import started
 

@@ -10,11 +10,11 @@ import os
 from pathlib import Path
 
 import pytest
+from landline.conformance.directlinejs import Browser
 
-from support.directline import DirectLine
-from support.directlinejs import Browser
+from landline.conformance.directline import DirectLine
+from landline.conformance.scripted_bot import ScriptedBot
 from support.landline import SECRET, Landline
-from support.scripted_bot import ScriptedBot
 from support.uploads import PIXEL, fetch, upload
 
 

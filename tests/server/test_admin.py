@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from support.directline import DirectLine
+from landline.conformance.directline import DirectLine
+from landline.conformance.scripted_bot import ScriptedBot
 from support.landline import SECRET, Landline
 from support.operator import Operator, credential_of
-from support.scripted_bot import ScriptedBot
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -39,6 +39,8 @@ CALLS = [
     ("GET", "/conversations/unknown-conversation"),
     ("GET", "/failures"),
     ("POST", "/failures/unknown/redeliver"),
+    ("DELETE", "/conversations/unknown-conversation"),
+    ("POST", "/forget"),
 ]
 _numbers = itertools.count(1)
 
@@ -259,3 +261,27 @@ async def test_what_a_bot_did_not_take_is_offered_again_when_somebody_asks_for_i
         assert offered[0] == offered[1] == offered[2]
         assert (await operator.call("POST", path)).error == (404, "BadArgument")
         await operator.call("DELETE", "/bots/failing")
+
+
+@pytest.mark.item(163)
+async def test_a_deleted_conversation_is_gone_for_everybody(landline: Landline, operator: Operator) -> None:
+    async with DirectLine(landline.directline, SECRET) as client:
+        started = await client.start(user={"id": "dl_gone"})
+        conversation_id = started.conversation_id
+        async with client.stream(started.stream_url) as stream:
+            assert (await operator.call("DELETE", f"/conversations/{conversation_id}")).status == 204
+            assert await stream.until_closed() == (4404, "conversation-gone")
+        assert (await client.reconnect(conversation_id)).error == (404, "BadArgument")
+        assert (await operator.call("DELETE", f"/conversations/{conversation_id}")).status == 404
+
+
+async def test_a_person_is_forgotten_with_every_conversation_they_took_part_in(
+    landline: Landline, operator: Operator
+) -> None:
+    async with DirectLine(landline.directline, SECRET) as client:
+        theirs = [(await client.start(user={"id": "dl_forgotten"})).conversation_id for _ in range(3)]
+        kept = (await client.start(user={"id": "dl_kept"})).conversation_id
+        answer = await operator.call("POST", "/forget", {"user": "dl_forgotten"})
+        assert (answer.status, answer.json) == (200, {"conversations": 3})
+        assert [(await client.reconnect(each)).status for each in theirs] == [404] * 3
+        assert (await client.reconnect(kept)).status == 200

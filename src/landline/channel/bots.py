@@ -8,6 +8,7 @@ import structlog
 from landline.channel.activities import append, entry_of, pass_by
 from landline.channel.patience import patiently
 from landline.channel.repeats import Repeats
+from landline.channel.retention import Uses
 from landline.core import activity, log
 from landline.core.activity import BotActivity, Kind
 from landline.core.bot import Bot
@@ -22,8 +23,9 @@ _log = structlog.get_logger(__name__)
 class BotCalls:
     """The connector's use cases."""
 
-    def __init__(self, store: Store, repeats: Repeats, clock: Clock, *, store_wait_s: float) -> None:
+    def __init__(self, store: Store, repeats: Repeats, uses: Uses, clock: Clock, *, store_wait_s: float) -> None:
         self._store = store
+        self._uses = uses
         self._repeats = repeats
         self._clock = clock
         self._store_wait_s = store_wait_s
@@ -35,6 +37,7 @@ class BotCalls:
         found = await self._store.conversation(ConversationId(conversation))
         if found is None or found.bot_id != bot.id:
             raise UnknownConversation
+        self._uses.note(found.id)
         return found
 
     async def send(

@@ -145,6 +145,11 @@ class Delivery:
             await self._join(conversation, bot, sender, deadline)
             written = _nothing if bot.serial else place.leave
             return await self._post(conversation, bot, body, deadline, written, once=once, apart=waited)
+        except DeliveryError:
+            # Whatever became of the bot, who has spoken takes part: by that a person is found who is to be forgotten.
+            if (conversation.id, sender.id) not in self._announced:
+                self._keep(self._store.join(conversation.id, sender))
+            raise
         finally:
             place.leave()
 

@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from landline.channel.redelivery import Redelivery
 from landline.channel.registrations import RegisteredBot, RegisteredSite, Registrations, Secret
+from landline.channel.retention import Retention
 from landline.channel.tokens import Tokens
 from landline.core import activity, log
 from landline.core.bot import Profile, Site
@@ -37,6 +38,10 @@ class _Revocation(msgspec.Struct):
     ski: Annotated[str, Meta(max_length=64)]
 
 
+class _Person(msgspec.Struct):
+    user: Annotated[str, Meta(min_length=1, max_length=activity.ID_CHARACTERS)]
+
+
 class Admin:
     """The endpoints under `/admin`."""
 
@@ -46,6 +51,7 @@ class Admin:
         tokens: Tokens,
         redelivery: Redelivery,
         store: Store,
+        retention: Retention,
         credential: str,
         manners: Manners,
     ) -> None:
@@ -53,6 +59,7 @@ class Admin:
         self._tokens = tokens
         self._redelivery = redelivery
         self._store = store
+        self._retention = retention
         self._credential = digest(credential)
         self._manners = manners
 
@@ -72,7 +79,13 @@ class Admin:
             Resource(site + "/secrets/{key}/revoke", manners, POST=self.revoke),
             Resource(site + "/revocations", manners, POST=self.revoke_ski),
             Resource(site + "/tokens", manners, POST=self.make_token),
-            Resource(PREFIX + "/conversations/{conversation}", manners, GET=self.conversation),
+            Resource(
+                PREFIX + "/conversations/{conversation}",
+                manners,
+                GET=self.conversation,
+                DELETE=self.delete_conversation,
+            ),
+            Resource(PREFIX + "/forget", manners, POST=self.forget),
             Resource(PREFIX + "/failures", manners, GET=self.failures),
             Resource(PREFIX + "/failures/{activity}/redeliver", manners, POST=self.redeliver),
         )
@@ -211,6 +224,18 @@ class Admin:
             "members": [{"id": each.account.id, "name": each.account.name, "bot": each.is_bot} for each in members],
         }
         await exchange.json(200, _encode(said))
+
+    async def delete_conversation(self, exchange: Exchange) -> None:
+        """Delete a conversation at once; its streams close with 4404 (specification 9)."""
+        self._check(exchange)
+        await self._retention.delete(exchange.path("conversation"))
+        await exchange.answer(204, b"")
+
+    async def forget(self, exchange: Exchange) -> None:
+        """Forget a person: delete every conversation in which they took part (specification 9)."""
+        self._check(exchange)
+        person = _read(await exchange.json_body(), _Person)
+        await exchange.json(200, _encode({"conversations": await self._retention.forget(person.user)}))
 
     # What bots did not take
 

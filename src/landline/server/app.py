@@ -10,7 +10,7 @@ import math
 import secrets
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 
 import structlog
 from starlette.routing import BaseRoute, Route
@@ -29,6 +29,7 @@ from landline.channel.redelivery import Redelivery
 from landline.channel.registrations import Registrations
 from landline.channel.registry import Registry
 from landline.channel.repeats import Repeats
+from landline.channel.retention import Keeping, Retention, Uses
 from landline.channel.streams import OpenStreams
 from landline.channel.throttle import Rates, Throttle
 from landline.channel.tokens import Lives, Tokens
@@ -38,9 +39,9 @@ from landline.core.stream import Timing
 from landline.core.tokens import ANY_ORIGIN, Keys, origin
 from landline.errors import ConfigurationError, Draining
 from landline.ports import Store
-from landline.server import admin, attachments, connector, directline
+from landline.server import admin, attachments, connector, directline, openapi
 from landline.server.declared import declared
-from landline.server.exchange import GRACE_S, Exchange, Manners, Resource
+from landline.server.exchange import GRACE_S, JSON, Exchange, Manners, Resource
 from landline.server.http import Door, Limits
 from landline.server.listener import Listener, listening_socket
 from landline.server.paths import Paths
@@ -102,7 +103,9 @@ class Server:
     registrations: Registrations
     tokens: Tokens
     redelivery: Redelivery
+    retention: Retention
     listener: Listener
+    routes: list[BaseRoute]
 
     @property
     def url(self) -> str:
@@ -166,15 +169,20 @@ class Server:
         transport = HttpBotTransport(connect_timeout_s=settings.bot_connect_timeout_s, ca_file=settings.bot_ca_file)
         closers.push_async_callback(transport.close)
         repeats = Repeats(clock, settings.idempotency_ttl_s)
-        calls = BotCalls(store, repeats, clock, store_wait_s=settings.store_wait_s)
+        keeping = keeping_of(settings)
+        uses = Uses(store, clock, keeping.grain_s)
+        self.streams.tell(uses.left)
+        calls = BotCalls(store, repeats, uses, clock, store_wait_s=settings.store_wait_s)
         delivery = Delivery(store, transport, registry, clock, hear=calls.hear, join_wait_s=settings.join_wait_s)
         closers.push_async_callback(delivery.close)
         self.redelivery = Redelivery(store, registry, delivery)
-        conversations = Conversations(store, tokens, delivery)
+        conversations = Conversations(store, tokens, delivery, uses)
         bounds = PageBounds(settings.page_activities, settings.page_bytes)
         activities = Activities(store, conversations, delivery, repeats, clock, bounds)
         files = Attachments(blobs, store, activities, clock, _upload_bounds(settings))
-        self._keep_sweeping(files, closers)
+        self.retention = Retention(store, blobs, self.streams, clock, keeping)
+        for sweeping in (files.sweep(), self.retention.keep_sweeping()):
+            self._keep_sweeping(sweeping, closers)
         streaming = Streaming(store, self.streams, _timing(settings), wheel)
         closers.push_async_callback(streaming.finish)
         store.listen(self.streams.moved)
@@ -193,15 +201,16 @@ class Server:
         async def on_upgrade(request: Upgrade) -> Accept:
             return await direct_line.on_upgrade(paths.within(request.path), request)
 
-        self.listener = Listener(paths, sockets, Door(_limits(settings), wheel, on_upgrade))
+        address = None if settings.trusted_proxies else sockets[0].getsockname()[:2]
+        self.listener = Listener(paths, sockets, Door(_limits(settings), wheel, on_upgrade, address))
         closers.push_async_callback(self.listener.stop, settings.bot_timeout_s + GRACE_S)
         await self.listener.start()
         # Where the commands of this machine find us.
         self._directory.write(ADDRESS_FILE, self.url)
         closers.callback(self._directory.remove, ADDRESS_FILE)
 
-    def _keep_sweeping(self, files: Attachments, closers: contextlib.AsyncExitStack) -> None:
-        sweeping = asyncio.create_task(files.sweep())
+    def _keep_sweeping(self, work: Coroutine[object, object, None], closers: contextlib.AsyncExitStack) -> None:
+        sweeping = asyncio.create_task(work)
 
         async def stop() -> None:
             sweeping.cancel()
@@ -221,12 +230,17 @@ class Server:
             await (unknown if in_api else unknown_elsewhere)(scope, receive, send)
 
         credential = admin_secret(settings, self._directory)
-        operators = admin.Admin(self.registrations, self.tokens, self.redelivery, self.store, credential, bots)
+        operators = admin.Admin(
+            self.registrations, self.tokens, self.redelivery, self.store, self.retention, credential, bots
+        )
         routes: list[BaseRoute] = [*direct_line.routes(), *calls.routes(), *downloads.routes(), *operators.routes()]
         for path, endpoint in (("/live", self._live), ("/ready", self._is_ready)):
             routes.append(Route(path, Resource(path, bots, GET=endpoint)))
+        routes.append(Route("/openapi.json", Resource("/openapi.json", bots, GET=self._openapi)))
+        self._document = openapi.document(routes, settings.public_url or "/")
         routes += self._more(self)
         routes.append(Route("/", Resource("/", bots, GET=self._welcome)))
+        self.routes = routes
         return Paths(routes, nowhere, (settings.public_url, settings.service_url))
 
     def _show_first_secret(self, secret: str) -> None:
@@ -238,18 +252,25 @@ class Server:
 
     # The few paths that are neither clients' nor bots'
 
+    @openapi.operation("Health", {200: "Status"})
     async def _live(self, exchange: Exchange) -> None:
         """The process runs."""
         await exchange.json(200, b'{"status":"live"}')
 
+    @openapi.operation("Health", {200: "Status"}, raises=(Draining,))
     async def _is_ready(self, exchange: Exchange) -> None:
         """It takes new work; not while it goes away."""
         if not self._ready:
             raise Draining
         await exchange.json(200, b'{"status":"ready"}')
 
+    async def _openapi(self, exchange: Exchange) -> None:
+        """The OpenAPI document."""
+        await exchange.answer(200, self._document, JSON)
+
     async def _welcome(self, exchange: Exchange) -> None:
-        lines = f"Landline, a Direct Line 3.0 channel.\n\nClients: {directline.PREFIX}\nHealth:  /live  /ready\n"
+        places = f"Clients: {directline.PREFIX}\nHealth:  /live  /ready\nAPI:     /openapi.json\n"
+        lines = f"Landline, a Direct Line 3.0 channel.\n\n{places}"
         await exchange.answer(200, lines.encode(), (b"content-type", b"text/plain; charset=utf-8"))
 
 
@@ -299,6 +320,19 @@ def _url(host: str, port: int) -> str:
 
 def _upload_bounds(settings: Settings) -> UploadBounds:
     return UploadBounds(settings.upload_files, settings.activity_bytes, settings.upload_ttl_s)
+
+
+def keeping_of(settings: Settings) -> Keeping:
+    """How long things are kept."""
+    longest_token_s = 14 * 86_400
+    return Keeping(
+        idle_s=settings.conversation_idle_ttl_s or None,
+        activity_s=settings.activity_ttl_s,
+        keys_s=settings.idempotency_ttl_s,
+        # A chain can be renewed until its end, and the last token then has its whole life; a shorter setting may have
+        # been a longer one when it was issued.
+        tombstone_s=max(settings.token_chain_s, longest_token_s) + longest_token_s + 86_400,
+    )
 
 
 def lives(settings: Settings) -> Lives:

@@ -20,12 +20,28 @@ from landline.channel.registry import Registry
 from landline.core.bot import Bot
 from landline.core.conversation import Conversation, Member
 from landline.core.links import VIEWS
-from landline.errors import NotFound
+from landline.errors import (
+    BadArgument,
+    Forbidden,
+    MissingProperty,
+    NotFound,
+    OutcomeUnknown,
+    UnknownActivity,
+    UnknownAttachment,
+    UnknownConversation,
+    UnknownMember,
+)
 from landline.server.exchange import Exchange, Manners, Resource
+from landline.server.openapi import ADDING, operation
 
 PREFIX = "/b"
 _UPLOADS = 4
 """Uploads of bots that are held in memory at a time. They come as text in JSON; more wait for their turn."""
+
+_TAG = "Connector"
+_MADE = operation(
+    _TAG, {200: "Resource"}, body="Activity", raises=(NotFound, UnknownConversation, UnknownActivity, *ADDING)
+)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -71,14 +87,17 @@ class Connector:
         )
         return [Route(resource.template, resource) for resource in resources]
 
+    @_MADE
     async def send(self, exchange: Exchange) -> None:
         """Send to conversation (bot-side 3.1)."""
         await self._accept(exchange, None)
 
+    @_MADE
     async def reply(self, exchange: Exchange) -> None:
         """Reply to activity (bot-side 3.2)."""
         await self._accept(exchange, exchange.path("activity"))
 
+    @_MADE
     async def update(self, exchange: Exchange) -> None:
         """Update activity (bot-side 3.3)."""
         bot, conversation = await self._in_conversation(exchange)
@@ -87,6 +106,7 @@ class Connector:
         await self._calls.update(bot, conversation, activity_id, body, exchange.deadline, _request_id(exchange))
         await exchange.json(200, _encode({"id": activity_id}))
 
+    @operation(_TAG, {200: None}, raises=(NotFound, UnknownConversation, UnknownActivity, *ADDING))
     async def delete(self, exchange: Exchange) -> None:
         """Delete activity (bot-side 3.4). Most SDKs take a 204 for an error (fact 7)."""
         bot, conversation = await self._in_conversation(exchange)
@@ -101,6 +121,7 @@ class Connector:
         )
         await exchange.json(200, _encode({"id": activity_id}))
 
+    @operation(_TAG, {200: "Resource"}, body="History", raises=(NotFound, UnknownConversation, *ADDING))
     async def add_history(self, exchange: Exchange) -> None:
         """Send conversation history (bot-side 3.9)."""
         bot, conversation = await self._in_conversation(exchange)
@@ -109,18 +130,26 @@ class Connector:
 
     # Members
 
+    @operation(_TAG, {200: "Members"}, raises=(NotFound, UnknownConversation))
     async def members(self, exchange: Exchange) -> None:
         """All members, of a conversation or of one of its activities, which all of them see (bot-side 3.5)."""
         bot, conversation = await self._in_conversation(exchange)
         members = await self._members.all(bot, conversation)
         await exchange.json(200, _encode([_shown(member) for member in members]))
 
+    @operation(_TAG, {200: "Account"}, raises=(NotFound, UnknownConversation, UnknownMember))
     async def member(self, exchange: Exchange) -> None:
         """One member (bot-side 3.5)."""
         bot, conversation = await self._in_conversation(exchange)
         member = await self._members.one(bot, conversation, exchange.path("member"))
         await exchange.json(200, _encode(_shown(member)))
 
+    @operation(
+        _TAG,
+        {200: "PagedMembers"},
+        parameters=("pageSize", "continuationToken"),
+        raises=(NotFound, UnknownConversation, BadArgument),
+    )
     async def paged_members(self, exchange: Exchange) -> None:
         """A page of members. A continuation that is null would break a bot (bot-side 1, fact 8)."""
         bot, conversation = await self._in_conversation(exchange)
@@ -129,6 +158,7 @@ class Connector:
         shown = {"members": [_shown(member) for member in members]}
         await exchange.json(200, _encode(_paged(shown, following)))
 
+    @operation(_TAG, {200: None}, raises=(NotFound, UnknownConversation, BadArgument, OutcomeUnknown))
     async def remove(self, exchange: Exchange) -> None:
         """End a membership (bot-side 3.5)."""
         bot, conversation = await self._in_conversation(exchange)
@@ -137,6 +167,7 @@ class Connector:
 
     # Conversations
 
+    @operation(_TAG, {201: "CreatedConversation"}, body="ConversationParameters", raises=(NotFound, Forbidden, *ADDING))
     async def start(self, exchange: Exchange) -> None:
         """Create conversation (bot-side 3.7). Who the bot is says the path, not the body."""
         bot = self._bot(exchange)
@@ -146,6 +177,9 @@ class Connector:
             created["activityId"] = begun.activity_id
         await exchange.json(201, _encode(created))
 
+    @operation(
+        _TAG, {200: "Conversations"}, parameters=("continuationToken",), raises=(NotFound, Forbidden, BadArgument)
+    )
     async def conversations(self, exchange: Exchange) -> None:
         """The bot's conversations (bot-side 3.8)."""
         bot, continuation = self._bot(exchange), exchange.query("continuationToken")
@@ -155,6 +189,7 @@ class Connector:
 
     # Attachments
 
+    @operation(_TAG, {201: "Resource"}, body="AttachmentData", raises=(NotFound, UnknownConversation, MissingProperty))
     async def attach(self, exchange: Exchange) -> None:
         """Upload an attachment (bot-side 3.6)."""
         bot = self._bot(exchange)
@@ -165,6 +200,7 @@ class Connector:
             attachment_id = await self._files.attach(conversation, body, exchange.deadline)
         await exchange.json(201, _encode({"id": attachment_id}))
 
+    @operation(_TAG, {200: "AttachmentInfo"}, raises=(NotFound, UnknownAttachment))
     async def attachment(self, exchange: Exchange) -> None:
         """What is known of an attachment (bot-side 3.6)."""
         blob = await self._files.find(exchange.path("attachment"), self._bot(exchange))
