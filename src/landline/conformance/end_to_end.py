@@ -6,12 +6,13 @@ import asyncio
 import random
 import time
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 from landline.conformance import wire
 from landline.conformance.checks import Group, Need
 from landline.conformance.credentials import a_name
-from landline.conformance.directline import Activity, Answer
+from landline.conformance.directline import Activity, Answer, ClientStream
 from landline.conformance.expect import accepted, expect, refused, same
 from landline.conformance.subject import USER, Conversation, Subject, until
 from landline.conformance.transport import MESSAGE, ORIGIN
@@ -26,6 +27,10 @@ CUTS = 15
 """What a check that anybody can run has of the 1000 messages and 50 cuts of the statement."""
 
 
+def _has(count: int, stream: ClientStream) -> bool:
+    return len(stream.activities) >= count or END in stream.texts
+
+
 async def follow(talk: Conversation, dice: random.Random) -> list[str]:
     """A client that is cut at random points, and comes back with its last watermark, until it has seen the end. The ids
     of what it got, in the order in which it got them."""
@@ -34,7 +39,7 @@ async def follow(talk: Conversation, dice: random.Random) -> list[str]:
     while True:
         enough = dice.randrange(1, 2 * MESSAGES // CUTS) if cuts else MESSAGES + 1
         async with talk.client.stream((await talk.reconnect(watermark)).stream_url) as stream:
-            await stream.until(lambda stream, n=enough: len(stream.activities) >= n or END in stream.texts, "goes on")
+            await stream.until(partial(_has, enough), "goes on")
             if stream.open:
                 stream.cut()
             await stream.until_closed()

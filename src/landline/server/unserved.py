@@ -7,6 +7,7 @@ import secrets
 from starlette.types import Message
 
 from landline.blobs.files import FileBlobs
+from landline.channel.redelivery import Redelivery
 from landline.channel.registrations import Registrations
 from landline.channel.registry import Registry
 from landline.channel.retention import Retention
@@ -35,7 +36,8 @@ async def ask(settings: Settings, method: str, path: str, query: str, body: byte
         manners = Manners(settings.bot_timeout_s, settings.activity_bytes, cross_origin=False)
         blobs = FileBlobs(settings.data / "blobs")
         retention = Retention(store, blobs, OpenStreams(), clock, keeping_of(settings))
-        routes = Admin(registrations, tokens, store, retention, credential, manners).routes()
+        redelivery = Redelivery(store, registry, None)
+        routes = Admin(registrations, tokens, redelivery, store, retention, credential, manners).routes()
         return await _call(Paths(routes, Resource("unknown", manners)), method, path, query, body, credential)
     finally:
         await store.close()
