@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from support.uploads import PIXEL, activity_part, fetch, file_part, form, upload
 
 from landline.conformance.directline import Activity, Answer, DirectLine
+from landline.conformance.uploads import PIXEL, activity_part, fetch, file_part, form, upload
 from support.landline import SECRET, Landline
 from support.real_bot import COMMANDS, RealBot
 from support.streams import Follower
