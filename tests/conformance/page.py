@@ -14,8 +14,8 @@ _HEAD = """# Conformance
 
 Section 14 of the [client-side specification](spec/direct-line-3.0.md#14-conformance-checklist) has {all} numbered
 statements. {checked} of them are checked over the wire by `landline conformance`, against any Direct Line server; how
-to run it stands in [Commands](reference/commands.md#landline-conformance). Our own server is checked with it in every test
-run (`tests/conformance/test_conformance.py`), and the suite itself with mistakes that are planted on purpose
+to run it stands in [Commands](reference/commands.md#landline-conformance). Our own server is checked with it in every
+test run (`tests/conformance/test_conformance.py`), and the suite itself with mistakes that are planted on purpose
 (`tests/conformance/planted.py`).
 
 *checked by* says what a check needs:

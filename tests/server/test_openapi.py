@@ -31,7 +31,7 @@ from landline.server.exchange import Resource
 
 SECRET = "a-secret-from-the-environment"
 ORIGIN = "https://www.example.org"
-EXAMPLES = 8
+EXAMPLES = 6
 """Requests per operation, way of making them up, and how much of what they say is true."""
 KEPT = (
     schemathesis.checks.not_a_server_error,
@@ -41,7 +41,6 @@ KEPT = (
     checks.response_schema_conformance,
 )
 """What has to hold of every answer."""
-ORIGIN = "https://www.example.org"
 SEED = random.randrange(2**32)
 
 
@@ -84,6 +83,7 @@ async def serving(data: Path) -> AsyncIterator[Served]:
                 "filename": "a.png",
                 "view": "original",
                 "Origin": ORIGIN,
+                "member": "dl_7f3c",
                 "t": opened.stream_url.rpartition("t=")[2],
                 "secret": SECRET,
                 "token": opened.token,
@@ -207,8 +207,10 @@ def test_no_request_gets_an_answer_that_is_not_documented(served: Served, mode: 
         statuses = reached[operation.label] = set()
         hold(served, operation.as_strategy(generation_mode=mode), statuses)
     if mode is GenerationMode.POSITIVE:
+        # A stream needs an upgrade, and an anonymous bot may not start or list conversations.
+        closed = ("/stream", "/stream/multimodal", f"{connector.PREFIX}/{{key}}/v3/conversations")
         unreached = [
-            label for label, statuses in reached.items() if not statuses & {200, 201} and "/stream" not in label
+            label for label, statuses in reached.items() if not statuses & {200, 201} and not label.endswith(closed)
         ]
         assert unreached == [], reached
 
