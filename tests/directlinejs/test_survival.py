@@ -18,10 +18,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 import pytest_asyncio
-from landline.conformance.directlinejs import SCALE, Activity, Browser, Page, PostFailed
 
 from landline.conformance.directline import DirectLine
 from landline.conformance.scripted_bot import ScriptedBot
+from support.directlinejs import SCALE, Activity, Browser, Page, PostFailed
 from support.landline import SECRET, Landline, free_port
 from support.real_bot import RealBot
 from support.relay import Relay

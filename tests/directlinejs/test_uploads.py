@@ -10,10 +10,10 @@ import os
 from pathlib import Path
 
 import pytest
-from landline.conformance.directlinejs import Browser
 
 from landline.conformance.directline import DirectLine
 from landline.conformance.scripted_bot import ScriptedBot
+from support.directlinejs import Browser
 from support.landline import SECRET, Landline
 from support.uploads import PIXEL, fetch, upload
 
