@@ -13,11 +13,13 @@
     │   └── MethodNotAllowed
     ├── CredentialError              who is asking
     │   ├── MissingCredential        nothing usable was presented
+    │   ├── BotNotAuthenticated      a bot with an app id showed no good token
     │   ├── Forbidden                presented, but not good enough
     │   └── TokenExpired             once good, no longer
     ├── RateLimited                  too often; the answer says when to come back
     ├── UnknownConversation          unknown, not started, gone, or another bot's
     ├── UnknownActivity              a bot named an activity it may not touch
+    ├── IssuerUnavailable            the keys of a trusted issuer could not be fetched
     ├── Draining                     this process is going away
     ├── ClientGone                   nobody is there to be answered
     ├── StoreError
@@ -104,6 +106,10 @@ class MissingCredential(CredentialError):
     """Missing token or secret"""
 
 
+class BotNotAuthenticated(CredentialError):
+    """The bot's token is missing or not valid"""
+
+
 class Forbidden(CredentialError):
     """Invalid token or secret"""
 
@@ -129,6 +135,12 @@ class UnknownConversation(LandlineError):
 
 class UnknownActivity(LandlineError):
     """Unknown activity"""
+
+
+class IssuerUnavailable(LandlineError):
+    """The keys of the token's issuer cannot be fetched"""
+
+    retry = True
 
 
 class Draining(LandlineError):

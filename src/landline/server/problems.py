@@ -23,11 +23,13 @@ _TABLE: tuple[tuple[type[errors.LandlineError], int, str], ...] = (
     (errors.MethodNotAllowed, 405, "BadArgument"),
     (errors.RequestError, 400, "BadArgument"),
     (errors.MissingCredential, 401, "BadArgument"),
+    (errors.BotNotAuthenticated, 401, "BadArgument"),
     (errors.TokenExpired, 403, "TokenExpired"),
     (errors.CredentialError, 403, "BadArgument"),
     (errors.RateLimited, 429, "RateLimited"),
     (errors.UnknownConversation, 404, "BadArgument"),
     (errors.UnknownActivity, 404, "BadArgument"),
+    (errors.IssuerUnavailable, 503, "ServiceError"),
     (errors.Draining, 503, "ServiceError"),
     (errors.ConversationFull, 400, "BadArgument"),
     (errors.StoreError, 503, "ServiceError"),
@@ -67,6 +69,8 @@ def problem_of(error: errors.LandlineError, *, show_inner: bool = False) -> Prob
         headers = ((b"retry-after", str(RETRY_AFTER_S).encode()),)
     elif isinstance(error, errors.RateLimited):
         headers = ((b"retry-after", str(max(1, math.ceil(error.wait_s))).encode()),)
+    elif isinstance(error, errors.BotNotAuthenticated):
+        headers = ((b"www-authenticate", b"Bearer"),)
     elif isinstance(error, errors.MethodNotAllowed):
         headers = ((b"allow", ", ".join(error.allowed).encode()),)
     inner = _inner(error) if show_inner and isinstance(error, errors.BotRejected) else None
