@@ -18,11 +18,16 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from landline.core.bot import may_be_called
+from landline.core.bot_tokens import MICROSOFT
 from landline.core.tokens import origin
 from landline.errors import BadArgument, ConfigurationError
 
 _URL = r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"  # no user and password: URLs are shown and logged
 _SECRET = re.compile(r"[A-Za-z0-9._-]{24,}", re.ASCII)
+_APP_ID = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
+_APP_SECRET = re.compile(r"[A-Za-z0-9._~-]{24,}", re.ASCII)
+_KEY_SET = re.compile(r"(https://|http://(localhost|127\.0\.0\.1|\[::1\])[:/])[^\s#@]+", re.ASCII)
 _PREFIX = "LANDLINE_"
 
 Url = Annotated[str, Meta(pattern=_URL)]
@@ -50,6 +55,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     bot_concurrency: Annotated[
         Count, Meta(description="Requests to the bot at the same time; more wait for their turn.")
     ] = 64
+    bot_app_id: Annotated[
+        str | None,
+        Meta(
+            min_length=1,
+            max_length=128,
+            description="App id of the bot. With one, Landline and the bot show tokens to each other.",
+        ),
+    ] = None
+    bot_app_secret: Annotated[
+        tuple[str, ...],
+        Meta(
+            max_length=2, description="Its secret, or two while one replaces the other; each like `secret`, or with ~"
+        ),
+    ] = ()
+    bot_allowed_hosts: Annotated[
+        tuple[str, ...],
+        Meta(description="Hosts that bots may be on, such as bot.internal or *.example.org. Default: any."),
+    ] = ()
     bot_ca_file: Annotated[
         Path | None,
         Meta(description="PEM file of the authorities that may certify an https bot. Default: the system's."),
@@ -66,6 +89,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     service_url: Annotated[
         Url | None, Meta(description="Base of the URL that the bot calls back. Default: the listener's own address.")
     ] = None
+    tls_cert: Annotated[
+        Path | None,
+        Meta(description="PEM file with the listener's certificate and its chain. With it only TLS is spoken."),
+    ] = None
+    tls_key: Annotated[Path | None, Meta(description="PEM file with the key of that certificate.")] = None
     trusted_proxies: Annotated[
         tuple[str, ...],
         Meta(description="IP addresses and networks whose X-Forwarded-Proto, -Host and -Prefix are believed."),
@@ -121,6 +149,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     clock_leeway_s: Annotated[
         float, Meta(ge=0, description="Leeway for the times in tokens. Stream URLs have none.")
     ] = 5
+    issuer: Annotated[
+        Url | None,
+        Meta(
+            description="Landline's name in the tokens that it shows to bots. Default: the base of what the bot calls."
+        ),
+    ] = None
+    bot_token_ttl_s: Annotated[
+        int, Meta(ge=1, le=3600, description="Life of the tokens that Landline shows to bots, and gives to them.")
+    ] = 3600
+    key_lead_s: Annotated[
+        Seconds,
+        Meta(description="How long a new signing key is shown before it signs, and an old one afterwards."),
+    ] = 90_000
+    trusted_issuers: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Other issuers whose tokens bots may show, each as its name, `=`, and the URL of its key set."
+        ),
+    ] = ()
     sends_per_s: Annotated[
         PerSecond, Meta(description="Activities that clients may send into one conversation; bursts are twice that.")
     ] = 20
@@ -168,7 +215,26 @@ def settings_from(flags: Mapping[str, object], environment: Mapping[str, str], c
     ):
         for name, value in given.items():
             chosen[name] = _converted(name, value, source)
-    return Settings(**chosen)  # type: ignore[arg-type]  # each value was converted to its field's type
+    settings = Settings(**chosen)  # type: ignore[arg-type]  # each value was converted to its field's type
+    _check_together(settings)
+    return settings
+
+
+def key_sets(trusted_issuers: tuple[str, ...]) -> dict[str, str]:
+    """The address of the key set of each issuer."""
+    return {issuer: url for issuer, _, url in (each.partition("=") for each in trusted_issuers)}
+
+
+def _check_together(settings: Settings) -> None:
+    """What one value says of another."""
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        raise ConfigurationError("tls_key: a certificate and its key, tls_cert and tls_key, need each other")
+    if settings.bot_app_id is None and settings.bot_app_secret:
+        raise ConfigurationError("bot_app_secret: belongs to an app id, bot_app_id")
+    if settings.bot_app_id is not None and not (settings.bot_app_secret or settings.trusted_issuers):
+        raise ConfigurationError("bot_app_secret: a bot with an app id needs one, or trusted_issuers, to call back")
+    if settings.bot is not None and not may_be_called(settings.bot, settings.bot_allowed_hosts):
+        raise ConfigurationError("bot: its host is not one of bot_allowed_hosts")
 
 
 def description(name: str) -> str:
@@ -246,6 +312,30 @@ def _origins(origins: tuple[str, ...]) -> None:
             raise ValueError(f"{each!r} is not an origin such as https://www.example.org") from error
 
 
+def _app_id(app_id: str) -> None:
+    if not _APP_ID.fullmatch(app_id):
+        raise ValueError("only A-Z a-z 0-9 . _ - are expected")
+
+
+def _app_secrets(app_secrets: tuple[str, ...]) -> None:
+    if not all(_APP_SECRET.fullmatch(secret) for secret in app_secrets):
+        raise ValueError("needs at least 24 characters of A-Z a-z 0-9 . _ ~ -")
+
+
+def _own_name(issuer: str) -> None:
+    if issuer.rstrip("/").lower() == MICROSOFT:
+        raise ValueError("bots would fetch Microsoft's keys instead of ours")
+
+
+def _key_sets(trusted: tuple[str, ...]) -> None:
+    for each in trusted:
+        issuer, _, url = each.partition("=")
+        if not issuer or not _KEY_SET.fullmatch(url):
+            raise ValueError(f"{each!r} is not ISSUER=URL, https unless on this machine")
+    if len(key_sets(trusted)) != len(trusted):
+        raise ValueError("an issuer is named twice")
+
+
 _CHECKS: dict[str, Callable[[Any], None]] = {
     "secret": _long_enough,
     "bot": _addressable,
@@ -253,4 +343,8 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "service_url": _addressable,
     "trusted_proxies": _networks,
     "cors_origins": _origins,
+    "bot_app_id": _app_id,
+    "bot_app_secret": _app_secrets,
+    "issuer": _own_name,
+    "trusted_issuers": _key_sets,
 }

@@ -15,7 +15,7 @@ from landline.core.bot_tokens import Claims
 from landline.ports import Clock
 
 _EARLY_S = 300
-"""A token is made anew so long before it expires (bot-side 5.1), or at half of a life that is shorter than twice that."""
+"""A token is made anew so long before it expires (bot-side 5.1); one whose life is short, at half of it."""
 
 _TOKENS = 4096
 

@@ -10,6 +10,7 @@ import math
 import os
 import secrets
 import socket
+import ssl
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -20,16 +21,20 @@ import structlog
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
+from landline.bots.credentials import Credentials
 from landline.bots.http import HttpBotTransport
+from landline.bots.issuers import HttpIssuers
 from landline.channel.activities import Activities, PageBounds
+from landline.channel.bot_tokens import BotTokens
 from landline.channel.bots import BotCalls
 from landline.channel.conversations import Conversations
 from landline.channel.delivery import Delivery
+from landline.channel.keys import SigningKeys
 from landline.channel.registry import Registry
 from landline.channel.streams import OpenStreams
 from landline.channel.throttle import Rates, Throttle
 from landline.channel.tokens import Lives, Tokens
-from landline.config import Settings
+from landline.config import Settings, key_sets
 from landline.core.bot import Bot, Site
 from landline.core.rate import Rate
 from landline.core.stream import Timing
@@ -39,7 +44,8 @@ from landline.ports import Store
 from landline.server import connector, directline
 from landline.server.exchange import GRACE_S, Exchange, Manners, Resource
 from landline.server.http import Door, Limits
-from landline.server.listener import Listener, listening_socket
+from landline.server.issuer import Issuer
+from landline.server.listener import Listener, listening_socket, tls_context
 from landline.server.paths import Paths
 from landline.server.stream import Streaming
 from landline.server.websocket import Accept, Upgrade
@@ -48,6 +54,7 @@ from landline.stores.directory import Directory
 from landline.stores.sqlite import SqliteStore
 
 _SITE = "default"
+_FORM_BYTES = 65_536
 _ANY_ADDRESS = ("0.0.0.0", "::", "")  # noqa: S104  # compared with, never listened on
 
 _log = structlog.get_logger(__name__)
@@ -102,13 +109,18 @@ class Server:
     store: Store
     registry: Registry
     tokens: Tokens
+    keys: SigningKeys
     listener: Listener
 
     @property
     def url(self) -> str:
         """The listener's own address, as somebody on this machine reaches it."""
         host, port = self.listener.addresses[0]
-        return _url(host, port)
+        return _url(self._scheme, host, port)
+
+    @property
+    def _scheme(self) -> str:
+        return "http" if self.settings.tls_cert is None else "https"
 
     # Life
 
@@ -147,17 +159,28 @@ class Server:
 
     async def _build(self, sockets: Sequence[socket.socket], closers: contextlib.AsyncExitStack) -> None:
         settings, clock = self.settings, self.clock
+        tls = _tls(settings)
         wheel = Wheel(asyncio.get_running_loop())
         closers.callback(wheel.close)
         self.store = store = SqliteStore(self._directory, clock)
         closers.push_async_callback(store.close)
         await store.open()
         identity = await self._identity(store)
-        bot = _bot(settings, identity.service_key, _url(*sockets[0].getsockname()[:2]))
+        base = (settings.service_url or _url(self._scheme, *sockets[0].getsockname()[:2])).rstrip("/")
+        issuer = settings.issuer or base
+        bot = _bot(settings, identity.service_key, base)
         site = Site(_SITE, bot.id)
         self.registry = registry = Registry([bot], [site], identity.secrets)
         self.tokens = tokens = Tokens(registry, identity.keys, clock, _lives(settings))
-        transport = HttpBotTransport(connect_timeout_s=settings.bot_connect_timeout_s, ca_file=settings.bot_ca_file)
+        self.keys = keys = SigningKeys(store, clock, lead_s=settings.key_lead_s)
+        if bot.app_id is not None:
+            await keys.ring()  # rather now than in somebody's request
+        transport = HttpBotTransport(
+            connect_timeout_s=settings.bot_connect_timeout_s,
+            ca_file=settings.bot_ca_file,
+            credentials=Credentials(keys.sign, clock, issuer=issuer, life_s=settings.bot_token_ttl_s),
+            allowed_hosts=settings.bot_allowed_hosts,
+        )
         closers.push_async_callback(transport.close)
         delivery = Delivery(store, transport, registry, clock, join_wait_s=settings.join_wait_s)
         closers.push_async_callback(delivery.close)
@@ -172,16 +195,23 @@ class Server:
             tokens, throttle, conversations, activities, streaming, _client_manners(settings)
         )
         calls = BotCalls(store, clock, store_wait_s=settings.store_wait_s)
-        paths = self._paths(direct_line, connector.Connector(registry, calls, _bot_manners(settings)))
+        trusted = HttpIssuers(key_sets(settings.trusted_issuers))
+        closers.push_async_callback(trusted.close)
+        bot_tokens = BotTokens(registry, keys, trusted, clock, issuer=issuer, life_s=settings.bot_token_ttl_s)
+        paths = self._paths(
+            direct_line,
+            connector.Connector(registry, bot_tokens, calls, _bot_manners(settings)),
+            Issuer(registry, keys, bot_tokens, _issuer_manners(settings), issuer=issuer, base=base),
+        )
 
         async def on_upgrade(request: Upgrade) -> Accept:
             return await direct_line.on_upgrade(paths.within(request.path), request)
 
-        self.listener = Listener(paths, sockets, Door(_limits(settings), wheel, on_upgrade))
+        self.listener = Listener(paths, sockets, Door(_limits(settings), wheel, on_upgrade), tls)
         closers.push_async_callback(self.listener.stop, settings.bot_timeout_s + GRACE_S)
         await self.listener.start()
 
-    def _paths(self, direct_line: directline.DirectLine, calls: connector.Connector) -> Paths:
+    def _paths(self, direct_line: directline.DirectLine, calls: connector.Connector, issuer: Issuer) -> Paths:
         settings = self.settings
         ours, bots = _client_manners(settings), _bot_manners(settings)
         unknown, unknown_elsewhere = Resource("unknown", ours), Resource("unknown", bots)
@@ -193,7 +223,7 @@ class Server:
         routes: list[BaseRoute] = [*direct_line.routes(), *calls.routes()]
         for path, endpoint in (("/live", self._live), ("/ready", self._is_ready)):
             routes.append(Route(path, Resource(path, bots, GET=endpoint)))
-        routes += self._more(self)
+        routes += [*issuer.routes(), *self._more(self)]
         routes.append(Route("/", Resource("/", bots, GET=self._welcome)))
         return Paths(routes, nowhere, (settings.public_url, settings.service_url))
 
@@ -255,8 +285,17 @@ def _bot_manners(settings: Settings) -> Manners:
     return Manners(deadline_s=settings.bot_timeout_s, body_bytes=settings.connector_bytes, cross_origin=False)
 
 
-def _bot(settings: Settings, service_key: str, own_url: str) -> Bot:
-    base = (settings.service_url or own_url).rstrip("/")
+def _issuer_manners(settings: Settings) -> Manners:
+    return Manners(deadline_s=settings.bot_timeout_s, body_bytes=_FORM_BYTES, cross_origin=False)
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return tls_context(settings.tls_cert, settings.tls_key)
+
+
+def _bot(settings: Settings, service_key: str, base: str) -> Bot:
     return Bot(
         id=settings.bot_id,
         name=settings.bot_name,
@@ -266,14 +305,16 @@ def _bot(settings: Settings, service_key: str, own_url: str) -> Bot:
         reference_grammar_id=str(uuid.uuid5(uuid.NAMESPACE_URL, f"landline:{settings.bot_id}")),
         channel_id=settings.bot_channel_id,
         concurrency=settings.bot_concurrency,
+        app_id=settings.bot_app_id,
+        app_secrets=tuple(map(digest, settings.bot_app_secret)),
     )
 
 
-def _url(host: str, port: int) -> str:
+def _url(scheme: str, host: str, port: int) -> str:
     """The loopback name if the listener is bound to all addresses (bot-side 3)."""
     if host in _ANY_ADDRESS:
         host = "localhost"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _lives(settings: Settings) -> Lives:

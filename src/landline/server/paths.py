@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from urllib.parse import unquote, urlsplit
 
-from starlette.routing import BaseRoute, Router
+from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 
@@ -18,6 +18,7 @@ class Paths:
         known = list(routes)
         self._router = Router(known, redirect_slashes=False, default=nowhere)
         self._rooms = frozenset(_room(getattr(route, "path", "/")) for route in known)
+        self._anywhere = [route.path_regex for route in known if isinstance(route, Route) and route.path[1:2] == "{"]
         prefixes = {unquote(urlsplit(base).path).rstrip("/") for base in bases if base}
         # The longest first, in case one lies within another.
         self._prefixes = tuple(f"{prefix}/" for prefix in sorted(prefixes, key=len, reverse=True) if prefix)
@@ -34,10 +35,13 @@ class Paths:
         """`path` without a prefix of ours and without its one trailing slash (D-1, D-3)."""
         for prefix in self._prefixes:
             # A prefix may look like a path of ours, `/v3` for instance: it is one only if what follows is such a path.
-            if f"{path}/".startswith(prefix) and _room(path[len(prefix) - 1 :]) in self._rooms:
+            if f"{path}/".startswith(prefix) and self._is_ours(path[len(prefix) - 1 :]):
                 path = path[len(prefix) - 1 :] or "/"
                 break
         return path[:-1] if path.endswith("/") and len(path) > 1 else path
+
+    def _is_ours(self, path: str) -> bool:
+        return _room(path) in self._rooms or any(form.match(path.rstrip("/")) for form in self._anywhere)
 
 
 def _room(path: str) -> str:
