@@ -25,7 +25,7 @@ from landline.errors import BadArgument, ConfigurationError
 
 _URL = r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"  # no user and password: URLs are shown and logged
 _SECRET = re.compile(r"[A-Za-z0-9._-]{24,}", re.ASCII)
-_APP_ID = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
+_APP_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 _APP_SECRET = re.compile(r"[A-Za-z0-9._~-]{24,}", re.ASCII)
 _KEY_SET = re.compile(r"(https://|http://(localhost|127\.0\.0\.1|\[::1\])[:/])[^\s#@]+", re.ASCII)
 _PREFIX = "LANDLINE_"
@@ -56,12 +56,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Count, Meta(description="Requests to the bot at the same time; more wait for their turn.")
     ] = 64
     bot_app_id: Annotated[
-        str | None,
-        Meta(
-            min_length=1,
-            max_length=128,
-            description="App id of the bot. With one, Landline and the bot show tokens to each other.",
-        ),
+        str | None, Meta(description="App id of the bot. With one, Landline and the bot show tokens to each other.")
     ] = None
     bot_app_secret: Annotated[
         tuple[str, ...],
@@ -314,7 +309,7 @@ def _origins(origins: tuple[str, ...]) -> None:
 
 def _app_id(app_id: str) -> None:
     if not _APP_ID.fullmatch(app_id):
-        raise ValueError("only A-Z a-z 0-9 . _ - are expected")
+        raise ValueError("1 to 128 characters of A-Z a-z 0-9 . _ - are expected")
 
 
 def _app_secrets(app_secrets: tuple[str, ...]) -> None:
