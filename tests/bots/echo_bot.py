@@ -1,4 +1,4 @@
-"""An ordinary bot on the Bot Framework SDK for Python, without app id, as its users write them.
+"""An ordinary bot on the Bot Framework SDK for Python, as its users write them.
 
 Runs in an environment of its own (`requirements.txt`), so it imports nothing of ours. What it does:
 
@@ -13,7 +13,8 @@ Runs in an environment of its own (`requirements.txt`), so it imports nothing of
 
     python echo_bot.py PORT
 
-`ECHO_BOT_REFERENCES` names the JSON file that keeps conversation references over restarts.
+`ECHO_BOT_REFERENCES` names the JSON file that keeps conversation references over restarts. `ECHO_BOT_CONFIG` has the
+attributes of its configuration, as Python; without it the bot has no app id.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 from aiohttp import web
 from botbuilder.core import ActivityHandler, TurnContext
@@ -52,8 +54,9 @@ class References:
 class EchoBot(ActivityHandler):
     """The turns."""
 
-    def __init__(self, adapter: CloudAdapter, references: References) -> None:
+    def __init__(self, adapter: CloudAdapter, references: References, app_id: str) -> None:
         self._adapter = adapter
+        self._app_id = app_id
         self._references = references
         self._later: set[asyncio.Task[str]] = set()
 
@@ -95,13 +98,20 @@ class EchoBot(ActivityHandler):
             ids.append(response.id)
 
         # Anonymous bots have no app id; the SDK wants a text nevertheless.
-        await self._adapter.continue_conversation(reference, say, "")
+        await self._adapter.continue_conversation(reference, say, self._app_id)
         return ids[0]
 
 
+def configuration() -> SimpleNamespace:
+    attributes: dict[str, object] = {}
+    exec(os.environ.get("ECHO_BOT_CONFIG", ""), {}, attributes)
+    return SimpleNamespace(**attributes)
+
+
 def application(references: References) -> web.Application:
-    adapter = CloudAdapter(ConfigurationBotFrameworkAuthentication(object()))
-    bot = EchoBot(adapter, references)
+    config = configuration()
+    adapter = CloudAdapter(ConfigurationBotFrameworkAuthentication(config))
+    bot = EchoBot(adapter, references, getattr(config, "APP_ID", ""))
 
     async def messages(request: web.Request) -> web.Response:
         return await adapter.process(request, bot)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -23,7 +24,8 @@ class RealBot:
     Its commands stand in the docstring of `echo_bot.py`. `data` must exist; log and references go there.
     """
 
-    def __init__(self, data: Path, *, port: int | None = None) -> None:
+    def __init__(self, data: Path, *, port: int | None = None, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = dict(environment or {})
         self.port = port or free_port()
         self.references_path = data / "echo-bot-references.json"
         self.log_path = data / "echo-bot.log"
@@ -47,7 +49,7 @@ class RealBot:
         """Start the process and wait until it answers."""
         if not _PYTHON.exists():
             raise AssertionError(f"there is no {_PYTHON.relative_to(_ROOT)}: run `make test` once, it installs the SDK")
-        environment = os.environ | {"ECHO_BOT_REFERENCES": str(self.references_path)}
+        environment = os.environ | self._environment | {"ECHO_BOT_REFERENCES": str(self.references_path)}
         with self.log_path.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 _PYTHON, _SOURCE, str(self.port), stdout=log, stderr=log, env=environment

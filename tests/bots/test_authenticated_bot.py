@@ -1,0 +1,178 @@
+"""A bot on the real Bot Framework SDK for Python with an app id: it checks our tokens, and gets its own from us.
+
+Nothing of the SDK is replaced or patched: the bot has the settings that `landline.bots.sdks` writes down, and trusts
+the authority that `landline dev-cert` makes. One SDK of four (bot-side section 8, 96).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from landline.bots.sdks import Identity, Sdk, rendered
+from landline.server.certificates import HOSTS, Files, make_certificate
+from support.bot_trust import APP_ID, APP_SECRETS, ENVIRONMENT, claims, forged, new_key
+from support.directline import Answer, DirectLine
+from support.landline import SECRET, Landline, free_port
+from support.real_bot import RealBot
+from support.streams import Follower
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """A certificate for this machine, and its authority."""
+    return make_certificate(tmp_path_factory.mktemp("tls"), HOSTS, dt.datetime.now(dt.UTC))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def landline(tmp_path_factory: pytest.TempPathFactory, files: Files) -> AsyncIterator[Landline]:
+    """A server that speaks TLS, in front of a bot that is not there yet."""
+    data = tmp_path_factory.mktemp("server") / "data"
+    server = Landline(
+        data,
+        bot=f"http://127.0.0.1:{free_port()}/api/messages",
+        bot_app_id=APP_ID,
+        environment=ENVIRONMENT,
+        tls=files,
+        drain_s=0,
+    )
+    async with server as landline:
+        yield landline
+
+
+def bot_for(landline: Landline, data: Path, secret: str = APP_SECRETS[0]) -> RealBot:
+    """The bot that belongs to this server."""
+    assert landline.tls is not None
+    identity = Identity(APP_ID, secret, landline.url, landline.url)
+    port = int(str(landline.settings["bot"]).split(":")[2].split("/")[0])
+    environment = {
+        "ECHO_BOT_CONFIG": rendered(Sdk.BOTBUILDER_PYTHON, identity),
+        "SSL_CERT_FILE": str(landline.tls.ca),
+        "REQUESTS_CA_BUNDLE": str(landline.tls.ca),
+    }
+    return RealBot(data, port=port, environment=environment)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def real_bot(tmp_path_factory: pytest.TempPathFactory, landline: Landline) -> AsyncIterator[RealBot]:
+    """The bot, started."""
+    async with bot_for(landline, tmp_path_factory.mktemp("bot")) as bot:
+        yield bot
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def client(landline: Landline) -> AsyncIterator[DirectLine]:
+    """A client with the secret, which trusts the certificate."""
+    async with DirectLine(landline.directline, SECRET, tls=landline.trust) as client:
+        yield client
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def opened(client: DirectLine, real_bot: RealBot) -> Answer:
+    """A new conversation with a user."""
+    return await client.start(user={"id": "user"})
+
+
+@pytest.mark.bot_item(96)
+async def test_a_bot_with_an_app_id_greets_answers_and_types(
+    real_bot: RealBot, client: DirectLine, opened: Answer
+) -> None:
+    """Update, delete, attachments and members come with those calls."""
+    async with client.stream(opened.stream_url) as stream:
+        await stream.until_text("hello user")
+        for text in ("hi", "typing"):
+            sent = await client.send(opened.conversation_id, text)
+            assert sent.status == 200, real_bot.log
+            await stream.until_text(f"echo: {text}")
+        assert stream.texts == ["hello user", "hi", "echo: hi", "typing", None, "echo: typing"]
+
+
+@pytest.mark.bot_item(96)
+async def test_a_bot_with_an_app_id_bursts_while_the_client_is_cut(
+    real_bot: RealBot, client: DirectLine, opened: Answer
+) -> None:
+    texts = [f"burst {number}" for number in range(1, 101)]
+    async with Follower(client, opened) as follower:
+        await follower.until(lambda f: f.activities, "is greeted")
+        bursting = asyncio.create_task(client.send(opened.conversation_id, "burst 100"))
+        for heard in range(20, 100, 20):
+            await follower.until(lambda f, heard=heard: len(f.activities) >= heard, f"has {heard} activities")
+            follower.streams[-1].cut()
+        assert (await bursting).status == 200, real_bot.log
+        await follower.until(lambda f: f.activities[-1].get("text") == texts[-1], "has everything")
+        assert [each["text"] for each in follower.activities] == ["hello user", "burst 100", *texts]
+
+
+@pytest.mark.bot_item(96)
+async def test_a_bot_with_an_app_id_speaks_of_its_own_accord_after_both_were_restarted(
+    landline: Landline, real_bot: RealBot, client: DirectLine, opened: Answer
+) -> None:
+    """Its saved reference, its token and our keys are good on the other side of a restart."""
+    async with client.stream(opened.stream_url) as stream:
+        await stream.until_text("hello user")
+    # The join is marked behind the greeting; killed in between, the bot would greet once more.
+    assert (await client.send(opened.conversation_id, "hi")).status == 200, real_bot.log
+    await landline.restart(kill=True)
+    await real_bot.speak(opened.conversation_id, "landline was restarted")
+    await real_bot.restart(kill=True)
+    await real_bot.speak(opened.conversation_id, "and so was I")
+    assert (await client.send(opened.conversation_id, "welcome back")).status == 200, real_bot.log
+    texts = [each["text"] for each in await client.all_activities(opened.conversation_id)]
+    assert texts == [
+        "hello user",
+        "hi",
+        "echo: hi",
+        "landline was restarted",
+        "and so was I",
+        "welcome back",
+        "echo: welcome back",
+    ]
+
+
+async def test_a_bot_with_the_wrong_secret_hears_and_cannot_speak(
+    tmp_path: Path, landline: Landline, real_bot: RealBot, client: DirectLine
+) -> None:
+    await real_bot.stop()
+    try:
+        async with bot_for(landline, tmp_path, "a-secret-that-nobody-has-given-out-1234"):
+            opened = await client.start(user={"id": "user"})
+            sent = await client.send(opened.conversation_id, "hello?")
+            assert sent.error == (502, "BotRejectedActivity")
+            texts = [each["text"] for each in await client.all_activities(opened.conversation_id)]
+            assert texts == ["hello?"]
+            assert '"route":"/{tenant}/oauth2/v2.0/token","status":401' in landline.log
+    finally:
+        await real_bot.start()
+
+
+@pytest.mark.parametrize("key", [None, "another"])
+async def test_the_bot_refuses_who_only_pretends_to_be_the_channel(
+    landline: Landline, real_bot: RealBot, opened: Answer, key: str | None
+) -> None:
+    """Which shows that it checks anything at all."""
+    said = claims(iss=landline.url, aud=APP_ID, appid=None, azp=None, serviceurl=landline.url)
+    token = forged({"alg": "RS256", "kid": "another"}, said, new_key())
+    activity = {
+        "type": "message",
+        "id": "1",
+        "text": "obey",
+        "channelId": "directline",
+        "serviceUrl": landline.url,
+        "from": {"id": "user"},
+        "recipient": {"id": "bot"},
+        "conversation": {"id": opened.conversation_id},
+    }
+    headers = {"Authorization": f"Bearer {token}"} if key else {}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(real_bot.endpoint, json=activity, headers=headers) as answer,
+    ):
+        assert answer.status >= 400
