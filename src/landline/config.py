@@ -124,6 +124,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Seconds,
         Meta(description="How long an activity of the bot waits for a store in trouble before it is answered 503."),
     ] = 5
+    idempotency_ttl_s: Annotated[
+        Seconds,
+        Meta(description="How long the key of a send is known: an Idempotency-Key, or what a bot repeats a call with."),
+    ] = 86_400
     keepalive_s: Annotated[
         float, Meta(gt=0, le=30, description="After so long a silence on a stream an empty frame is sent.")
     ] = 20
@@ -184,6 +188,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 8
     activity_bytes: Annotated[Count, Meta(description="Largest activity that a client may send.")] = 262_144
     connector_bytes: Annotated[Count, Meta(description="Largest activity that the bot may send.")] = 4_194_304
+    upload_bytes: Annotated[
+        Count, Meta(description="Largest upload, all its files together, of a client or the bot.")
+    ] = 20_971_520
+    upload_files: Annotated[Count, Meta(description="Most files in one upload.")] = 20
+    upload_ttl_s: Annotated[
+        Seconds | None,
+        Meta(description="How long a file can be fetched after its upload. Default: as long as its conversation."),
+    ] = None
     page_activities: Annotated[Count, Meta(description="Most activities in one answer of Get Activities.")] = 100
     page_bytes: Annotated[
         Count, Meta(description="Size that ends one answer of Get Activities, at least one activity in it.")

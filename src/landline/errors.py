@@ -9,6 +9,7 @@
     │   ├── UnsupportedMediaType
     │   ├── TooLarge
     │   ├── TooSlow                  the body did not come in time
+    │   ├── RangeNotSatisfiable      a part was asked for that is not there
     │   ├── NotFound                 no such path
     │   └── MethodNotAllowed
     ├── CredentialError              who is asking
@@ -19,6 +20,8 @@
     ├── RateLimited                  too often; the answer says when to come back
     ├── UnknownConversation          unknown, not started, gone, or another bot's
     ├── UnknownActivity              a bot named an activity it may not touch
+    ├── UnknownAttachment            unknown, gone, or another bot's
+    ├── Conflict                     the same key was used for something else
     ├── IssuerUnavailable            the keys of a trusted issuer could not be fetched
     ├── Draining                     this process is going away
     ├── ClientGone                   nobody is there to be answered
@@ -86,6 +89,14 @@ class TooSlow(RequestError):
     """The request did not arrive in time"""
 
 
+class RangeNotSatisfiable(RequestError):
+    """The range lies outside of what there is"""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+
 class NotFound(RequestError):
     """There is nothing at this path"""
 
@@ -135,6 +146,14 @@ class UnknownConversation(LandlineError):
 
 class UnknownActivity(LandlineError):
     """Unknown activity"""
+
+
+class UnknownAttachment(LandlineError):
+    """Unknown attachment"""
+
+
+class Conflict(LandlineError):
+    """The Idempotency-Key was used for something else"""
 
 
 class IssuerUnavailable(LandlineError):

@@ -6,15 +6,16 @@ wait (`deadline`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Protocol
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from landline.core.attachments import ORIGINAL, Attachment, AttachmentId
 from landline.core.bot import Bot
 from landline.core.conversation import Account, Conversation, Member, NewConversation
-from landline.core.log import Accepted, ConversationId, NewEntry, Page
+from landline.core.log import Accepted, ConversationId, Entry, NewEntry, Page
 
 
 class Clock(Protocol):
@@ -76,7 +77,27 @@ class Store(Protocol):
 
         At `deadline` an append still queued is withdrawn: `DeadlinePassed`, nothing stored. One whose commit is running
         gets up to 2 s more, then `OutcomeUnknown`. A full queue is `StoreUnavailable` at once. Raises
-        `UnknownConversation`, and `ConversationFull` when the last number is used up (nothing written then)."""
+        `UnknownConversation`, and `ConversationFull` when the last number is used up (nothing written then).
+
+        An entry with a `key` is appended once: the key is written in the same transaction, and whoever comes with it
+        again, in this group, later, or after a restart, is answered what was assigned the first time. `Conflict` if it
+        comes with another digest. An entry with an `original` is another version of that activity: `UnknownActivity`
+        unless the original is there, not deleted, and no such version itself; decided in the same transaction."""
+        ...
+
+    async def delete(
+        self, conversation: ConversationId, sequence: int, notice: NewEntry, deadline: float
+    ) -> Accepted | None:
+        """Erase the content of the activity with this number and of all its later versions, so that no reader ever sees
+        them again, and append `notice`, shown under the id of the activity and with a time of its own; all of it in one
+        transaction (D-35). None if it was deleted before: nothing changes then.
+
+        Order, deadline and errors are those of `append`; `UnknownActivity` where there is no such activity."""
+        ...
+
+    def taken(self, conversation: ConversationId, sequence: int) -> None:
+        """The bot took this activity: a repeat of the send is answered so. Every `append` after this call knows it.
+        Written with a later group: a crash may lose it, and the repeat is then offered to the bot once more."""
         ...
 
     async def read_after(
@@ -90,6 +111,10 @@ class Store(Protocol):
 
     async def accepted_at(self, conversation: ConversationId, sequence: int) -> int | None:
         """The acceptance time of that entry in ms, or None where there is no such entry."""
+        ...
+
+    async def entry(self, conversation: ConversationId, sequence: int) -> Entry | None:
+        """That entry as it is now (`Audience.NOBODY` once it was deleted), or None where there is none."""
         ...
 
     def recent(self, conversation: ConversationId, position: int, transient: int, max_bytes: int) -> Page | None:
@@ -107,6 +132,53 @@ class Store(Protocol):
         """Show a transient (complete JSON) to the streams that are open now, best effort, at the present head."""
         ...
 
+    # How long conversations are kept (specification 9). Whatever removes does so in slices that take a few
+    # milliseconds, so that no append waits long: the caller goes on for as long as the answer asks for it.
+
+    def used(self, conversation: ConversationId, at_ms: int) -> None:
+        """The conversation was in use at that time. Written with a later group: a crash may lose it."""
+        ...
+
+    async def idle(self, before_ms: int, most: int) -> Sequence[ConversationId]:
+        """Conversations that were last used before that time as far as is written, longest unused first, at most so
+        many."""
+        ...
+
+    async def of_member(self, account_id: str, most: int) -> Sequence[ConversationId]:
+        """Conversations in which this account is a member and not the bot, at most so many."""
+        ...
+
+    async def purge(self, conversation: ConversationId, used_before_ms: int | None = None) -> bool:
+        """End the conversation: from the answer on it is unknown to every other method, and its members are forgotten.
+        A tombstone stays, so that `start` never makes it exist again (D-24). True if this call ended it.
+
+        With `used_before_ms`, only if it was last used before that time; an append is a use."""
+        ...
+
+    async def is_purged(self, conversation: ConversationId) -> bool:
+        """Whether there is a tombstone of that name."""
+        ...
+
+    async def purged(self, most: int) -> Sequence[ConversationId]:
+        """Purged conversations that were not cleared to the end, at most so many."""
+        ...
+
+    async def clear(self, conversation: ConversationId) -> bool:
+        """Erase a slice of what a purged conversation said. True while there is more."""
+        ...
+
+    async def bury(self, before_ms: int) -> bool:
+        """Forget a slice of the tombstones of conversations that were purged before that time, and cleared. True while
+        there are more."""
+        ...
+
+    async def expire(self, before_ms: int, keys_before_ms: int, after: int) -> int | None:
+        """Remove a slice of the activities accepted before `before_ms`, in the order in which they came to any log, up
+        to the first that is younger. It begins behind the place `after` (0 at first); the answer is where the next one
+        does, None at the end. Keys of sends accepted since `keys_before_ms` stay known. A log goes on with its next
+        number all the same; its `oldest` says from where on it is complete."""
+        ...
+
     def listen(self, moved: Callable[[ConversationId], None]) -> None:
         """Call `moved` on the event loop when a log moved or a transient passed. A hint: it may come late, twice, or
         not at all; it carries nothing. One listener per store."""
@@ -122,6 +194,78 @@ class Store(Protocol):
 
     async def announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
         """Mark these members' joins as announced."""
+        ...
+
+
+class Draft(Protocol):
+    """An attachment on its way in. Whoever began it must `keep` or `discard` it in the end. One call at a time."""
+
+    @property
+    def id(self) -> AttachmentId:
+        """Under which it will be found. URL-safe, and nobody can guess it: it is all that a download asks for (5.8)."""
+        ...
+
+    async def write(self, piece: bytes, view: str = ORIGINAL) -> None:
+        """Add to a view; the views come one after the other. Holds no more than a fixed amount in memory. Raises
+        `StoreUnavailable`."""
+        ...
+
+
+class Blob(Protocol):
+    """The bytes of an attachment, opened. They can be read to the end even if they are deleted meanwhile."""
+
+    @property
+    def attachment(self) -> Attachment:
+        """What is known of them."""
+        ...
+
+    def read(self, view: str, start: int, size: int) -> AsyncGenerator[bytes, None]:
+        """`size` bytes of a view from `start` on, which must be there, in pieces. Raises `StoreUnavailable`."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of them."""
+        ...
+
+
+class Blobs(Protocol):
+    """The bytes of attachments. They outlast their process and a power cut from `keep` on, and are never changed.
+
+    An entry in the log may point at a blob, so the blob is kept first; one that no entry came to point at, because the
+    process died in between, goes with its conversation.
+    """
+
+    async def open(self) -> None:
+        """Make ready, and drop the drafts of a process that died. Raises `DataDirectoryError`."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is under way, then let go. Idempotent."""
+        ...
+
+    def draft(self, conversation: ConversationId) -> Draft:
+        """Begin an attachment in a conversation."""
+        ...
+
+    async def keep(self, drafts: Sequence[tuple[Draft, Attachment]]) -> None:
+        """Make drafts of one conversation durable and let them be found. What is given beside each draft becomes what
+        is known of it; `views` in it is ignored. Raises `StoreUnavailable`, and some may be kept then: discard all."""
+        ...
+
+    async def discard(self, drafts: Sequence[Draft]) -> None:
+        """Leave nothing of drafts, whether they were kept or not. Never raises."""
+        ...
+
+    async def find(self, attachment: AttachmentId) -> Blob | None:
+        """Open the blob with that id, which may be any text, or None. Raises `StoreUnavailable`."""
+        ...
+
+    async def forget(self, conversation: ConversationId) -> None:
+        """Delete everything that was kept in a conversation. Raises `StoreUnavailable`."""
+        ...
+
+    async def expire(self, before_ms: int) -> int:
+        """Delete what was kept before that time; answer how much. Raises `StoreUnavailable`."""
         ...
 
 

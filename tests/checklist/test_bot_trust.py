@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,6 +22,8 @@ import pytest_asyncio
 from cryptography.hazmat.primitives import serialization
 
 from landline.core.keys import SigningKey
+from landline.server.connector import Connector
+from landline.server.exchange import Manners
 from support.bot_trust import (
     APP_ID,
     APP_SECRETS,
@@ -541,6 +544,30 @@ async def test_a_call_without_a_good_token_is_401_and_changes_nothing(
     answer = await refused(bot, client, conversation_id, {"Authorization": header} if header else {})
     assert (answer.status, answer.json["error"]["code"]) == (401, "BadArgument"), answer
     assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.bot_item(90)
+async def test_no_operation_of_the_connector_is_without_a_check(
+    trust: Trust, client: DirectLine, bot: ScriptedBot, conversation_id: str
+) -> None:
+    """Every route that the connector has, with every method, whatever will be added to it."""
+    base, _, key = bot.service_url(conversation_id).rpartition("/b/")
+    nothing: Any = None
+    templates = [route.path for route in Connector(nothing, nothing, nothing, nothing, Manners(1, 1)).routes()]
+    assert len(templates) > 3
+    refused = set()
+    for template in templates:
+        path = template.replace("{key}", key).replace("{conversation}", conversation_id)
+        url = base + re.sub(r"{\w+}", "x", path)
+        for method in ("GET", "POST", "PUT", "DELETE"):
+            for headers in ({}, bearer(trust.token(exp=1)), bearer("x")):
+                answer = await bot.request(method, url, json={"type": "message"}, headers=headers)
+                no_method_yet = answer.status == 404 and template.endswith("/history")
+                assert answer.status in (401, 405) or no_method_yet, (method, template)
+                if answer.status == 401:
+                    refused.add((method, template))
+    assert {template for _, template in refused} >= {each for each in templates if not each.endswith("/history")}
+    assert await client.all_activities(conversation_id) == []
 
 
 async def test_the_attacks_fail_for_the_reason_that_they_name(

@@ -1,7 +1,7 @@
 """Transport, errors and CORS over the wire (specification 2, 3; checklist A).
 
 What does not exist yet is not asked for: 429 (part of item 12), `session/getsessionid` (14, but for what all other
-endpoints leave out), uploads and attachment links (part of 10 and 22).
+endpoints leave out). Attachment links (part of 22) have a file of their own.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ METHODS = {
     "/conversations": {"POST"},
     "/conversations/{id}": {"GET"},
     "/conversations/{id}/activities": {"GET", "POST"},
+    "/conversations/{id}/upload": {"POST"},
+    "/attachments/{id}/a.png": {"GET"},
     "/conversations/{id}/stream": {"GET"},
 }
 """What specification 5 documents and this step has."""
@@ -235,7 +237,7 @@ class TestPaths:
     @pytest.mark.item(10)
     @pytest.mark.parametrize("path", METHODS)
     async def test_answer_a_preflight_without_credentials(self, landline: Landline, path: str) -> None:
-        """Every path of this step; uploads, attachments and `getsessionid` come later."""
+        """Every path of this step; `getsessionid` comes later."""
         async with DirectLine(landline.directline) as nobody:
             answer = await nobody.at(ORIGIN).request("OPTIONS", path.format(id=UNKNOWN))
         assert answer.status == 204
@@ -663,8 +665,8 @@ class TestPublicUrls:
     @pytest.mark.item(22)
     @pytest.mark.parametrize("base", ["https://chat.example.org/some/prefix", "http://chat.example.org:8080/p/"])
     async def test_begin_with_the_configured_base_and_its_prefix(self, tmp_path: Path, base: str) -> None:
-        """Stream URLs; attachment links come with uploads. Behind a proxy that keeps the prefix, and behind one that
-        takes it away, the server is found at the same path."""
+        """Stream URLs; attachment links are shown with uploads. Behind a proxy that keeps the prefix, and behind one
+        that takes it away, the server is found at the same path."""
         async with (
             Landline(tmp_path / "data", public_url=base, drain_s=0) as landline,
             DirectLine(landline.directline, SECRET) as client,

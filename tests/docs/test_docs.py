@@ -211,6 +211,7 @@ def raised() -> Iterator[errors.LandlineError]:
         errors.MethodNotAllowed: ((),),
         errors.BotRejected: (500,),
         errors.RateLimited: (1.0,),
+        errors.RangeNotSatisfiable: (0,),
     }
     kinds = [
         kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.LandlineError)

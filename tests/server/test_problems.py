@@ -20,6 +20,7 @@ ANSWERS: dict[LandlineError, tuple[int, str]] = {
     errors.UnsupportedMediaType(): (415, "BadArgument"),
     errors.TooLarge(): (413, "MessageSizeTooBig"),
     errors.TooSlow(): (408, "BadArgument"),
+    errors.RangeNotSatisfiable(7): (416, "BadArgument"),
     errors.NotFound(): (404, "BadArgument"),
     errors.MethodNotAllowed(("GET", "POST")): (405, "BadArgument"),
     errors.CredentialError(): (403, "BadArgument"),
@@ -29,6 +30,7 @@ ANSWERS: dict[LandlineError, tuple[int, str]] = {
     errors.RateLimited(1.2): (429, "RateLimited"),
     errors.UnknownConversation(): (404, "BadArgument"),
     errors.UnknownActivity(): (404, "BadArgument"),
+    errors.UnknownAttachment(): (404, "BadArgument"),
     errors.Draining(): (503, "ServiceError"),
     errors.StoreError(): (503, "ServiceError"),
     errors.StoreUnavailable(): (503, "ServiceError"),
@@ -93,6 +95,10 @@ def test_who_is_too_fast_is_told_when_to_come_back_in_whole_seconds() -> None:
 
 def test_method_that_is_not_allowed_is_told_which_are() -> None:
     assert problem_of(errors.MethodNotAllowed(("GET", "POST"))).headers == ((b"allow", b"GET, POST"),)
+
+
+def test_who_asks_for_a_part_that_is_not_there_is_told_the_size() -> None:
+    assert problem_of(errors.RangeNotSatisfiable(7)).headers == ((b"content-range", b"bytes */7"),)
 
 
 def test_unexpected_failure_says_nothing_about_itself() -> None:

@@ -350,6 +350,20 @@ async def test_a_file_of_a_newer_version_is_left_alone(embedded: InSqlite) -> No
     assert (embedded.path / FILE).read_bytes() == before
 
 
+async def test_what_a_killed_newer_version_had_not_yet_moved_into_its_database_stays_where_it_is(
+    embedded: InSqlite,
+) -> None:
+    await embedded.open()
+    change(embedded.path / FILE, "PRAGMA user_version = 99")
+    found = {name: (embedded.path / name).read_bytes() for name in (FILE, f"{FILE}-wal")}
+    await embedded.close()
+    for name, content in found.items():
+        (embedded.path / name).write_bytes(content)
+    with pytest.raises(DataDirectoryError, match="newer version"):
+        await embedded.open()
+    assert {name: (embedded.path / name).read_bytes() for name in found} == found
+
+
 async def test_another_programs_database_is_left_alone(embedded: InSqlite) -> None:
     embedded.path.mkdir()
     (embedded.path / FILE).touch()

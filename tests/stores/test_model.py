@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from landline.core.conversation import Account
-from landline.core.log import Audience, ConversationId, Entry, NewEntry, Original
+from landline.core.log import Audience, ConversationId, Entry, NewEntry, Original, SendKey
 from landline.errors import LandlineError
 from landline.ports import Store
 from landline.stores import tables
+from support.clock import NOON_MS, FakeClock
 from support.stores import InMemory, InSqlite, a_conversation
 
 NAMES = [ConversationId(name) for name in ("A", "B", "C", "D", "never-started")]
@@ -30,14 +31,18 @@ Call = Callable[[Store], Awaitable[Any]]
 class Script:
     """Draws calls that make sense for a few conversations, and some that do not."""
 
-    def __init__(self, dice: Random) -> None:
+    def __init__(self, dice: Random, clock: FakeClock) -> None:
         self._dice = dice
+        self._clock = clock
+        self._before_ms = 0
         self._said = 0
 
     def call(self) -> Call:
         dice = self._dice
         name = dice.choice(NAMES)
         kinds = (self.append, self.append, self.append, self.read, self.read, self.start, self.members, self.others)
+        if dice.random() < 0.15:
+            kinds = (self.delete, self.delete, self.took, self.end)
         return dice.choice(kinds)(name)
 
     def append(self, name: ConversationId) -> Call:
@@ -45,7 +50,11 @@ class Script:
         self._said += 1
         body = b'{"n":%d,"text":"%s"}' % (self._said, b"x" * int(dice.paretovariate(0.7) * 10 % 10_000))
         original = Original(dice.randrange(5), dice.randrange(1000)) if dice.random() < 0.1 else None
-        entry = NewEntry(body, Audience(dice.random() < 0.2), original)
+        key = None
+        if dice.random() < 0.2:
+            since_ms = dice.choice((0, 0, NOON_MS + dice.randrange(100_000)))
+            key = SendKey(dice.choice(("ann", "bob")), dice.choice("12"), dice.choice((b"a", b"b")), since_ms)
+        entry = NewEntry(body, Audience(dice.random() < 0.2), original, key)
         deadline = -1.0 if dice.random() < 0.05 else math.inf
         return lambda store: store.append(name, entry, deadline)
 
@@ -74,16 +83,57 @@ class Script:
             )
         )
 
+    def delete(self, name: ConversationId) -> Call:
+        sequence = self._dice.randrange(30)
+        return lambda store: store.delete(name, sequence, NewEntry(b'{"type":"messageDelete"}'), math.inf)
+
+    def took(self, name: ConversationId) -> Call:
+        sequence = self._dice.randrange(30)
+
+        async def took(store: Store) -> None:
+            store.taken(name, sequence)
+
+        return took
+
+    def end(self, name: ConversationId) -> Call:
+        """Retention: it has its way with a conversation, or with what is old in all of them."""
+        before_ms = self._before_ms = max(self._before_ms, self._clock.now_ms() - self._dice.randrange(30_000))
+
+        async def expire(store: Store) -> None:
+            after: int | None = 0
+            while after is not None:
+                after = await store.expire(before_ms, 0, after)
+
+        async def clear(store: Store) -> None:
+            while await store.clear(name):
+                pass
+
+        async def bury(store: Store) -> None:
+            while await store.bury(before_ms):
+                pass
+
+        return self._dice.choice(
+            (lambda store: store.purge(name), lambda store: store.purge(name, before_ms), expire, expire, clear, bury)
+        )
+
     def others(self, name: ConversationId) -> Call:
         sequence = self._dice.randrange(30)
         return self._dice.choice(
             (
+                lambda store: store.entry(name, sequence),
+                lambda store: store.is_purged(name),
+                lambda store: in_any_order(store.purged(10)),
+                lambda store: in_any_order(store.of_member(f"user-{sequence % 4}", 10)),
                 lambda store: store.conversation(name),
                 lambda store: store.accepted_at(name, sequence),
                 lambda store: store.remember(name, b"%d" % sequence),
                 lambda store: store.recall(name),
             )
         )
+
+
+async def in_any_order(names: Awaitable[Sequence[ConversationId]]) -> list[ConversationId]:
+    return sorted(await names)
 
 
 async def answer(call: Call, store: Store) -> Any:
@@ -103,18 +153,20 @@ async def same_from_memory(model: Store, store: Store, dice: Random) -> None:
         assert (shown.position, shown.behind_ms) == (expected.position, expected.behind_ms)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(16))
 async def test_the_embedded_store_answers_as_the_model_does(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     print(f"seed {seed}")
     dice = Random(seed)
     monkeypatch.setattr(tables, "_STANDS", dice.choice((1, 2, 1000)))
+    monkeypatch.setattr(tables, "SLICE", dice.choice((1, 3, 256)))
+    monkeypatch.setattr(tables, "SLICE_BYTES", dice.choice((1, 1 << 20)))
     here = InSqlite(tmp_path, tail_bytes=dice.choice((0, 2000, 20_000, 1 << 20)), checkpoint_pages=dice.choice((4, 64)))
     there = InMemory(tmp_path)
     here.clock = there.clock
     store, model = await here.open(), await there.open()
-    script = Script(dice)
+    script = Script(dice, there.clock)
     for _ in range(400):
         calls = [script.call() for _ in range(dice.choice((1, 1, 1, 8)))]
         if len(calls) > 1:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,8 +17,8 @@ import msgspec
 import pytest
 
 from landline.core.conversation import Account
-from landline.core.log import Accepted, ConversationId, Entry, NewEntry
-from landline.errors import DataDirectoryError
+from landline.core.log import Accepted, Audience, ConversationId, Entry, NewEntry, Original, SendKey
+from landline.errors import DataDirectoryError, UnknownActivity
 from landline.stores.directory import Directory
 from landline.stores.layout import Connect
 from landline.stores.sqlite import SqliteStore
@@ -27,6 +28,7 @@ from support.stores import a_conversation
 
 LIVES = 10
 CUTS_PER_LIFE = 30
+NOTICE = NewEntry(b'{"type":"messageDelete"}')
 CONVERSATIONS = [ConversationId(f"conversation-{number}") for number in range(6)]
 
 
@@ -38,6 +40,29 @@ class Said(msgspec.Struct):
     conversation: ConversationId
     accepted: Accepted
     body: bytes
+
+
+class Sent(msgspec.Struct):
+    """Under a key. What was acknowledged is known by it."""
+
+    conversation: ConversationId
+    accepted: Accepted
+    entry: NewEntry
+
+
+class Deleting(msgspec.Struct):
+    """From here on it may be gone."""
+
+    conversation: ConversationId
+    sequence: int
+
+
+class Deleted(msgspec.Struct):
+    """From here on it is gone, and the log says so."""
+
+    conversation: ConversationId
+    sequence: int
+    accepted: Accepted
 
 
 class Joined(msgspec.Struct):
@@ -72,7 +97,22 @@ async def talk(disk: Disk, store: SqliteStore, conversation: ConversationId, dic
             name = f"{conversation}/{number}"
             disk.note(Remembered(name, await store.remember(name, b"kept")))
         body = b'{"n":%d,"text":"%s"}' % (number, b"x" * int(dice.paretovariate(0.7) * 20 % 20_000))
-        disk.note(Said(conversation, await store.append(conversation, NewEntry(body), math.inf), body))
+        key = SendKey("ann", f"{number}/{dice.random()}", body[:9]) if dice.random() < 0.15 else None
+        entry = NewEntry(body, key=key)
+        accepted = await store.append(conversation, entry, math.inf)
+        disk.note(Said(conversation, accepted, body))
+        if key is not None:
+            disk.note(Sent(conversation, accepted, entry))
+        if dice.random() < 0.1:
+            await delete(disk, store, conversation, dice.randrange(accepted.sequence + 1))
+
+
+async def delete(disk: Disk, store: SqliteStore, conversation: ConversationId, sequence: int) -> None:
+    disk.note(Deleting(conversation, sequence))
+    with suppress(UnknownActivity):  # it says of another one that it was deleted
+        accepted = await store.delete(conversation, sequence, NOTICE, math.inf)
+        if accepted is not None:
+            disk.note(Deleted(conversation, sequence, accepted))
 
 
 async def open_again(files: dict[str, bytes], path: Path) -> SqliteStore:
@@ -86,21 +126,43 @@ async def missing(store: SqliteStore, notes: list[Any]) -> list[Any]:
     """Which of these acknowledged things the store does not have."""
     logs: dict[ConversationId, dict[int, Entry]] = {}
     for conversation in {note.conversation for note in notes if not isinstance(note, Remembered)}:
+        found = await store.conversation(conversation)
+        entries = [await store.entry(conversation, sequence) for sequence in range(found.head if found else 0)]
+        assert None not in entries, "a gap in the log"
+        logs[conversation] = {entry.sequence: entry for entry in entries if entry is not None}
         page = await store.read_after(conversation, 0, 10_000, 1 << 30, for_stream=True)
-        entries = [record for record in page.records if isinstance(record, Entry)]
-        assert [entry.sequence for entry in entries] == list(range(len(entries))), "a gap in the log"
-        logs[conversation] = {entry.sequence: entry for entry in entries}
-    return [note for note in notes if not await has(store, logs, note)]
+        assert page.records == [entry for entry in entries if entry and entry.audience is not Audience.NOBODY]
+    deleting = {(note.conversation, note.sequence) for note in notes if isinstance(note, Deleting)}
+    return [
+        note
+        for note in notes
+        if not (kept(logs, deleting, note) if isinstance(note, Said | Deleted) else await has(store, note))
+    ]
 
 
-async def has(store: SqliteStore, logs: dict[ConversationId, dict[int, Entry]], note: Any) -> bool:
+def kept(
+    logs: dict[ConversationId, dict[int, Entry]], deleting: set[tuple[ConversationId, int]], note: Said | Deleted
+) -> bool:
+    """Whether the log has the entry; erased, if somebody was about to delete it, and surely if somebody has."""
+    log, accepted = logs[note.conversation], note.accepted
+    found = log.get(accepted.sequence)
+    if isinstance(note, Deleted):
+        original = Original(note.sequence, accepted.time_ms)
+        told = Entry(accepted.sequence, accepted.time_ms, NOTICE.body, original=original)
+        return found == told and log[note.sequence].audience is Audience.NOBODY
+    if found == Entry(accepted.sequence, accepted.time_ms, b"", Audience.NOBODY):
+        return (note.conversation, accepted.sequence) in deleting
+    return found == Entry(accepted.sequence, accepted.time_ms, note.body)
+
+
+async def has(store: SqliteStore, note: Any) -> bool:
     if isinstance(note, Remembered):
         return await store.recall(note.name) == note.value
-    if isinstance(note, Said):
-        accepted = note.accepted
-        return logs[note.conversation].get(accepted.sequence) == Entry(accepted.sequence, accepted.time_ms, note.body)
     if await store.conversation(note.conversation) is None:
         return False
+    if isinstance(note, Sent):
+        again = await store.append(note.conversation, note.entry, math.inf)
+        return again == Accepted(note.accepted.sequence, note.accepted.time_ms, repeated=True)
     if isinstance(note, Joined):
         return note.account_id in {member.account.id for member in await store.members(note.conversation)}
     return True

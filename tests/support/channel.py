@@ -13,6 +13,7 @@ from landline.channel.bots import BotCalls
 from landline.channel.conversations import Conversations, Opened
 from landline.channel.delivery import Delivery
 from landline.channel.registry import Registry
+from landline.channel.repeats import Repeats
 from landline.channel.tokens import Grant, Lives, Tokens
 from landline.core import tokens
 from landline.core.bot import Bot, Site
@@ -76,6 +77,7 @@ class Channel:
     registry: Registry = field(default_factory=registry)
     join_wait_s: float = 5
     store_wait_s: float = 5
+    idempotency_ttl_s: float = 86_400
     lives: Lives = LIVES
     bounds: PageBounds = BOUNDS
 
@@ -83,8 +85,11 @@ class Channel:
         self.tokens = Tokens(self.registry, Keys.derive(b"k" * 32), self.clock, self.lives)
         self.delivery = Delivery(self.store, self.transport, self.registry, self.clock, join_wait_s=self.join_wait_s)
         self.conversations = Conversations(self.store, self.tokens, self.delivery)
-        self.activities = Activities(self.store, self.conversations, self.delivery, self.clock, self.bounds)
-        self.bots = BotCalls(self.store, self.clock, store_wait_s=self.store_wait_s)
+        self.repeats = Repeats(self.clock, self.idempotency_ttl_s)
+        self.activities = Activities(
+            self.store, self.conversations, self.delivery, self.repeats, self.clock, self.bounds
+        )
+        self.bots = BotCalls(self.store, self.repeats, self.clock, store_wait_s=self.store_wait_s)
 
     @property
     def secret(self) -> Grant:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import io
 import json
 import os
 import re
@@ -193,7 +194,7 @@ class DirectLine:
         path: str,
         *,
         json: object = None,
-        data: bytes | AsyncIterator[bytes] | None = None,
+        data: bytes | io.BytesIO | AsyncIterator[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Any request below the domain, or to a complete URL.

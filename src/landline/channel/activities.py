@@ -7,13 +7,15 @@ import msgspec
 from landline.channel.conversations import Admitted, Conversations
 from landline.channel.delivery import Delivery
 from landline.channel.patience import patiently
+from landline.channel.repeats import Repeats, check_key
 from landline.channel.tokens import Grant, random_id
-from landline.core import activity, log
+from landline.core import activity, links, log
 from landline.core.activity import ClientActivity, Kind
 from landline.core.bot import Bot
 from landline.core.conversation import Conversation
-from landline.core.log import Accepted, Audience, NewEntry
+from landline.core.log import Accepted, Audience, NewEntry, SendKey
 from landline.core.watermark import Replay, watermark
+from landline.errors import BadArgument
 from landline.ports import Clock, Store
 
 
@@ -35,19 +37,31 @@ class Activities:
     """Sending and reading, on behalf of clients."""
 
     def __init__(
-        self, store: Store, conversations: Conversations, delivery: Delivery, clock: Clock, bounds: PageBounds
+        self,
+        store: Store,
+        conversations: Conversations,
+        delivery: Delivery,
+        repeats: Repeats,
+        clock: Clock,
+        bounds: PageBounds,
     ) -> None:
         self._store = store
         self._conversations = conversations
         self._delivery = delivery
+        self._repeats = repeats
         self._clock = clock
         self._bounds = bounds
 
-    async def send(self, grant: Grant, conversation: Conversation, body: bytes, deadline: float) -> str:
+    async def send(
+        self, grant: Grant, conversation: Conversation, body: bytes, deadline: float, key: str | None = None
+    ) -> str:
         """Accept an activity, show it, offer it to the bot; answer its id once the bot took it (5.5).
 
         Durable, and on its way to every stream, before the bot hears of it (D-32). When the bot fails the activity
         stays (D-46) and `DeliveryError` is raised. Raises `RequestError` with nothing stored and nothing sent.
+
+        Who sends the same once more with the same `key` (the `Idempotency-Key`) has it appended once (8.5); raises
+        `Conflict` for something else with that key.
         """
         posted = activity.from_client(
             body,
@@ -56,7 +70,17 @@ class Activities:
             bound=grant.user,
             may_use_dl=grant.may_claim_dl,
         )
-        return await self.accept(grant.bot, conversation, posted, deadline)
+        return await self.accept(
+            grant.bot, conversation, posted, deadline, None if key is None else self.key(posted, key, body)
+        )
+
+    def key(self, posted: ClientActivity, key: str, body: bytes) -> SendKey:
+        """What an `Idempotency-Key` makes of a request with this body. Raises `BadArgument`."""
+        check_key(key)
+        if posted.type == "invoke":
+            # A repeat is offered to the bot as it was stored, and that may lack its value (D-34).
+            raise BadArgument("An invoke cannot have an Idempotency-Key")
+        return self._repeats.key(posted.sender.id, key, body)
 
     async def hear(self, admitted: Admitted, body: bytes, deadline: float) -> str:
         """The same, for an activity that came through a stream: its ticket says who may speak (7.6, D-41)."""
@@ -65,13 +89,33 @@ class Activities:
         self._conversations.check_speaker(admitted.ticket, posted.sender)
         return await self.accept(bot, conversation, posted, deadline)
 
-    async def accept(self, bot: Bot, conversation: Conversation, posted: ClientActivity, deadline: float) -> str:
+    async def accept(
+        self,
+        bot: Bot,
+        conversation: Conversation,
+        posted: ClientActivity,
+        deadline: float,
+        key: SendKey | None = None,
+    ) -> str:
         """The same, for an activity that was read and found good already."""
+        if key is None:
+            return await self._accept(bot, conversation, posted, deadline, None)
+        return await self._repeats.once(
+            conversation.id, key, lambda: self._accept(bot, conversation, posted, deadline, key)
+        )
+
+    async def _accept(
+        self, bot: Bot, conversation: Conversation, posted: ClientActivity, deadline: float, key: SendKey | None
+    ) -> str:
+        accepted = None
         if posted.kind in (Kind.STORED, Kind.STREAMS_ONLY):
-            accepted = await append(self._store, conversation, entry_of(posted.kind, posted.stored), deadline)
+            accepted = await append(self._store, conversation, entry_of(posted.kind, posted.stored, key), deadline)
             activity_id = log.activity_id(conversation.id, accepted.sequence)
             time = log.timestamp(accepted.time_ms)
+            if accepted.taken:
+                return activity_id
         else:
+            # Not in the log, so there is nothing that a key could be written with.
             activity_id, time = pass_by(self._store, self._clock, conversation, posted.kind, posted.stored)
         # No await between the append's answer and this line: places in the line stand in log order (8.1.4).
         place = self._delivery.enter(conversation.id)
@@ -83,10 +127,14 @@ class Activities:
             place,
             once=posted.type == "invoke",
         )
+        if accepted is not None and key is not None:
+            self._store.taken(conversation.id, accepted.sequence)
         return activity_id
 
-    async def read(self, conversation: Conversation, text: str | None) -> Read:
-        """One page after the watermark, and the watermark behind it (5.4, 8.3). Reading consumes nothing."""
+    async def read(self, conversation: Conversation, text: str | None, base: str = "") -> Read:
+        """One page after the watermark, and the watermark behind it (5.4, 8.3). Reading consumes nothing.
+
+        `base` is the public base that the reader came by, for links in what it reads."""
         start = await self._conversations.locate(conversation, text, absent_means_head=False)
         page = await self._store.read_after(
             conversation.id, start.position, self._bounds.activities, self._bounds.bytes, for_stream=False
@@ -94,7 +142,7 @@ class Activities:
         end = start.watermark
         if page.behind_ms is not None:
             end = watermark(conversation.id, page.position, page.behind_ms)
-        return Read(log.activity_set(conversation.id, page, end), start.replay)
+        return Read(log.activity_set(conversation.id, page, end, links.json_text(base)), start.replay)
 
 
 async def append(
@@ -106,9 +154,9 @@ async def append(
     )
 
 
-def entry_of(kind: Kind, stored: bytes) -> NewEntry:
+def entry_of(kind: Kind, stored: bytes, key: SendKey | None = None) -> NewEntry:
     """The log entry of a stored activity of either kind (6.3)."""
-    return NewEntry(stored, Audience.STREAMS if kind is Kind.STREAMS_ONLY else Audience.EVERYONE)
+    return NewEntry(stored, Audience.STREAMS if kind is Kind.STREAMS_ONLY else Audience.EVERYONE, key=key)
 
 
 def pass_by(store: Store, clock: Clock, conversation: Conversation, kind: Kind, stored: bytes) -> tuple[str, str]:

@@ -1,22 +1,25 @@
-"""What bots may do in their conversations (bot-side 3.1, 3.2)."""
+"""What bots may do in their conversations (bot-side 3.1 to 3.4)."""
 
 from __future__ import annotations
 
 from landline.channel.activities import append, entry_of, pass_by
+from landline.channel.patience import patiently
+from landline.channel.repeats import Repeats
 from landline.core import activity, log
 from landline.core.activity import Kind
 from landline.core.bot import Bot
 from landline.core.conversation import Conversation, is_conversation_id
-from landline.core.log import ConversationId
-from landline.errors import Forbidden, UnknownConversation
+from landline.core.log import Audience, ConversationId, Entry, NewEntry, Original
+from landline.errors import BadArgument, Forbidden, UnknownActivity, UnknownConversation
 from landline.ports import Clock, Store
 
 
 class BotCalls:
     """The connector's use cases."""
 
-    def __init__(self, store: Store, clock: Clock, *, store_wait_s: float) -> None:
+    def __init__(self, store: Store, repeats: Repeats, clock: Clock, *, store_wait_s: float) -> None:
         self._store = store
+        self._repeats = repeats
         self._clock = clock
         self._store_wait_s = store_wait_s
 
@@ -33,17 +36,86 @@ class BotCalls:
         return found
 
     async def send(
-        self, bot: Bot, conversation: Conversation, body: bytes, deadline: float, reply_to: str | None = None
+        self,
+        bot: Bot,
+        conversation: Conversation,
+        body: bytes,
+        deadline: float,
+        reply_to: str | None = None,
+        request_id: str | None = None,
     ) -> str:
         """Accept an activity of the bot; answer its id once it is durable and on its way to every stream.
 
-        Brief trouble of the store is waited out here, since most SDKs never repeat a send (bot-side 1, fact 1). An
-        unknown `reply_to` is no error (bot-side 3.2). Raises `RequestError` with nothing stored.
+        Brief trouble of the store is waited out here, since most SDKs never repeat a send (bot-side 1, fact 1). One
+        does, with the same `request_id` (fact 2): the repeat is answered the first id. An unknown `reply_to` is no
+        error (bot-side 3.2). Raises `RequestError` with nothing stored, `Conflict` for something else with that
+        `request_id`.
         """
         said = activity.from_bot(body, conversation=conversation.id, bot=bot, reply_to=reply_to)
         if said.kind in (Kind.STORED, Kind.STREAMS_ONLY):
-            entry = entry_of(said.kind, said.stored)
-            give_up = min(deadline, self._clock.monotonic() + self._store_wait_s)
-            accepted = await append(self._store, conversation, entry, deadline, give_up)
+            key = None
+            if request_id:
+                path = (reply_to or "").encode(errors="surrogatepass")
+                key = self._repeats.key(bot.id, request_id, path, body)
+            entry = entry_of(said.kind, said.stored, key)
+            accepted = await append(self._store, conversation, entry, deadline, self._give_up(deadline))
             return log.activity_id(conversation.id, accepted.sequence)
         return pass_by(self._store, self._clock, conversation, said.kind, said.stored)[0]
+
+    async def update(
+        self,
+        bot: Bot,
+        conversation: Conversation,
+        activity_id: str,
+        body: bytes,
+        deadline: float,
+        request_id: str | None = None,
+    ) -> None:
+        """Say something else under the id and the time of an activity that the bot said before (D-35, bot-side 3.3).
+
+        Raises `UnknownActivity` for what is not the bot's, was deleted, or is in no log; `RequestError` as `send`.
+        """
+        activity.check_id(body, activity_id)
+        said = activity.from_bot(body, conversation=conversation.id, bot=bot, reply_to=None)
+        if said.kind not in (Kind.STORED, Kind.STREAMS_ONLY):
+            raise BadArgument(f"An activity cannot become one of type {said.type!r}")
+        original = await self._own(conversation, activity_id)
+        if original.audience is Audience.NOBODY:
+            raise UnknownActivity
+        key = None
+        if request_id:
+            key = self._repeats.key(bot.id, request_id, b"update", activity_id.encode(), body)
+        entry = NewEntry(
+            said.stored,
+            entry_of(said.kind, said.stored).audience,
+            Original(original.sequence, original.time_ms),
+            key,
+        )
+        await append(self._store, conversation, entry, deadline, self._give_up(deadline))
+
+    async def delete(self, bot: Bot, conversation: Conversation, activity_id: str, deadline: float) -> None:
+        """Take back what the bot said: it and its later versions are erased, and clients are told (D-35, bot-side 3.4).
+
+        Deleting twice is deleting once. Raises `UnknownActivity`."""
+        original = await self._own(conversation, activity_id)
+        if original.audience is Audience.NOBODY:
+            return
+        notice = NewEntry(activity.deletion(conversation.id, bot))
+        await patiently(
+            self._give_up(deadline),
+            lambda: self._store.delete(conversation.id, original.sequence, notice, deadline),
+        )
+
+    async def _own(self, conversation: Conversation, activity_id: str) -> Entry:
+        """The log entry of an activity that is the bot's to change; as it was said first, or erased."""
+        sequence = log.sequence_of(conversation.id, activity_id)
+        found = None if sequence is None else await self._store.entry(conversation.id, sequence)
+        # An entry that repeats another's id is never known by its own.
+        if found is None or found.original is not None:
+            raise UnknownActivity
+        if found.audience is not Audience.NOBODY and not activity.is_bots(found.body):
+            raise UnknownActivity
+        return found
+
+    def _give_up(self, deadline: float) -> float:
+        return min(deadline, self._clock.monotonic() + self._store_wait_s)

@@ -17,6 +17,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Raw
 
+from landline.core import links
 from landline.core.bot import Bot
 from landline.core.conversation import Account
 from landline.core.log import ConversationId
@@ -34,6 +35,7 @@ _T = TypeVar("_T")
 
 _NULL = Raw(b"null")
 _USER = Raw(b'"user"')
+_BOT = Raw(b'"bot"')
 
 _OBJECT = msgspec.json.Decoder(dict[str, Raw])
 _LIST = msgspec.json.Decoder(list[Raw])
@@ -98,10 +100,11 @@ def _odd_members(text: bytes) -> dict[str, Raw]:
     for string, colon in _QUOTED.findall(stood_in):
         if colon and not escapes.keys().isdisjoint(_ESCAPE.findall(string)):
             raise BadArgument("A property name is not well-formed")
-    return {
-        name: Raw(_ESCAPE.sub(lambda found: escapes.get(found[0], found[0]), bytes(value)))
-        for name, value in members.items()
-    }
+    return {name: _put_back(value, escapes) for name, value in members.items()}
+
+
+def _put_back(value: Raw, escapes: dict[bytes, bytes]) -> Raw:
+    return Raw(_ESCAPE.sub(lambda found: escapes.get(found[0], found[0]), bytes(value)))
 
 
 def _stand_in(text: bytes) -> tuple[bytes, dict[bytes, bytes]]:
@@ -158,6 +161,18 @@ def items_of(value: Raw, name: str) -> list[Raw]:
     return [] if value == _NULL else _lenient(_LIST, value)
 
 
+def exact_items_of(value: Raw, name: str) -> list[Raw]:
+    """The same, where the items go on as they were written, lone surrogates and all."""
+    check_array(value, name)
+    if value == _NULL:
+        return []
+    try:
+        return _LIST.decode(value)
+    except msgspec.DecodeError:
+        stood_in, escapes = _stand_in(bytes(value))
+        return [_put_back(item, escapes) for item in _LIST.decode(stood_in)]
+
+
 def check_array(value: Raw, name: str) -> None:
     """Raises `BadArgument` unless `value` is an array or null."""
     if memoryview(value)[0] != ord("[") and value != _NULL:
@@ -207,8 +222,9 @@ class ClientActivity(msgspec.Struct, frozen=True):
     members: dict[str, Raw]
 
     def for_bot(self, bot: Bot, activity_id: str, time: str) -> bytes:
-        """The bot's copy (bot-side 2.2), complete. It has no `deliveryMode`, whatever the client sent (D-36)."""
-        return _encode(
+        """The bot's copy (bot-side 2.2), complete. It has no `deliveryMode`, whatever the client sent (D-36), and links
+        that lead to this server begin with what the bot calls back (D-29)."""
+        copy = _encode(
             {
                 "id": activity_id,
                 "timestamp": time,
@@ -220,6 +236,7 @@ class ClientActivity(msgspec.Struct, frozen=True):
                 **_without(self.members, "deliverymode"),
             }
         )
+        return links.shown(copy, links.json_text(bot.service_url))
 
 
 class BotActivity(msgspec.Struct, frozen=True):
@@ -238,7 +255,13 @@ def from_client(
     `bound`: the user of its token, who wins silently (4.6). `may_use_dl`: whether an unbound credential may speak as an
     id that begins with `dl_`. Raises `RequestError`.
     """
-    given = decode(body)
+    return from_client_members(decode(body), conversation=conversation, bot=bot, bound=bound, may_use_dl=may_use_dl)
+
+
+def from_client_members(
+    given: dict[str, Raw], *, conversation: ConversationId, bot: Bot, bound: Account | None, may_use_dl: bool
+) -> ClientActivity:
+    """The same for what was decoded already."""
     kind = _type(given)
     if kind == "contactRelationUpdate":
         raise BadArgument("'contactRelationUpdate' is not supported")
@@ -267,8 +290,8 @@ def from_client(
 def from_bot(body: bytes, *, conversation: ConversationId, bot: Bot, reply_to: str | None) -> BotActivity:
     """Read what a bot posted (specification 6.1, bot-side 3.1); `reply_to` is the activity it replies to by path (3.2).
 
-    Lenient, since no SDK repeats a refused send: only what has no `type` or is no object is refused. Raises
-    `RequestError`.
+    Lenient, since no SDK repeats a refused send: only what has no `type` or is no object is refused. Links that lead
+    to this server by the bot's service URL will lead there by the reader's base (D-51). Raises `RequestError`.
     """
     given = decode(body)
     kind = _type(given)
@@ -278,11 +301,40 @@ def from_bot(body: bytes, *, conversation: ConversationId, bot: Bot, reply_to: s
     if memoryview(origin)[0] == ord("{"):
         written = members_of(origin, "from")
         account = _account(written, bot.id, None if lenient_string(written.get("name", _NULL)) else bot.name)
+    stored = _stored(conversation, {**account, "role": "bot"}, _replying(members, conversation, reply_to))
     return BotActivity(
         type=kind,
         kind=Kind.STREAMS_ONLY if kind == "typing" and _concludes(members) else _FROM_BOT.get(kind, Kind.STORED),
-        stored=_stored(conversation, {**account, "role": "bot"}, _replying(members, conversation, reply_to)),
+        stored=links.kept(stored, bot.service_url),
     )
+
+
+class _Authored(msgspec.Struct):
+    author: Raw = msgspec.field(default=_NULL, name="from")
+
+
+_AUTHORED = msgspec.json.Decoder(_Authored)
+
+
+def is_bots(stored: bytes) -> bool:
+    """Whether this stored activity is the bot's: no client's can carry its role (6.1)."""
+    return members_of(_lenient(_AUTHORED, Raw(stored)).author, "from").get("role") == _BOT
+
+
+def check_id(body: bytes, activity_id: str) -> None:
+    """Raises `BadArgument` if this activity has an id of its own and it is another one (bot-side 3.3)."""
+    given = decode(body).get("id", _NULL)
+    if string(given, "id") not in (None, activity_id):
+        raise BadArgument("'id' is another one than in the path")
+
+
+def deletion(conversation: ConversationId, bot: Bot) -> bytes:
+    """What is stored where the bot deleted an activity (D-35): a whole activity without content.
+
+    Web Chat puts it in the place of whatever has the same id, and knows no way to draw its type: the message goes.
+    """
+    content: dict[str, object] = {"type": "messageDelete"}
+    return _stored(conversation, {"id": bot.id, "name": bot.name, "role": "bot"}, content)
 
 
 def _stored(

@@ -2,7 +2,8 @@
 
 A stored body is the JSON text of an activity *without* `id` and `timestamp`: both are assigned with the sequence
 number, inside the store's transaction (design, "Facts to build by"). A frame is therefore one concatenation; nothing is
-parsed or encoded again on the way out, neither live nor in a replay.
+parsed or encoded again on the way out, neither live nor in a replay. All that depends on who reads is the base of links
+that lead to this server (`core.links`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import NewType
 
 import msgspec
 
+from landline.core import links
 from landline.core.watermark import watermark
 
 ConversationId = NewType("ConversationId", str)
@@ -30,6 +32,8 @@ class Audience(IntEnum):
     EVERYONE = 0
     STREAMS = 1
     """Replayed on streams, never in Get Activities: a contentless `typing` that concludes a livestream (D-33)."""
+    NOBODY = 2
+    """Erased, because a bot deleted it (D-35): only number and time are left, and every reader steps over it."""
 
 
 class Original(msgspec.Struct, frozen=True, gc=False):
@@ -39,12 +43,27 @@ class Original(msgspec.Struct, frozen=True, gc=False):
     time_ms: int
 
 
+class SendKey(msgspec.Struct, frozen=True):
+    """What makes a repeated send the same send (8.5): who sent it, under which key, and a digest of what was sent.
+
+    What was sent before `since_ms` is forgotten: the same key then makes a new send.
+    """
+
+    sender: str
+    key: str
+    digest: bytes
+    since_ms: int = 0
+
+
 class NewEntry(msgspec.Struct, frozen=True):
-    """An activity on its way into the log. `body`: a JSON object, at least one member, without `id` and `timestamp`."""
+    """An activity on its way into the log. `body`: a JSON object, at least one member, without `id` and `timestamp`.
+
+    Kept as bytes, never as text: `core.links` explains the one byte in it that is not UTF-8."""
 
     body: bytes
     audience: Audience = Audience.EVERYONE
     original: Original | None = None
+    key: SendKey | None = None
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -70,10 +89,13 @@ class Transient(msgspec.Struct, frozen=True):
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
-    """What `Store.append` assigned."""
+    """What `Store.append` assigned. `repeated` says that it did so before, to an earlier send with the same key, and
+    appended nothing now; `taken`, that the bot took it then."""
 
     sequence: int
     time_ms: int
+    repeated: bool = False
+    taken: bool = False
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -95,6 +117,15 @@ def activity_id(conversation: ConversationId, sequence: int) -> str:
     return f"{conversation}|{sequence:07d}"
 
 
+def sequence_of(conversation: ConversationId, text: str) -> int | None:
+    """The number in an id of that form, or None: an id of something that is not in the log."""
+    digits = text[len(conversation) + 1 :]
+    if len(digits) > 9 or not (digits.isascii() and digits.isdecimal()):
+        return None
+    sequence = int(digits)
+    return sequence if text == activity_id(conversation, sequence) else None
+
+
 @lru_cache(maxsize=64)
 def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
@@ -105,14 +136,14 @@ def timestamp(time_ms: int) -> str:
     return f"{_second(time_ms // 1000)}.{time_ms % 1000:03d}Z"
 
 
-def activity(conversation: ConversationId, entry: Entry) -> bytes:
-    """The complete JSON of an entry as clients read it."""
+def activity(conversation: ConversationId, entry: Entry, base: bytes = b"") -> bytes:
+    """The complete JSON of an entry as a client reads it whose links begin with `base`."""
     shown = entry.original or entry
     head = f'{{"id":"{conversation}|{shown.sequence:07d}","timestamp":"{timestamp(shown.time_ms)}",'
-    return head.encode() + entry.body[1:]
+    return head.encode() + links.shown(entry.body[1:], base)
 
 
-def frame(conversation: ConversationId, entry: Entry) -> bytes:
+def frame(conversation: ConversationId, entry: Entry, base: bytes = b"") -> bytes:
     """The ActivitySet of one entry, with the watermark right behind it (specification 7.3, D-48)."""
     shown = entry.original or entry
     behind = watermark(conversation, entry.sequence + 1, entry.time_ms)
@@ -120,15 +151,17 @@ def frame(conversation: ConversationId, entry: Entry) -> bytes:
         (
             f'{{"activities":[{{"id":"{conversation}|{shown.sequence:07d}",'
             f'"timestamp":"{timestamp(shown.time_ms)}",'.encode(),
-            entry.body[1:],
+            links.shown(entry.body[1:], base),
             f'],"watermark":"{behind}"}}'.encode(),
         )
     )
 
 
-def transient_frame(passing: Transient, last_watermark: str) -> bytes:
+def transient_frame(passing: Transient, last_watermark: str, base: bytes = b"") -> bytes:
     """The ActivitySet of a transient; it repeats the last watermark, so that no client loses a good one (D-39)."""
-    return b'{"activities":[' + passing.activity + b'],"watermark":"' + last_watermark.encode() + b'"}'
+    return (
+        b'{"activities":[' + links.shown(passing.activity, base) + b'],"watermark":"' + last_watermark.encode() + b'"}'
+    )
 
 
 def opening_frame(start: str) -> bytes:
@@ -136,7 +169,7 @@ def opening_frame(start: str) -> bytes:
     return b'{"activities":[],"watermark":"' + start.encode() + b'"}'
 
 
-def activity_set(conversation: ConversationId, page: Page, end: str) -> bytes:
+def activity_set(conversation: ConversationId, page: Page, end: str, base: bytes = b"") -> bytes:
     """The ActivitySet that Get Activities answers: the page's entries and the watermark behind them (8.3)."""
-    shown = b",".join(activity(conversation, record) for record in page.records if isinstance(record, Entry))
+    shown = b",".join(activity(conversation, record, base) for record in page.records if isinstance(record, Entry))
     return b'{"activities":[' + shown + b'],"watermark":"' + end.encode() + b'"}'

@@ -89,6 +89,7 @@ class Stream:
     """
 
     __slots__ = (
+        "_base",
         "_behind",
         "_behind_ms",
         "_heard_at",
@@ -108,9 +109,18 @@ class Stream:
         "transient",
     )
 
-    def __init__(self, conversation: ConversationId, position: int, start: str, timing: Timing, now: float) -> None:
-        """A stream that begins at `position`, whose wire form is `start`."""
+    def __init__(
+        self,
+        conversation: ConversationId,
+        position: int,
+        start: str,
+        timing: Timing,
+        now: float,
+        base: bytes = b"",
+    ) -> None:
+        """A stream that begins at `position`, whose wire form is `start`; links in it begin with `base`."""
         self.conversation = conversation
+        self._base = base
         self.position = position
         self.transient = 0
         self._start = start
@@ -251,12 +261,12 @@ class Stream:
         frames = []
         for record in page.records:
             if isinstance(record, Entry):
-                frames.append(frame(self.conversation, record))
+                frames.append(frame(self.conversation, record, self._base))
                 self._start = ""
                 self._behind = record.sequence + 1
                 self._behind_ms = record.time_ms
             else:
-                frames.append(transient_frame(record, self.watermark))
+                frames.append(transient_frame(record, self.watermark, self._base))
         return frames
 
     def _advance(self, page: Page) -> None:

@@ -21,16 +21,19 @@ import structlog
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
+from landline.blobs.files import FileBlobs
 from landline.bots.credentials import Credentials
 from landline.bots.http import HttpBotTransport
 from landline.bots.issuers import HttpIssuers
 from landline.channel.activities import Activities, PageBounds
+from landline.channel.attachments import Attachments, UploadBounds
 from landline.channel.bot_tokens import BotTokens
 from landline.channel.bots import BotCalls
 from landline.channel.conversations import Conversations
 from landline.channel.delivery import Delivery
 from landline.channel.keys import SigningKeys
 from landline.channel.registry import Registry
+from landline.channel.repeats import Repeats
 from landline.channel.streams import OpenStreams
 from landline.channel.throttle import Rates, Throttle
 from landline.channel.tokens import Lives, Tokens
@@ -41,7 +44,7 @@ from landline.core.stream import Timing
 from landline.core.tokens import ANY_ORIGIN, Keys, digest, origin
 from landline.errors import ConfigurationError, DataDirectoryError, Draining
 from landline.ports import Store
-from landline.server import connector, directline
+from landline.server import attachments, connector, directline
 from landline.server.exchange import GRACE_S, Exchange, Manners, Resource
 from landline.server.http import Door, Limits
 from landline.server.issuer import Issuer
@@ -165,6 +168,9 @@ class Server:
         self.store = store = SqliteStore(self._directory, clock)
         closers.push_async_callback(store.close)
         await store.open()
+        blobs = FileBlobs(settings.data / "blobs")
+        closers.push_async_callback(blobs.close)
+        await blobs.open()
         identity = await self._identity(store)
         base = (settings.service_url or _url(self._scheme, *sockets[0].getsockname()[:2])).rstrip("/")
         issuer = settings.issuer or base
@@ -186,21 +192,25 @@ class Server:
         closers.push_async_callback(delivery.close)
         conversations = Conversations(store, tokens, delivery)
         bounds = PageBounds(settings.page_activities, settings.page_bytes)
-        activities = Activities(store, conversations, delivery, clock, bounds)
+        repeats = Repeats(clock, settings.idempotency_ttl_s)
+        activities = Activities(store, conversations, delivery, repeats, clock, bounds)
+        files = Attachments(blobs, store, activities, clock, _upload_bounds(settings))
+        self._keep_sweeping(files, closers)
         streaming = Streaming(store, self.streams, _timing(settings), wheel)
         closers.push_async_callback(streaming.finish)
         store.listen(self.streams.moved)
         throttle = Throttle(_rates(settings), clock)
         direct_line = directline.DirectLine(
-            tokens, throttle, conversations, activities, streaming, _client_manners(settings)
+            tokens, throttle, conversations, activities, files, streaming, _client_manners(settings)
         )
-        calls = BotCalls(store, clock, store_wait_s=settings.store_wait_s)
+        calls = BotCalls(store, repeats, clock, store_wait_s=settings.store_wait_s)
         trusted = HttpIssuers(key_sets(settings.trusted_issuers))
         closers.push_async_callback(trusted.close)
         bot_tokens = BotTokens(registry, keys, trusted, clock, issuer=issuer, life_s=settings.bot_token_ttl_s)
         paths = self._paths(
             direct_line,
-            connector.Connector(registry, bot_tokens, calls, _bot_manners(settings)),
+            connector.Connector(registry, bot_tokens, calls, files, _bot_manners(settings)),
+            attachments.Downloads(registry, files, _client_manners(settings)),
             Issuer(registry, keys, bot_tokens, _issuer_manners(settings), issuer=issuer, base=base),
         )
 
@@ -211,7 +221,22 @@ class Server:
         closers.push_async_callback(self.listener.stop, settings.bot_timeout_s + GRACE_S)
         await self.listener.start()
 
-    def _paths(self, direct_line: directline.DirectLine, calls: connector.Connector, issuer: Issuer) -> Paths:
+    def _keep_sweeping(self, files: Attachments, closers: contextlib.AsyncExitStack) -> None:
+        sweeping = asyncio.create_task(files.sweep())
+
+        async def stop() -> None:
+            sweeping.cancel()
+            await asyncio.wait((sweeping,))
+
+        closers.push_async_callback(stop)
+
+    def _paths(
+        self,
+        direct_line: directline.DirectLine,
+        calls: connector.Connector,
+        downloads: attachments.Downloads,
+        issuer: Issuer,
+    ) -> Paths:
         settings = self.settings
         ours, bots = _client_manners(settings), _bot_manners(settings)
         unknown, unknown_elsewhere = Resource("unknown", ours), Resource("unknown", bots)
@@ -220,7 +245,7 @@ class Server:
             in_api = scope["path"] == directline.PREFIX or scope["path"].startswith(directline.PREFIX + "/")
             await (unknown if in_api else unknown_elsewhere)(scope, receive, send)
 
-        routes: list[BaseRoute] = [*direct_line.routes(), *calls.routes()]
+        routes: list[BaseRoute] = [*direct_line.routes(), *calls.routes(), *downloads.routes()]
         for path, endpoint in (("/live", self._live), ("/ready", self._is_ready)):
             routes.append(Route(path, Resource(path, bots, GET=endpoint)))
         routes += [*issuer.routes(), *self._more(self)]
@@ -278,11 +303,17 @@ def _client_manners(settings: Settings) -> Manners:
         trusted_proxies=tuple(map(ipaddress.ip_network, settings.trusted_proxies)),
         cors_origins=_origins(settings),
         show_inner=settings.inner_http_error,
+        upload_bytes=settings.upload_bytes,
     )
 
 
 def _bot_manners(settings: Settings) -> Manners:
-    return Manners(deadline_s=settings.bot_timeout_s, body_bytes=settings.connector_bytes, cross_origin=False)
+    return Manners(
+        deadline_s=settings.bot_timeout_s,
+        body_bytes=settings.connector_bytes,
+        cross_origin=False,
+        upload_bytes=settings.upload_bytes,
+    )
 
 
 def _issuer_manners(settings: Settings) -> Manners:
@@ -315,6 +346,10 @@ def _url(scheme: str, host: str, port: int) -> str:
     if host in _ANY_ADDRESS:
         host = "localhost"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def _upload_bounds(settings: Settings) -> UploadBounds:
+    return UploadBounds(settings.upload_files, settings.activity_bytes, settings.upload_ttl_s)
 
 
 def _lives(settings: Settings) -> Lives:

@@ -14,13 +14,16 @@ import structlog
 from starlette.routing import Route
 
 from landline.channel.activities import Activities
+from landline.channel.attachments import Attachments, Upload
 from landline.channel.conversations import Admitted, Conversations, Opened
 from landline.channel.throttle import Throttle
 from landline.channel.tokens import Grant, Issued, Tokens
-from landline.core import activity
+from landline.core import activity, attachments
+from landline.core.attachments import Head, Role
 from landline.core.tokens import TokenParameters, read_parameters
 from landline.errors import Draining, LandlineError, MissingCredential, NotFound, NotWebSocket
-from landline.server.exchange import Exchange, Manners, Resource, query_parameter
+from landline.server.exchange import Exchange, Manners, Resource, public_base, query_parameter
+from landline.server.multipart import form_of
 from landline.server.stream import Streaming
 from landline.server.websocket import Accept, Upgrade
 
@@ -45,6 +48,7 @@ class DirectLine:
         throttle: Throttle,
         conversations: Conversations,
         activities: Activities,
+        files: Attachments,
         streaming: Streaming,
         manners: Manners,
     ) -> None:
@@ -53,6 +57,7 @@ class DirectLine:
         self._throttle = throttle
         self._conversations = conversations
         self._activities = activities
+        self._files = files
         self._streaming = streaming
 
     def routes(self) -> list[Route]:
@@ -65,6 +70,7 @@ class DirectLine:
             Resource(PREFIX + "/conversations", manners, POST=self.start),
             Resource(conversation, manners, GET=self.reconnect),
             Resource(conversation + "/activities", manners, GET=self.read, POST=self.send),
+            Resource(conversation + "/upload", manners.for_files(), POST=self.upload),
             Resource(conversation + "/stream", manners, GET=self.not_a_stream),
             Resource(conversation + "/stream/multimodal", manners, GET=self.not_a_stream),
         )
@@ -113,7 +119,7 @@ class DirectLine:
         grant, name = self._in_scope(exchange)
         await self._throttle.poll(name, exchange.deadline)
         conversation = await self._conversations.find(grant, name)
-        page = await self._activities.read(conversation, exchange.query("watermark"))
+        page = await self._activities.read(conversation, exchange.query("watermark"), exchange.base_url())
         await exchange.json(200, page.activity_set, _replay(page.replay.value))
 
     async def send(self, exchange: Exchange) -> None:
@@ -122,7 +128,19 @@ class DirectLine:
         await self._throttle.send(name, exchange.deadline)
         conversation = await self._conversations.find(grant, name)
         body = await exchange.json_body()
-        activity_id = await self._activities.send(grant, conversation, body, exchange.deadline)
+        activity_id = await self._activities.send(grant, conversation, body, exchange.deadline, _key(exchange))
+        await exchange.json(200, _encode({"id": activity_id}))
+
+    async def upload(self, exchange: Exchange) -> None:
+        """Send files, and an activity with them (5.6)."""
+        grant, name = self._in_scope(exchange)
+        await self._throttle.send(name, exchange.deadline)
+        conversation = await self._conversations.find(grant, name)
+        async with self._files.receive(conversation) as upload:
+            await _receive(exchange, upload)
+            activity_id = await self._files.send(
+                grant, conversation, upload, exchange.query("userId"), exchange.deadline
+            )
         await exchange.json(200, _encode({"id": activity_id}))
 
     def _in_scope(self, exchange: Exchange) -> tuple[Grant, str]:
@@ -148,11 +166,12 @@ class DirectLine:
         )
         if self._streaming.streams.draining:
             raise Draining
+        base = public_base(self._manners, request.headers, request.scheme, request.client, request.server)
         streaming, ticket = self._streaming, admitted.ticket
-        opening = admitted.conversation.id, admitted.start, ticket.site, ticket.ski
+        opening = admitted.conversation.id, admitted.start, ticket.site, ticket.ski, base
         if stream[2] is None:
             return Accept(streaming.connection(*opening), STREAM_MESSAGE_BYTES)
-        return Accept(streaming.speaking_connection(*opening, partial(self._say, admitted)), SPOKEN_BYTES)
+        return Accept(streaming.speaking_connection(*opening, say=partial(self._say, admitted)), SPOKEN_BYTES)
 
     async def _say(self, admitted: Admitted, body: bytes) -> None:
         """One activity that came through a stream. There is nobody to tell of a failure but the log (7.6)."""
@@ -177,6 +196,31 @@ async def _parameters(exchange: Exchange) -> TokenParameters:
     return read_parameters(activity.decode(body)) if body.strip() else TokenParameters()
 
 
+async def _receive(exchange: Exchange, upload: Upload) -> None:
+    """Read the body of an upload, as a form or as one file (5.6)."""
+    content_type = exchange.header(b"content-type")
+    form = form_of(content_type)
+    if form is None:
+        head = attachments.head(content_type, exchange.header(b"content-disposition"), in_form=False)
+        await _receive_file(exchange, upload, head)
+        return
+    async for piece in exchange.pieces():
+        for event in form.feed(piece):
+            if isinstance(event, Head):
+                upload.begin(event, event.role)
+            else:
+                await upload.write(event)
+    form.end()
+
+
+async def _receive_file(exchange: Exchange, upload: Upload, head: Head) -> None:
+    """A body without a byte is no file: what has no body cannot be told from it."""
+    async for piece in exchange.pieces():
+        if piece and not upload.files:
+            upload.begin(head, Role.FILE)
+        await upload.write(piece)
+
+
 def _issued(issued: Issued) -> dict[str, object]:
     return {"conversationId": issued.conversation, "token": issued.token, "expires_in": issued.expires_in}
 
@@ -189,6 +233,12 @@ def _opened(opened: Opened, base: str, reference_grammar_id: str) -> dict[str, o
         "streamUrl": f"{stream}?watermark={opened.watermark}&t={opened.ticket}",
         "referenceGrammarId": reference_grammar_id,
     }
+
+
+def _key(exchange: Exchange) -> str | None:
+    """The `Idempotency-Key` of a send (8.5)."""
+    key = exchange.header(b"idempotency-key")
+    return None if key is None else key.decode("latin-1")
 
 
 def _replay(value: str) -> tuple[bytes, bytes]:

@@ -12,7 +12,7 @@ import itertools
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
@@ -63,7 +63,8 @@ def operation_id() -> str:
 class Manners(msgspec.Struct, frozen=True):
     """What the operator decided about requests in general.
 
-    `deadline_s` is the one deadline of a request (8.6), `body_bytes` the largest body. `cross_origin` is on for the
+    `deadline_s` is the one deadline of a request (8.6), `body_bytes` the largest body, `upload_bytes` that of an
+    upload. `cross_origin` is on for the
     Direct Line API and off for the connector (3.3); `cors_origins` empty means any origin.
     """
 
@@ -74,22 +75,50 @@ class Manners(msgspec.Struct, frozen=True):
     cors_origins: frozenset[str] = frozenset()
     show_inner: bool = False
     cross_origin: bool = True
+    upload_bytes: int = 20 << 20
+
+    def for_files(self) -> Manners:
+        """The manners of an endpoint that takes files."""
+        return msgspec.structs.replace(self, body_bytes=self.upload_bytes)
 
 
 class Exchange:
     """A request, and the means to answer it. Header names are lower case; the first of several values counts."""
 
-    __slots__ = ("_manners", "_receive", "_send", "_started", "deadline", "id", "scope", "status")
+    __slots__ = (
+        "_begun",
+        "_manners",
+        "_receive",
+        "_send",
+        "_started",
+        "deadline",
+        "id",
+        "limit",
+        "reading",
+        "scope",
+        "status",
+    )
+
+    limit: asyncio.Timeout
+    """What ends the endpoint if nothing else does; `Resource` sets it."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, manners: Manners) -> None:
         self.scope = scope
         self.id = operation_id()
         self.status = 0
-        self.deadline = time.monotonic() + manners.deadline_s
+        self._begun = time.monotonic()
+        self.deadline = self._begun + manners.deadline_s
         self._receive = receive
         self._send = send
         self._manners = manners
         self._started = False
+        self.reading = False
+        """Whether it is the client who is waited for."""
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since its first byte was read here."""
+        return time.monotonic() - self._begun
 
     # What was asked
 
@@ -120,42 +149,16 @@ class Exchange:
 
         Forwarded headers count only from trusted proxies. Raises `BadArgument` for a Host that is none.
         """
-        if self._manners.public_url is not None:
-            return self._manners.public_url
-        host, scheme, prefix = self.header(b"host"), str(self.scope["scheme"]).encode(), b""
-        if self._from_proxy():
-            host = self._forwarded(b"host") or host
-            scheme = (self._forwarded(b"proto") or scheme).lower()
-            prefix = (self._forwarded(b"prefix") or b"").rstrip(b"/")
-        if host is None:
-            listener = self.scope["server"]
-            host = f"{listener[0]}:{listener[1]}".encode()
-        if not _HOST.fullmatch(host) or scheme not in (b"http", b"https") or not _PREFIX.fullmatch(prefix):
-            raise BadArgument("Host header is not valid")
-        return (scheme + b"://" + host + prefix).decode("ascii")
-
-    def _from_proxy(self) -> bool:
-        """Whether the other end of the connection is a trusted proxy."""
-        client = self.scope.get("client")
-        if client is None or not self._manners.trusted_proxies:
-            return False
-        address = ipaddress.ip_address(client[0].partition("%")[0])  # behind % is the interface
-        # A listener on all addresses sees IPv4 peers in this form.
-        address = getattr(address, "ipv4_mapped", None) or address
-        return any(address in network for network in self._manners.trusted_proxies)
-
-    def _forwarded(self, name: bytes) -> bytes | None:
-        """The nearest proxy, which is the trusted one, wrote the last value of the last such header."""
-        values = [value for key, value in self.scope["headers"] if key == b"x-forwarded-" + name]
-        return bytes(values[-1].split(b",")[-1].strip()) if values else None
+        scope = self.scope
+        return public_base(self._manners, scope["headers"], scope["scheme"], scope.get("client"), scope.get("server"))
 
     async def body(self) -> bytes:
         """The whole body. Raises `TooLarge` over the limit and `TooSlow` at the deadline (8.6)."""
-        try:
-            async with asyncio.timeout_at(self.deadline):
-                return await self._read(self._manners.body_bytes)
-        except TimeoutError as error:
-            raise TooSlow from error
+        self.reading = True
+        body = await self._read(self._manners.body_bytes)
+        self.reading = False
+        self.limit.reschedule(self.deadline + GRACE_S)
+        return body
 
     def check_declared(self) -> None:
         """Raises `TooLarge` for a declared length over the limit, before anybody asks who is there (3.4, step 3)."""
@@ -164,43 +167,78 @@ class Exchange:
             raise TooLarge
 
     async def _read(self, limit: int) -> bytes:
-        chunks, size = [], 0
-        while True:
-            message: Message = await self._receive()
+        message: Message = await self._receive()
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            whole: bytes = message.get("body", b"")
+            if len(whole) > limit:
+                raise TooLarge
+            return whole
+        return b"".join([chunk async for chunk in self._chunks(limit, message)])
+
+    async def _chunks(self, limit: int, first: Message | None = None) -> AsyncIterator[bytes]:
+        size, more = 0, True
+        while more:
+            message, first = first or await self._receive(), None
             if message["type"] == "http.disconnect":
                 raise ClientGone
             chunk: bytes = message.get("body", b"")
             size += len(chunk)
             if size > limit:
                 raise TooLarge
-            chunks.append(chunk)
-            if not message.get("more_body", False):
-                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            more = message.get("more_body", False)
+            yield chunk
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body of an upload as it comes in. It may take as long as it is not silent (D-52): the deadline counts
+        from its end (8.6). Raises `TooLarge` over the limit."""
+        self.limit.reschedule(None)
+        async for chunk in self._chunks(self._manners.body_bytes):
+            yield chunk
+        self.deadline = time.monotonic() + self._manners.deadline_s
+        self.limit.reschedule(self.deadline + GRACE_S)
+
+    async def whole_upload(self) -> bytes:
+        """The same in one piece."""
+        return b"".join([piece async for piece in self.pieces()])
 
     async def json_body(self) -> bytes:
         """The body of a JSON endpoint, not parsed yet. Raises `UnsupportedMediaType` first (3.4, step 9).
 
         An absent Content-Type means JSON, and one on an empty body means nothing (3.1).
         """
+        self.check_json()
+        return await self.body()
+
+    def check_json(self) -> None:
+        """Raises `UnsupportedMediaType` for a body that says it is something else."""
         kind = self.header(b"content-type")
         empty = self.header(b"content-length") in (None, b"0") and self.header(b"transfer-encoding") is None
         if kind and not empty and kind.split(b";", 1)[0].strip().lower() not in _MEDIA_TYPES:
             raise UnsupportedMediaType
-        return await self.body()
 
     # How it is answered
 
     async def answer(self, status: int, body: bytes, *headers: Header) -> None:
         """Answer, once, with everything at the same time."""
+        # 204 has no body by definition (RFC 9110, section 8.6).
+        await self._begin(status, headers if status == 204 else (_length(len(body)), *headers))
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def stream(self, status: int, pieces: AsyncIterator[bytes], size: int, *headers: Header) -> None:
+        """Answer with `size` bytes as they come. From the beginning of the answer on there is no deadline (8.6)."""
+        self.limit.reschedule(None)
+        await self._begin(status, (_length(size), *headers))
+        async for piece in pieces:
+            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+        await self._send({"type": "http.response.body", "body": b""})
+
+    async def _begin(self, status: int, headers: Iterable[Header]) -> None:
         self.status = status
         self._started = True
-        fixed = [(b"x-correlating-operationid", self.id.encode())]
-        if status != 204:  # which has no body by definition (RFC 9110, section 8.6)
-            fixed.append((b"content-length", str(len(body)).encode()))
+        named = (b"x-correlating-operationid", self.id.encode())
         await self._send(
-            {"type": "http.response.start", "status": status, "headers": [*fixed, *headers, *self._cross_origin()]}
+            {"type": "http.response.start", "status": status, "headers": [named, *headers, *self._cross_origin()]}
         )
-        await self._send({"type": "http.response.body", "body": body})
 
     async def json(self, status: int, body: bytes, *headers: Header) -> None:
         """Answer with JSON text."""
@@ -226,6 +264,55 @@ class Exchange:
         if not self._manners.cross_origin:
             return ()
         return cross_origin(self.header(b"origin"), self._manners.cors_origins)
+
+
+def _length(size: int) -> Header:
+    return b"content-length", str(size).encode()
+
+
+def public_base(
+    manners: Manners,
+    headers: Iterable[Header],
+    scheme: str,
+    client: tuple[str, int] | None,
+    server: tuple[str, int | None] | None,
+) -> str:
+    """The public base by which a request came in, as `Exchange.base_url` says."""
+    if manners.public_url is not None:
+        return manners.public_url
+    host = next((value for name, value in headers if name == b"host"), None)
+    protocol, prefix = scheme.encode(), b""
+    if _is_trusted(client, manners.trusted_proxies):
+        host = _forwarded(headers, b"host") or host
+        # For a WebSocket, some proxies write ws or wss.
+        protocol = (_forwarded(headers, b"proto") or protocol).lower().replace(b"ws", b"http", 1)
+        prefix = (_forwarded(headers, b"prefix") or b"").rstrip(b"/")
+    if host is None and server is not None:
+        host = f"{server[0]}:{server[1]}".encode()
+    if (
+        host is None
+        or not _HOST.fullmatch(host)
+        or protocol not in (b"http", b"https")
+        or not _PREFIX.fullmatch(prefix)
+    ):
+        raise BadArgument("Host header is not valid")
+    return (protocol + b"://" + host + prefix).decode("ascii")
+
+
+def _is_trusted(client: tuple[str, int] | None, proxies: tuple[Network, ...]) -> bool:
+    """Whether the other end of the connection is a trusted proxy."""
+    if client is None or not proxies:
+        return False
+    address = ipaddress.ip_address(client[0].partition("%")[0])  # behind % is the interface
+    # A listener on all addresses sees IPv4 peers in this form.
+    address = getattr(address, "ipv4_mapped", None) or address
+    return any(address in network for network in proxies)
+
+
+def _forwarded(headers: Iterable[Header], name: bytes) -> bytes | None:
+    """The nearest proxy, which is the trusted one, wrote the last value of the last such header."""
+    values = [value for key, value in headers if key == b"x-forwarded-" + name]
+    return bytes(values[-1].split(b",")[-1].strip()) if values else None
 
 
 def cross_origin(origin: bytes | None, allowed: frozenset[str]) -> tuple[Header, ...]:
@@ -280,11 +367,14 @@ class Resource:
             raise MethodNotAllowed(self._allowed)
 
     async def _in_time(self, endpoint: Endpoint, exchange: Exchange) -> None:
-        """Every wait inside knows the deadline; this catches what hangs nevertheless, such as a disk (8.6)."""
+        """Every wait inside knows the deadline, but for that for the body; this ends it, and what hangs all the same,
+        such as a disk (8.6). One timer per request: two were a tenth of what a send costs."""
         try:
-            async with asyncio.timeout_at(exchange.deadline + GRACE_S):
+            async with asyncio.timeout_at(exchange.deadline) as exchange.limit:
                 await endpoint(exchange)
         except TimeoutError as error:
+            if exchange.reading:
+                raise TooSlow from error
             if exchange.scope["method"] == "GET":
                 raise StoreUnavailable("Storage did not answer in time") from error
             raise OutcomeUnknown from error
@@ -298,7 +388,7 @@ class Resource:
             route=self.template,
             status=exchange.status,
             operation=exchange.id,
-            ms=round((time.monotonic() - exchange.deadline + self._manners.deadline_s) * 1000, 1),
+            ms=round(exchange.age_s * 1000, 1),
         )
 
 

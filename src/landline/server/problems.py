@@ -19,6 +19,7 @@ _TABLE: tuple[tuple[type[errors.LandlineError], int, str], ...] = (
     (errors.UnsupportedMediaType, 415, "BadArgument"),
     (errors.TooLarge, 413, "MessageSizeTooBig"),
     (errors.TooSlow, 408, "BadArgument"),
+    (errors.RangeNotSatisfiable, 416, "BadArgument"),
     (errors.NotFound, 404, "BadArgument"),
     (errors.MethodNotAllowed, 405, "BadArgument"),
     (errors.RequestError, 400, "BadArgument"),
@@ -29,6 +30,8 @@ _TABLE: tuple[tuple[type[errors.LandlineError], int, str], ...] = (
     (errors.RateLimited, 429, "RateLimited"),
     (errors.UnknownConversation, 404, "BadArgument"),
     (errors.UnknownActivity, 404, "BadArgument"),
+    (errors.UnknownAttachment, 404, "BadArgument"),
+    (errors.Conflict, 409, "Conflict"),
     (errors.IssuerUnavailable, 503, "ServiceError"),
     (errors.Draining, 503, "ServiceError"),
     (errors.ConversationFull, 400, "BadArgument"),
@@ -73,6 +76,8 @@ def problem_of(error: errors.LandlineError, *, show_inner: bool = False) -> Prob
         headers = ((b"www-authenticate", b"Bearer"),)
     elif isinstance(error, errors.MethodNotAllowed):
         headers = ((b"allow", ", ".join(error.allowed).encode()),)
+    elif isinstance(error, errors.RangeNotSatisfiable):
+        headers = ((b"content-range", f"bytes */{error.size}".encode()),)
     inner = _inner(error) if show_inner and isinstance(error, errors.BotRejected) else None
     return Problem(status, code, error.message, headers, inner)
 

@@ -14,6 +14,7 @@ from typing import Protocol
 import structlog
 
 from landline.channel.streams import OpenStreams
+from landline.core import links
 from landline.core.log import ConversationId
 from landline.core.stream import INTERNAL_ERROR, Close, Decision, Drop, KeepAlive, Listen, Read, Send, Stream, Timing
 from landline.core.watermark import Start
@@ -73,18 +74,22 @@ class Streaming:
         self._reads: set[asyncio.Task[None]] = set()
         self._sayings: set[asyncio.Task[None]] = set()
 
-    def connection(self, conversation: ConversationId, start: Start, site: str, ski: str) -> StreamConnection:
-        """The handler of a WebSocket whose handshake was admitted and which begins at `start`."""
-        return StreamConnection(self, self._machine(conversation, start), site, ski)
+    def connection(
+        self, conversation: ConversationId, start: Start, site: str, ski: str, base: str = ""
+    ) -> StreamConnection:
+        """The handler of a WebSocket whose handshake was admitted and which begins at `start`; `base` is the public
+        base that it was asked for under, for links in what is sent."""
+        return StreamConnection(self, self._machine(conversation, start, base), site, ski)
 
     def speaking_connection(
-        self, conversation: ConversationId, start: Start, site: str, ski: str, say: Say
+        self, conversation: ConversationId, start: Start, site: str, ski: str, base: str = "", *, say: Say
     ) -> StreamConnection:
         """The same, for a client that also sends through it (specification 7.6)."""
-        return SpeakingConnection(self, self._machine(conversation, start), site, ski, say)
+        return SpeakingConnection(self, self._machine(conversation, start, base), site, ski, say)
 
-    def _machine(self, conversation: ConversationId, start: Start) -> Stream:
-        return Stream(conversation, start.position, start.watermark, self.timing, self.wheel.time())
+    def _machine(self, conversation: ConversationId, start: Start, base: str) -> Stream:
+        now = self.wheel.time()
+        return Stream(conversation, start.position, start.watermark, self.timing, now, links.json_text(base))
 
     def say(self, saying: Coroutine[None, None, None]) -> None:
         """Let a message of a client take its way. It does not depend on the stream it came through."""

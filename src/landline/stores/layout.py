@@ -34,17 +34,31 @@ _STEPS = (
         -- Where the log goes on, unless its last entry says more. Not touched by an append, which would be one more
         -- page to write: only for a log that lost its last entries, or is to leave a gap.
         head INTEGER NOT NULL DEFAULT 0,
-        last_ms INTEGER
+        last_ms INTEGER,
+        -- The first number that retention has left.
+        oldest INTEGER NOT NULL DEFAULT 0,
+        used_ms INTEGER NOT NULL,
+        -- A conversation that is gone leaves its row behind as a tombstone. `cleared` when its entries are gone, too.
+        purged_ms INTEGER,
+        cleared INTEGER NOT NULL DEFAULT 0
     ) STRICT;
+    CREATE INDEX by_use ON conversations (used_ms) WHERE purged_ms IS NULL;
+    CREATE INDEX tombstones ON conversations (cleared, purged_ms) WHERE purged_ms IS NOT NULL;
     CREATE TABLE entries (
         arrival INTEGER PRIMARY KEY,
         place INTEGER NOT NULL UNIQUE,
         time_ms INTEGER NOT NULL,
         audience INTEGER NOT NULL,
-        original_sequence INTEGER,
+        original_place INTEGER,
         original_ms INTEGER,
+        -- Conversation number and digest of who sent it under which key; what was sent; whether the bot took it.
+        send_key BLOB,
+        send_digest BLOB,
+        taken INTEGER NOT NULL DEFAULT 0,
         body BLOB NOT NULL
     ) STRICT;
+    CREATE INDEX versions ON entries (original_place) WHERE original_place IS NOT NULL;
+    CREATE UNIQUE INDEX keys ON entries (send_key) WHERE send_key IS NOT NULL;
     CREATE TABLE members (
         conversation INTEGER NOT NULL,
         account_id TEXT NOT NULL,
@@ -54,6 +68,7 @@ _STEPS = (
         rank INTEGER NOT NULL,
         PRIMARY KEY (conversation, account_id)
     ) STRICT, WITHOUT ROWID;
+    CREATE INDEX memberships ON members (account_id) WHERE NOT is_bot;
     CREATE TABLE kept (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
     """,
 )
@@ -67,6 +82,7 @@ def connect(path: Path, vfs: str | None = None) -> apsw.Connection:
     connection.pragma("synchronous", "full")
     connection.pragma("fullfsync", True)
     connection.pragma("trusted_schema", False)
+    connection.pragma("secure_delete", True)  # what was deleted is not to be found in the file
     return connection
 
 

@@ -8,22 +8,51 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from landline.core.conversation import Account, Conversation, Member, NewConversation
-from landline.core.log import LAST_SEQUENCE, Accepted, Audience, ConversationId, Entry, NewEntry, Page, Transient
-from landline.errors import ConversationFull, DeadlinePassed, StoreUnavailable, UnknownConversation
+from landline.core.log import (
+    LAST_SEQUENCE,
+    Accepted,
+    Audience,
+    ConversationId,
+    Entry,
+    NewEntry,
+    Original,
+    Page,
+    SendKey,
+    Transient,
+)
+from landline.errors import (
+    Conflict,
+    ConversationFull,
+    DeadlinePassed,
+    StoreUnavailable,
+    UnknownActivity,
+    UnknownConversation,
+)
 from landline.ports import Clock
 
 _TRANSIENTS = 64
 """Transients kept per conversation: who is slower than that has missed some (D-49)."""
 
 
-class _Log:
-    """One conversation. Entries stand at their numbers less `base`, which is 0 unless a test set the head."""
+class _Sent(NamedTuple):
+    """The first send with a key."""
 
-    def __init__(self, started: NewConversation) -> None:
+    digest: bytes
+    accepted: Accepted
+
+
+class _Log:
+    """One conversation. Entries stand at their numbers less `base`: 0 until some expire, or a test sets the head."""
+
+    def __init__(self, started: NewConversation, used_ms: int) -> None:
         self.started = started
+        self.used_ms = used_ms
         self.base = 0
+        self.oldest = 0
+        self.sent: dict[tuple[str, str], _Sent] = {}
         self.last_ms: int | None = None
         self.entries: list[Entry] = []
         self.passed: deque[Transient] = deque(maxlen=_TRANSIENTS)
@@ -39,6 +68,47 @@ class _Log:
     def after(self, position: int) -> list[Entry]:
         return self.entries[max(0, position - self.base) :]
 
+    def entry(self, sequence: int) -> Entry | None:
+        return self.entries[sequence - self.base] if self.base <= sequence < self.head else None
+
+    def original(self, sequence: int) -> Entry:
+        """The activity with this number, which is not a later version of another."""
+        found = self.entry(sequence)
+        if found is None or found.original is not None:
+            raise UnknownActivity
+        return found
+
+    def next(self, now_ms: int) -> Accepted:
+        if self.head >= LAST_SEQUENCE:
+            raise ConversationFull
+        return Accepted(self.head, now_ms if self.last_ms is None else max(now_ms, self.last_ms + 1))
+
+    def erase(self, sequence: int) -> None:
+        """The activity with this number and all its later versions."""
+        for index, entry in enumerate(self.entries):
+            if sequence == (entry.original or entry).sequence:
+                self.entries[index] = Entry(entry.sequence, entry.time_ms, b"", Audience.NOBODY, entry.original)
+
+    def earlier(self, key: SendKey) -> Accepted | None:
+        """What the first send with this key was assigned."""
+        sent = self.sent.get((key.sender, key.key))
+        if sent is None or sent.accepted.time_ms < key.since_ms:
+            return None
+        if sent.digest != key.digest:
+            raise Conflict
+        return Accepted(sent.accepted.sequence, sent.accepted.time_ms, repeated=True, taken=sent.accepted.taken)
+
+    def taken(self, sequence: int) -> None:
+        for key, sent in self.sent.items():
+            if sent.accepted.sequence == sequence:
+                self.sent[key] = _Sent(sent.digest, Accepted(sequence, sent.accepted.time_ms, taken=True))
+
+    def expire(self) -> None:
+        """The first entry is gone."""
+        del self.entries[0]
+        self.base += 1
+        self.oldest = self.base
+
 
 class MemoryStore:
     """A `landline.ports.Store` without a disk: durable means that it is in a list."""
@@ -48,6 +118,9 @@ class MemoryStore:
         self._closed = False
         self._kept: dict[str, bytes] = {}
         self._logs: dict[ConversationId, _Log] = {}
+        self._arrived: deque[tuple[_Log, int]] = deque()
+        self._tombstones: dict[ConversationId, int] = {}
+        self._uncleared: dict[ConversationId, None] = {}
         self._transients = 0
         self._moved: Callable[[ConversationId], None] = lambda conversation: None
 
@@ -71,9 +144,9 @@ class MemoryStore:
     async def start(self, conversation: NewConversation) -> bool:
         """As `Store.start`."""
         self._check_open()
-        if conversation.id in self._logs:
+        if conversation.id in self._logs or conversation.id in self._tombstones:
             return False
-        self._logs[conversation.id] = _Log(conversation)
+        self._logs[conversation.id] = _Log(conversation, self._clock.now_ms())
         return True
 
     async def conversation(self, conversation: ConversationId) -> Conversation | None:
@@ -83,24 +156,38 @@ class MemoryStore:
         if log is None:
             return None
         new = log.started
-        return Conversation(new.id, new.bot_id, new.user, new.locale, log.head, log.last_ms)
+        return Conversation(new.id, new.bot_id, new.user, new.locale, log.head, log.last_ms, log.oldest)
 
     async def append(self, conversation: ConversationId, entry: NewEntry, deadline: float) -> Accepted:
         """As `Store.append`."""
-        self._check_open()
-        if deadline <= self._clock.monotonic():
-            raise DeadlinePassed
-        log = self._log(conversation)
-        if log.head >= LAST_SEQUENCE:
-            raise ConversationFull
-        time_ms = self._clock.now_ms()
-        if log.last_ms is not None:
-            time_ms = max(time_ms, log.last_ms + 1)
-        accepted = Accepted(log.head, time_ms)
-        log.entries.append(Entry(accepted.sequence, time_ms, entry.body, entry.audience, entry.original))
-        log.last_ms = time_ms
+        log = self._writable(conversation, deadline)
+        if entry.key is not None and (earlier := log.earlier(entry.key)) is not None:
+            return earlier
+        if entry.original is not None and log.original(entry.original.sequence).audience is Audience.NOBODY:
+            raise UnknownActivity
+        accepted = self._add(log, log.next(self._clock.now_ms()), entry, entry.original)
+        if entry.key is not None:
+            log.sent[entry.key.sender, entry.key.key] = _Sent(entry.key.digest, accepted)
         self._moved(conversation)
         return accepted
+
+    async def delete(
+        self, conversation: ConversationId, sequence: int, notice: NewEntry, deadline: float
+    ) -> Accepted | None:
+        """As `Store.delete`."""
+        log = self._writable(conversation, deadline)
+        if log.original(sequence).audience is Audience.NOBODY:
+            return None
+        accepted = log.next(self._clock.now_ms())
+        log.erase(sequence)
+        self._add(log, accepted, notice, Original(sequence, accepted.time_ms))
+        self._moved(conversation)
+        return accepted
+
+    def taken(self, conversation: ConversationId, sequence: int) -> None:
+        """As `Store.taken`."""
+        if conversation in self._logs:
+            self._logs[conversation].taken(sequence)
 
     async def read_after(
         self, conversation: ConversationId, position: int, max_activities: int, max_bytes: int, *, for_stream: bool
@@ -111,21 +198,28 @@ class MemoryStore:
         records: list[Entry] = []
         behind_ms, size = None, 0
         for entry in log.after(position) if log else []:
-            if for_stream or entry.audience is not Audience.STREAMS:
+            if entry.audience is Audience.EVERYONE or (for_stream and entry.audience is Audience.STREAMS):
                 size += len(entry.body)
                 if records and (len(records) == max_activities or size > max_bytes):
                     return Page(records, position, behind_ms, self._transients, more=True)
                 records.append(entry)
             position, behind_ms = entry.sequence + 1, entry.time_ms
+        if log is not None and position < log.oldest:
+            position, behind_ms = log.head, log.last_ms
         return Page(records, position, behind_ms, self._transients, more=False)
 
     async def accepted_at(self, conversation: ConversationId, sequence: int) -> int | None:
         """As `Store.accepted_at`."""
         self._check_open()
         log = self._logs.get(conversation)
-        if log is None or not log.base <= sequence < log.head:
-            return None
-        return log.entries[sequence - log.base].time_ms
+        entry = log.entry(sequence) if log else None
+        return entry.time_ms if entry else None
+
+    async def entry(self, conversation: ConversationId, sequence: int) -> Entry | None:
+        """As `Store.entry`."""
+        self._check_open()
+        log = self._logs.get(conversation)
+        return log.entry(sequence) if log else None
 
     def recent(self, conversation: ConversationId, position: int, transient: int, max_bytes: int) -> Page | None:
         """As `Store.recent`."""
@@ -139,7 +233,8 @@ class MemoryStore:
             size += len(record.body if isinstance(record, Entry) else record.activity)
             if records and size > max_bytes:
                 return Page(records, position, behind_ms, transient, more=True)
-            records.append(record)
+            if not isinstance(record, Entry) or record.audience is not Audience.NOBODY:
+                records.append(record)
             if isinstance(record, Entry):
                 position, behind_ms = record.sequence + 1, record.time_ms
             else:
@@ -183,6 +278,74 @@ class MemoryStore:
                 known = members[account_id]
                 members[account_id] = Member(known.account, is_bot=known.is_bot, announced=True)
 
+    # How long conversations are kept.
+
+    def used(self, conversation: ConversationId, at_ms: int) -> None:
+        """As `Store.used`."""
+        if conversation in self._logs:
+            self._logs[conversation].used_ms = max(at_ms, self._logs[conversation].used_ms)
+
+    async def idle(self, before_ms: int, most: int) -> Sequence[ConversationId]:
+        """As `Store.idle`."""
+        self._check_open()
+        unused = [(log.used_ms, conversation) for conversation, log in self._logs.items() if log.used_ms < before_ms]
+        return [conversation for _, conversation in sorted(unused)[:most]]
+
+    async def of_member(self, account_id: str, most: int) -> Sequence[ConversationId]:
+        """As `Store.of_member`."""
+        self._check_open()
+        found = [
+            conversation
+            for conversation, log in self._logs.items()
+            if account_id in log.members and not log.members[account_id].is_bot
+        ]
+        return found[:most]
+
+    async def purge(self, conversation: ConversationId, used_before_ms: int | None = None) -> bool:
+        """As `Store.purge`."""
+        self._check_open()
+        log = self._logs.get(conversation)
+        if log is None:
+            return False
+        log.used_ms = max(log.used_ms, log.last_ms or 0)
+        if used_before_ms is not None and log.used_ms >= used_before_ms:
+            return False
+        del self._logs[conversation]
+        self._tombstones[conversation] = self._clock.now_ms()
+        self._uncleared[conversation] = None
+        return True
+
+    async def is_purged(self, conversation: ConversationId) -> bool:
+        """As `Store.is_purged`."""
+        self._check_open()
+        return conversation in self._tombstones
+
+    async def purged(self, most: int) -> Sequence[ConversationId]:
+        """As `Store.purged`."""
+        self._check_open()
+        return list(self._uncleared)[:most]
+
+    async def clear(self, conversation: ConversationId) -> bool:
+        """As `Store.clear`."""
+        self._check_open()
+        self._uncleared.pop(conversation, None)
+        return False
+
+    async def bury(self, before_ms: int) -> bool:
+        """As `Store.bury`."""
+        self._check_open()
+        for conversation, purged_ms in list(self._tombstones.items()):
+            if purged_ms < before_ms and conversation not in self._uncleared:
+                del self._tombstones[conversation]
+        return False
+
+    async def expire(self, before_ms: int, keys_before_ms: int, after: int) -> int | None:
+        """As `Store.expire`. Keys stay known for good."""
+        self._check_open()
+        while self._arrived and self._arrived[0][1] < before_ms:
+            self._arrived.popleft()[0].expire()
+        return None
+
     def set_head(self, conversation: ConversationId, head: int) -> None:
         """Let an empty log begin at `head`. For tests: nobody can wait for 2^28 appends."""
         self._log(conversation).base = head
@@ -192,6 +355,18 @@ class MemoryStore:
         if log is None:
             raise UnknownConversation
         return log
+
+    def _add(self, log: _Log, accepted: Accepted, new: NewEntry, original: Original | None) -> Accepted:
+        log.entries.append(Entry(accepted.sequence, accepted.time_ms, new.body, new.audience, original))
+        log.last_ms = accepted.time_ms
+        self._arrived.append((log, accepted.time_ms))
+        return accepted
+
+    def _writable(self, conversation: ConversationId, deadline: float) -> _Log:
+        self._check_open()
+        if deadline <= self._clock.monotonic():
+            raise DeadlinePassed
+        return self._log(conversation)
 
     def _check_open(self) -> None:
         if self._closed:

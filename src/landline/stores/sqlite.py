@@ -11,8 +11,9 @@ is written until a restart, because the file can no longer be trusted to keep wh
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 import apsw
@@ -25,6 +26,7 @@ from landline.ports import Clock
 from landline.stores import layout
 from landline.stores.directory import Directory
 from landline.stores.lane import Job, Lane
+from landline.stores.notes import Notes, Taken
 from landline.stores.tables import Reader, Writer
 from landline.stores.tail import Tail
 
@@ -45,24 +47,28 @@ T = TypeVar("T")
 
 
 class _Write(Job[T]):
-    """Anything to be written. `work` runs inside the group's transaction; what it raises is its own outcome."""
+    """Anything to be written. `work` runs inside the group's transaction; what it raises is its own outcome. `settled`
+    is told of any other outcome once it is durable, in its turn among the appends, whoever still waits for it."""
 
-    __slots__ = ("work",)
+    __slots__ = ("settled", "work")
 
-    def __init__(self, work: Callable[[Writer], T], deadline: float) -> None:
+    def __init__(
+        self, work: Callable[[Writer], T], deadline: float, settled: Callable[[T], None] = lambda outcome: None
+    ) -> None:
         super().__init__(deadline)
         self.work = work
+        self.settled = settled
 
     def run(self, writer: Writer) -> None:
         self.outcome = self.work(writer)
 
 
-class _Append(Job[Accepted]):
-    """An append. `entry` is what was written, for the tail."""
+class _Append(Job[Accepted | None]):
+    """An append. `entry` is what was written, for the tail; None where nothing was."""
 
     __slots__ = ("conversation", "entry", "new")
 
-    entry: Entry
+    entry: Entry | None
 
     def __init__(self, conversation: ConversationId, new: NewEntry, deadline: float) -> None:
         super().__init__(deadline, len(new.body))
@@ -70,8 +76,27 @@ class _Append(Job[Accepted]):
         self.new = new
 
     def run(self, writer: Writer) -> None:
-        self.entry = entry = writer.append(self.conversation, self.new)
-        self.outcome = Accepted(entry.sequence, entry.time_ms)
+        done = writer.append(self.conversation, self.new)
+        if type(done) is Entry:
+            self.entry = done
+            self.outcome = Accepted(done.sequence, done.time_ms)
+        else:
+            self.entry = None
+            self.outcome = done  # type: ignore[assignment]  # what is no Entry is Accepted
+
+
+class _Delete(_Append):
+    """A delete, which appends as well."""
+
+    __slots__ = ("sequence",)
+
+    def __init__(self, conversation: ConversationId, sequence: int, notice: NewEntry, deadline: float) -> None:
+        super().__init__(conversation, notice, deadline)
+        self.sequence = sequence
+
+    def run(self, writer: Writer) -> None:
+        self.entry = entry = writer.delete(self.conversation, self.sequence, self.new)
+        self.outcome = Accepted(entry.sequence, entry.time_ms) if entry is not None else None
 
 
 class _Read(Job[T], Generic[T]):
@@ -112,6 +137,7 @@ class SqliteStore:
         self._patience_s = patience_s
         self._checkpoint_pages = checkpoint_pages
         self._tail = Tail(tail_bytes)
+        self._notes = Notes(self._put_notes)
         self._moved: Callable[[ConversationId], None] = lambda conversation: None
         self._writes: Lane[_Append | _Write[object]] | None = None
         self._reads: Lane[_Read[object]] | None = None
@@ -156,6 +182,8 @@ class SqliteStore:
 
     async def close(self) -> None:
         """As `Store.close`."""
+        if self._writes is not None:
+            await self._notes.finish()
         reads, writes = self._reads, self._writes
         self._reads = self._writes = None
         if reads is None or writes is None:
@@ -202,14 +230,32 @@ class SqliteStore:
         found = await self._read(lambda reader: reader.conversation(conversation))
         if found is not None:
             started = NewConversation(found.id, found.bot_id, found.user, found.locale)
-            self._tail.meet(conversation, found.head, found.last_ms, forgotten, started)
+            self._tail.meet(conversation, found.head, found.last_ms, forgotten, started, found.oldest)
         return found
 
     async def append(self, conversation: ConversationId, entry: NewEntry, deadline: float) -> Accepted:
         """As `Store.append`."""
         job = _Append(conversation, entry, deadline)
+        writing = self._writing()
+        if self._notes.waiting:
+            self._notes.write()
+        writing.put(job)
+        accepted = await job.answer
+        assert accepted is not None
+        return accepted
+
+    async def delete(
+        self, conversation: ConversationId, sequence: int, notice: NewEntry, deadline: float
+    ) -> Accepted | None:
+        """As `Store.delete`."""
+        job = _Delete(conversation, sequence, notice, deadline)
         self._writing().put(job)
         return await job.answer
+
+    def taken(self, conversation: ConversationId, sequence: int) -> None:
+        """As `Store.taken`."""
+        if self._writes is not None:
+            self._notes.taken(conversation, sequence)
 
     async def read_after(
         self, conversation: ConversationId, position: int, max_activities: int, max_bytes: int, *, for_stream: bool
@@ -223,7 +269,7 @@ class SqliteStore:
         )
         if for_stream and stand is not None:
             # The next look of this stream needs no disk.
-            self._tail.meet(conversation, stand.head, stand.last_ms, forgotten)
+            self._tail.meet(conversation, stand.head, stand.last_ms, forgotten, oldest=stand.oldest)
         return page
 
     async def accepted_at(self, conversation: ConversationId, sequence: int) -> int | None:
@@ -232,6 +278,10 @@ class SqliteStore:
         if known is not None and self._reads is not None:
             return known
         return await self._read(lambda reader: reader.accepted_at(conversation, sequence))
+
+    async def entry(self, conversation: ConversationId, sequence: int) -> Entry | None:
+        """As `Store.entry`."""
+        return await self._read(lambda reader: reader.entry(conversation, sequence))
 
     def recent(self, conversation: ConversationId, position: int, transient: int, max_bytes: int) -> Page | None:
         """As `Store.recent`."""
@@ -262,6 +312,58 @@ class SqliteStore:
         """As `Store.announced`."""
         await self._write(lambda writer: writer.announced(conversation, account_ids))
 
+    # How long conversations are kept.
+
+    def used(self, conversation: ConversationId, at_ms: int) -> None:
+        """As `Store.used`."""
+        if self._writes is not None:
+            self._notes.used(conversation, at_ms)
+
+    async def idle(self, before_ms: int, most: int) -> Sequence[ConversationId]:
+        """As `Store.idle`."""
+        return await self._read(lambda reader: reader.idle(before_ms, most))
+
+    async def of_member(self, account_id: str, most: int) -> Sequence[ConversationId]:
+        """As `Store.of_member`."""
+        return await self._read(lambda reader: reader.of_member(account_id, most))
+
+    async def purge(self, conversation: ConversationId, used_before_ms: int | None = None) -> bool:
+        """As `Store.purge`."""
+        if used_before_ms is not None and self._notes.use_of(conversation) >= used_before_ms:
+            return False
+
+        def settled(ended: bool) -> None:
+            if ended:
+                self._tail.forget(conversation)
+
+        return await self._write(lambda writer: writer.purge(conversation, used_before_ms), settled)
+
+    async def is_purged(self, conversation: ConversationId) -> bool:
+        """As `Store.is_purged`."""
+        return await self._read(lambda reader: reader.is_purged(conversation))
+
+    async def purged(self, most: int) -> Sequence[ConversationId]:
+        """As `Store.purged`."""
+        return await self._read(lambda reader: reader.purged(most))
+
+    async def clear(self, conversation: ConversationId) -> bool:
+        """As `Store.clear`."""
+        return await self._write(lambda writer: writer.clear(conversation))
+
+    async def bury(self, before_ms: int) -> bool:
+        """As `Store.bury`."""
+        return await self._write(lambda writer: writer.bury(before_ms))
+
+    async def expire(self, before_ms: int, keys_before_ms: int, after: int) -> int | None:
+        """As `Store.expire`."""
+
+        def settled(outcome: tuple[Mapping[ConversationId, int], int | None]) -> None:
+            for conversation, oldest in outcome[0].items():
+                self._tail.expire(conversation, oldest)
+
+        _, go_on = await self._write(lambda writer: writer.expire(before_ms, keys_before_ms, after), settled)
+        return go_on
+
     # The loop's side of the lanes.
 
     def _writing(self) -> Lane[_Append | _Write[object]]:
@@ -271,10 +373,15 @@ class SqliteStore:
             raise _read_only()
         return self._writes
 
-    async def _write(self, work: Callable[[Writer], T]) -> T:
-        job = _Write(work, self._clock.monotonic() + self._patience_s)
+    async def _write(self, work: Callable[[Writer], T], settled: Callable[[T], None] = lambda outcome: None) -> T:
+        job = _Write(work, self._clock.monotonic() + self._patience_s, settled)
         self._writing().put(job)  # type: ignore[arg-type]  # a lane carries jobs with answers of many types
         return await job.answer
+
+    def _put_notes(self, taken: Sequence[Taken], used: Mapping[ConversationId, int]) -> asyncio.Future[None]:
+        job = _Write(lambda writer: writer.note(taken, used), math.inf)
+        self._writing().put(job)  # type: ignore[arg-type]  # a lane carries jobs with answers of many types
+        return job.answer
 
     async def _read(self, work: Callable[[Reader], T]) -> T:
         if self._reads is None:
@@ -287,9 +394,12 @@ class SqliteStore:
         """A group is durable: the tail learns all of it before the first stream looks."""
         moved: dict[ConversationId, None] = {}
         for job in group:
-            if type(job) is _Append and type(job.outcome) is Accepted:
-                self._tail.append(job.conversation, job.entry)
-                moved[job.conversation] = None
+            if isinstance(job, _Append):
+                if type(job.outcome) is Accepted and job.entry is not None:
+                    self._tail.append(job.conversation, job.entry)
+                    moved[job.conversation] = None
+            elif not isinstance(job.outcome, LandlineError):
+                job.settled(job.outcome)
         for conversation in moved:
             self._moved(conversation)
 

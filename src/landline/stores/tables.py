@@ -7,7 +7,8 @@ because nobody else writes.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any
 
 import apsw
@@ -16,33 +17,44 @@ from landline.core.conversation import Account, Conversation, Member, NewConvers
 from landline.core.log import (
     LAST_SEQUENCE,
     SEQUENCE_BITS,
+    Accepted,
     Audience,
     ConversationId,
     Entry,
     NewEntry,
     Original,
     Page,
+    SendKey,
 )
-from landline.errors import ConversationFull, UnknownConversation
+from landline.errors import Conflict, ConversationFull, UnknownActivity, UnknownConversation
 
 _STANDS = 32_768
 """Conversations whose stand the writer remembers; then it forgets all of them, and pays a look-up for each."""
 
-_INSERT_ENTRY = """
-    INSERT INTO entries (place, time_ms, audience, original_sequence, original_ms, body) VALUES (?, ?, ?, ?, ?, ?)
+SLICE = 256
+SLICE_BYTES = 1 << 20
+"""What is removed at a time: a few milliseconds, so that no append waits long behind it. At least one row."""
+
+_INSERT_PLAIN = "INSERT INTO entries (place, time_ms, audience, body) VALUES (?, ?, ?, ?)"
+
+_INSERT = """
+    INSERT INTO entries (place, time_ms, audience, original_place, original_ms, send_key, send_digest, body)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
+
+_ERASE = f"UPDATE entries SET body = x'', audience = {Audience.NOBODY:d} WHERE"  # noqa: S608  # an integer of ours
 
 # The last entry is one step from the right end of the conversation's range in the index.
 _STAND = """
-    SELECT c.number, c.head, c.last_ms, e.place, e.time_ms, c.bot_id, c.user_id, c.user_name, c.locale
+    SELECT c.number, c.head, c.last_ms, e.place, e.time_ms, c.oldest, c.bot_id, c.user_id, c.user_name, c.locale
     FROM conversations AS c LEFT JOIN entries AS e ON e.place = (
         SELECT max(place) FROM entries WHERE place >= c.number << 28 AND place < (c.number + 1) << 28
     )
-    WHERE c.id = ?
+    WHERE c.id = ? AND c.purged_ms IS NULL
 """
 
 _ENTRIES = """
-    SELECT place, time_ms, audience, original_sequence, original_ms, body
+    SELECT place, time_ms, audience, original_place, original_ms, body
     FROM entries WHERE place >= ? AND place < ? ORDER BY place
 """
 
@@ -50,14 +62,16 @@ Row = tuple[Any, ...]
 
 
 class Stand:
-    """Where a log stands: the conversation's number, the next sequence number, the time of the last entry or -1."""
+    """Where a log stands: the conversation's number, the next sequence number, the time of the last entry or -1, and
+    the first number that retention has left."""
 
-    __slots__ = ("head", "last_ms", "number")
+    __slots__ = ("head", "last_ms", "number", "oldest")
 
-    def __init__(self, number: int, head: int, last_ms: int) -> None:
+    def __init__(self, number: int, head: int, last_ms: int, oldest: int) -> None:
         self.number = number
         self.head = head
         self.last_ms = last_ms
+        self.oldest = oldest
 
 
 class Reader:
@@ -77,19 +91,22 @@ class Reader:
         if row is None:
             return None
         stand = _stand(row)
-        bot_id, user_id, user_name, locale = row[5:]
+        bot_id, user_id, user_name, locale = row[6:]
         user = None if user_id is None else Account(user_id, user_name)
-        return Conversation(
-            conversation, bot_id, user, locale, stand.head, stand.last_ms if stand.last_ms >= 0 else None
-        )
+        last_ms = stand.last_ms if stand.last_ms >= 0 else None
+        return Conversation(conversation, bot_id, user, locale, stand.head, last_ms, stand.oldest)
 
     def accepted_at(self, conversation: ConversationId, sequence: int) -> int | None:
         """As `Store.accepted_at`."""
-        number = self.number(conversation)
-        if number is None or not 0 <= sequence <= LAST_SEQUENCE:
+        if not 0 <= sequence <= LAST_SEQUENCE:
             return None
-        place = number << SEQUENCE_BITS | sequence
-        time_ms: int | None = self.connection.execute("SELECT time_ms FROM entries WHERE place = ?", (place,)).get
+        time_ms: int | None = self.connection.execute(
+            """
+            SELECT e.time_ms FROM conversations AS c JOIN entries AS e ON e.place = c.number << 28 | ?2
+            WHERE c.id = ?1 AND c.purged_ms IS NULL AND c.oldest <= ?2
+            """,
+            (conversation, sequence),
+        ).get
         return time_ms
 
     def read_after(
@@ -107,27 +124,76 @@ class Reader:
         if stand is None or position >= stand.head:
             return Page([], position, None, transient, more=False), stand
         first = stand.number << SEQUENCE_BITS
-        rows = self.connection.execute(_ENTRIES, (first + position, first + stand.head))
+        rows = self.connection.execute(_ENTRIES, (first + max(position, stand.oldest), first + stand.head))
         records: list[Entry] = []
         behind_ms, size = None, 0
-        for place, time_ms, audience, original_sequence, original_ms, body in rows:
-            if for_stream or audience != Audience.STREAMS:
+        for row in rows:
+            place, time_ms, audience, _, _, body = row
+            if audience == Audience.EVERYONE or (for_stream and audience == Audience.STREAMS):
                 size += len(body)
                 if records and (len(records) == max_activities or size > max_bytes):
                     return Page(records, position, behind_ms, transient, more=True), stand
-                original = None if original_sequence is None else Original(original_sequence, original_ms)
-                records.append(Entry(place - first, time_ms, body, Audience(audience), original))
+                records.append(_entry(row))
             position, behind_ms = place - first + 1, time_ms
+        if position < stand.oldest:
+            # Everything has expired, so the head comes next; the row knows what its watermark is made of.
+            position, behind_ms = stand.head, stand.last_ms
         return Page(records, position, behind_ms, transient, more=False), stand
+
+    def entry(self, conversation: ConversationId, sequence: int) -> Entry | None:
+        """As `Store.entry`."""
+        stand = self.stand(conversation)
+        if stand is None or not stand.oldest <= sequence < stand.head:
+            return None
+        place = stand.number << SEQUENCE_BITS | sequence
+        row = self.connection.execute(_ENTRIES, (place, place + 1)).fetchone()
+        return None if row is None else _entry(row)
 
     def members(self, conversation: ConversationId) -> Sequence[Member]:
         """As `Store.members`."""
         return self._members(self._known(conversation))
 
+    def idle(self, before_ms: int, most: int) -> Sequence[ConversationId]:
+        """As `Store.idle`."""
+        return self._ids(
+            "SELECT id FROM conversations WHERE purged_ms IS NULL AND used_ms < ? ORDER BY used_ms LIMIT ?",
+            (before_ms, most),
+        )
+
+    def of_member(self, account_id: str, most: int) -> Sequence[ConversationId]:
+        """As `Store.of_member`."""
+        return self._ids(
+            """
+            SELECT c.id FROM members AS m JOIN conversations AS c ON c.number = m.conversation
+            WHERE m.account_id = ? AND NOT m.is_bot LIMIT ?
+            """,
+            (account_id, most),
+        )
+
+    def is_purged(self, conversation: ConversationId) -> bool:
+        """As `Store.is_purged`."""
+        return self._tombstone(conversation) is not None
+
+    def purged(self, most: int) -> Sequence[ConversationId]:
+        """As `Store.purged`."""
+        return self._ids(
+            "SELECT id FROM conversations WHERE purged_ms IS NOT NULL AND cleared = 0 ORDER BY purged_ms LIMIT ?",
+            (most,),
+        )
+
+    def _ids(self, query: str, bindings: Row) -> Sequence[ConversationId]:
+        return [ConversationId(row[0]) for row in self.connection.execute(query, bindings)]
+
+    def _tombstone(self, conversation: ConversationId) -> int | None:
+        number: int | None = self.connection.execute(
+            "SELECT number FROM conversations WHERE id = ? AND purged_ms IS NOT NULL", (conversation,)
+        ).get
+        return number
+
     def number(self, conversation: ConversationId) -> int | None:
         """The number of a conversation, or None where none was started."""
         number: int | None = self.connection.execute(
-            "SELECT number FROM conversations WHERE id = ?", (conversation,)
+            "SELECT number FROM conversations WHERE id = ? AND purged_ms IS NULL", (conversation,)
         ).get
         return number
 
@@ -175,7 +241,7 @@ class Writer(Reader):
     def write(self) -> None:
         """Write what was appended. Still part of the transaction."""
         if self._entries:
-            self.connection.executemany(_INSERT_ENTRY, self._entries)
+            self.connection.executemany(_INSERT_PLAIN, self._entries)
             self._entries.clear()
 
     def commit(self) -> None:
@@ -188,9 +254,17 @@ class Writer(Reader):
         self._stands.clear()
         super().roll_back()
 
-    def append(self, conversation: ConversationId, entry: NewEntry) -> Entry:
-        """As `Store.append`; written with `write`."""
+    def append(self, conversation: ConversationId, new: NewEntry) -> Entry | Accepted:
+        """As `Store.append`, the entry; written with `write`. Of a repeat, what was assigned the first time."""
         stand = self._stands.get(conversation) or self._look_up(conversation)
+        if new.key is not None or new.original is not None:
+            return self._append_with_care(stand, new)
+        sequence, time_ms = self._next(stand)
+        self._entries.append((stand.number << SEQUENCE_BITS | sequence, time_ms, new.audience, new.body))
+        return Entry(sequence, time_ms, new.body, new.audience)
+
+    def _next(self, stand: Stand) -> tuple[int, int]:
+        """Assign a number and a time."""
         sequence, time_ms = stand.head, self._now_ms
         if sequence >= LAST_SEQUENCE:
             raise ConversationFull
@@ -198,22 +272,198 @@ class Writer(Reader):
             time_ms = stand.last_ms + 1
         stand.head = sequence + 1
         stand.last_ms = time_ms
-        place, original = stand.number << SEQUENCE_BITS | sequence, entry.original
-        if original is None:
-            self._entries.append((place, time_ms, entry.audience, None, None, entry.body))
-        else:
-            self._entries.append((place, time_ms, entry.audience, original.sequence, original.time_ms, entry.body))
-        return Entry(sequence, time_ms, entry.body, entry.audience, original)
+        return sequence, time_ms
+
+    def _append_with_care(self, stand: Stand, new: NewEntry) -> Entry | Accepted:
+        """An append that depends on what is there: a key may be known, and an original has to be."""
+        self.write()  # what is there includes the group so far
+        if new.key is not None and (earlier := self._earlier(stand.number, new.key)) is not None:
+            return earlier
+        if new.original is not None and self._original(stand, new.original.sequence) == Audience.NOBODY:
+            raise UnknownActivity
+        sequence, time_ms = self._next(stand)
+        if new.key is not None:
+            # A send that was too old gives its key away.
+            name = _key(stand.number, new.key)
+            self.connection.execute("UPDATE entries SET send_key = NULL WHERE send_key = ?", (name,))
+        return self._insert(stand, Entry(sequence, time_ms, new.body, new.audience, new.original), new.key)
+
+    def _insert(self, stand: Stand, entry: Entry, key: SendKey | None = None) -> Entry:
+        first, original = stand.number << SEQUENCE_BITS, entry.original
+        self.connection.execute(
+            _INSERT,
+            (
+                first | entry.sequence,
+                entry.time_ms,
+                entry.audience,
+                None if original is None else first | original.sequence,
+                None if original is None else original.time_ms,
+                None if key is None else _key(stand.number, key),
+                None if key is None else key.digest,
+                entry.body,
+            ),
+        )
+        return entry
+
+    def _earlier(self, number: int, key: SendKey) -> Accepted | None:
+        """What the first send with this key was assigned, unless it is too old."""
+        row = self.connection.execute(
+            "SELECT place, time_ms, send_digest, taken FROM entries WHERE send_key = ? AND time_ms >= ?",
+            (_key(number, key), key.since_ms),
+        ).fetchone()
+        if row is None:
+            return None
+        place, time_ms, digest, taken = row
+        if digest != key.digest:
+            raise Conflict
+        return Accepted(place & LAST_SEQUENCE, time_ms, repeated=True, taken=bool(taken))
+
+    def _original(self, stand: Stand, sequence: int) -> int:
+        """Who reads the activity with this number. Raises `UnknownActivity` if there is none."""
+        place = stand.number << SEQUENCE_BITS | sequence
+        row = self.connection.execute(
+            "SELECT audience, original_place FROM entries WHERE place = ?", (place,)
+        ).fetchone()
+        if row is None or row[1] is not None or sequence < stand.oldest:
+            raise UnknownActivity
+        audience: int = row[0]
+        return audience
+
+    def delete(self, conversation: ConversationId, sequence: int, notice: NewEntry) -> Entry | None:
+        """As `Store.delete`, the entry that says so."""
+        stand = self._stands.get(conversation) or self._look_up(conversation)
+        self.write()
+        if self._original(stand, sequence) == Audience.NOBODY:
+            return None
+        number, time_ms = self._next(stand)
+        place = stand.number << SEQUENCE_BITS | sequence
+        self.connection.execute(f"{_ERASE} place = ?", (place,))
+        self.connection.execute(f"{_ERASE} original_place = ?", (place,))
+        # It shows the id of what is gone, and its own time.
+        return self._insert(stand, Entry(number, time_ms, notice.body, notice.audience, Original(sequence, time_ms)))
+
+    def note(self, taken: Iterable[tuple[ConversationId, int]], used: Mapping[ConversationId, int]) -> None:
+        """As `Store.taken` and `Store.used`, many at a time."""
+        self.write()
+        numbers = ((self.number(conversation), sequence) for conversation, sequence in taken)
+        self.connection.executemany(
+            "UPDATE entries SET taken = 1 WHERE place = ?",
+            [(number << SEQUENCE_BITS | sequence,) for number, sequence in numbers if number is not None],
+        )
+        self.connection.executemany(
+            "UPDATE conversations SET used_ms = max(used_ms, ?) WHERE id = ?",
+            [(used_ms, conversation) for conversation, used_ms in used.items()],
+        )
+
+    def purge(self, conversation: ConversationId, used_before_ms: int | None) -> bool:
+        """As `Store.purge`."""
+        self.write()
+        stand = self.stand(conversation)
+        if stand is None:
+            return False
+        if used_before_ms is not None:
+            self.note((), {conversation: stand.last_ms})
+            query = "SELECT used_ms FROM conversations WHERE number = ?"
+            if self.connection.execute(query, (stand.number,)).get >= used_before_ms:
+                return False
+        self.connection.execute("DELETE FROM members WHERE conversation = ?", (stand.number,))
+        self.connection.execute(
+            """
+            UPDATE conversations SET purged_ms = ?, user_id = NULL, user_name = NULL, locale = NULL WHERE number = ?
+            """,
+            (self._now_ms, stand.number),
+        )
+        self._stands.pop(conversation, None)
+        return True
+
+    def clear(self, conversation: ConversationId) -> bool:
+        """As `Store.clear`."""
+        number = self._tombstone(conversation)
+        if number is None:
+            return False
+        rows = self.connection.execute(
+            "SELECT arrival, length(body) FROM entries WHERE place >= ? AND place < ? ORDER BY place LIMIT ?",
+            (number << SEQUENCE_BITS, (number + 1) << SEQUENCE_BITS, SLICE),
+        )
+        arrivals, size = [], 0
+        for arrival, length in rows:
+            arrivals.append((arrival,))
+            size += length
+            if size > SLICE_BYTES:
+                break
+        if not arrivals:
+            self.connection.execute("UPDATE conversations SET cleared = 1 WHERE number = ?", (number,))
+            return False
+        self.connection.executemany("DELETE FROM entries WHERE arrival = ?", arrivals)
+        return True
+
+    def bury(self, before_ms: int) -> bool:
+        """As `Store.bury`."""
+        self.connection.execute(
+            """
+            DELETE FROM conversations WHERE number IN (
+                SELECT number FROM conversations WHERE purged_ms IS NOT NULL AND cleared = 1 AND purged_ms < ? LIMIT ?
+            )
+            """,
+            (before_ms, SLICE),
+        )
+        return self.connection.changes() == SLICE
+
+    def expire(
+        self, before_ms: int, keys_before_ms: int, after: int
+    ) -> tuple[Mapping[ConversationId, int], int | None]:
+        """As `Store.expire`, and the oldest number left of each conversation that lost something."""
+        self.write()
+        rows = self.connection.execute(
+            """
+            SELECT arrival, place, time_ms, send_key IS NOT NULL, length(body) FROM entries
+            WHERE arrival > ? ORDER BY arrival LIMIT ?
+            """,
+            (after, SLICE),
+        )
+        gone: list[Row] = []
+        erased: list[Row] = []
+        heads: dict[int, tuple[int, int]] = {}
+        size, go_on = 0, None
+        for arrival, place, time_ms, keyed, length in rows:
+            if time_ms >= before_ms:
+                go_on = None
+                break
+            (erased if keyed and time_ms >= keys_before_ms else gone).append((arrival,))
+            heads[place >> SEQUENCE_BITS] = ((place & LAST_SEQUENCE) + 1, time_ms)
+            go_on = arrival
+            size += length
+            if size > SLICE_BYTES:
+                break
+        self.connection.executemany("DELETE FROM entries WHERE arrival = ?", gone)
+        self.connection.executemany(f"{_ERASE} arrival = ?", erased)
+        return dict([self._expired(number, *head) for number, head in heads.items()]), go_on
+
+    def _expired(self, number: int, head: int, last_ms: int) -> tuple[ConversationId, int]:
+        """Everything below `head` has gone, at the latest with the time `last_ms`."""
+        row = self.connection.execute(
+            """
+            UPDATE conversations
+            SET oldest = max(oldest, ?1), head = max(head, ?1), last_ms = max(coalesce(last_ms, -1), ?2)
+            WHERE number = ?3 RETURNING id, oldest
+            """,
+            (head, last_ms, number),
+        ).fetchone()
+        assert row is not None  # a tombstone stays until its entries are gone
+        conversation, oldest = row
+        if conversation in self._stands:
+            self._stands[conversation].oldest = oldest
+        return conversation, oldest
 
     def start(self, new: NewConversation) -> bool:
         """As `Store.start`."""
         user = new.user
         number = self.connection.execute(
             """
-            INSERT INTO conversations (id, bot_id, user_id, user_name, locale) VALUES (?, ?, ?, ?, ?)
+            INSERT INTO conversations (id, bot_id, user_id, user_name, locale, used_ms) VALUES (?, ?, ?, ?, ?, ?)
             ON CONFLICT (id) DO NOTHING RETURNING number
             """,
-            (new.id, new.bot_id, user.id if user else None, user.name if user else None, new.locale),
+            (new.id, new.bot_id, user.id if user else None, user.name if user else None, new.locale, self._now_ms),
         ).get
         if number is None:
             return False
@@ -266,9 +516,22 @@ class Writer(Reader):
         return stand
 
 
+def _entry(row: Row) -> Entry:
+    """Of a row of `_ENTRIES`."""
+    place, time_ms, audience, original_place, original_ms, body = row
+    original = None if original_place is None else Original(original_place & LAST_SEQUENCE, original_ms)
+    return Entry(place & LAST_SEQUENCE, time_ms, body, Audience(audience), original)
+
+
+def _key(number: int, key: SendKey) -> bytes:
+    """Keys of one conversation stand together in the index, as its entries do."""
+    named = f"{len(key.sender)}|{key.sender}|{key.key}".encode("utf-8", "surrogatepass")
+    return number.to_bytes(5, "big") + blake2b(named, digest_size=16).digest()
+
+
 def _stand(row: Row) -> Stand:
-    number, head, last_ms, place, time_ms = row[:5]
-    stand = Stand(number, head, -1 if last_ms is None else last_ms)
+    number, head, last_ms, place, time_ms, oldest = row[:6]
+    stand = Stand(number, head, -1 if last_ms is None else last_ms, oldest)
     if place is not None:
         stand.head = max(head, (place & LAST_SEQUENCE) + 1)
         stand.last_ms = max(stand.last_ms, time_ms)

@@ -31,9 +31,10 @@ class _Live:
     """One conversation: entries `first` to `head` - 1, without gap. `last_ms` is None also where it is not known,
     but never where `started` is."""
 
-    __slots__ = ("bytes", "entries", "first", "head", "last_ms", "started", "transients")
+    __slots__ = ("bytes", "entries", "first", "head", "last_ms", "oldest", "started", "transients")
 
-    def __init__(self, head: int, last_ms: int | None, started: NewConversation | None) -> None:
+    def __init__(self, head: int, last_ms: int | None, started: NewConversation | None, oldest: int) -> None:
+        self.oldest = oldest
         self.first = head
         self.head = head
         self.last_ms = last_ms
@@ -63,6 +64,7 @@ class Tail:
         last_ms: int | None,
         forgotten: int,
         started: NewConversation | None = None,
+        oldest: int = 0,
     ) -> None:
         """Learn from the log where a conversation stands. `forgotten` is what it was before the log was asked.
 
@@ -72,18 +74,19 @@ class Tail:
         live = self._live.get(conversation)
         if live is None:
             if forgotten == self.forgotten:
-                live = self._live[conversation] = _Live(head, last_ms, started)
+                live = self._live[conversation] = _Live(head, last_ms, started, oldest)
                 self._grow(_CONVERSATION_BYTES)
         elif live.head == head and started is not None:
             live.started = started
             live.last_ms = last_ms
+            live.oldest = max(live.oldest, oldest)
 
     def append(self, conversation: ConversationId, entry: Entry) -> None:
         """`entry` was committed. An update empties what was kept before it, so that no replay from memory shows what
         the log no longer would."""
         live = self._live.get(conversation)
         if live is None:
-            live = self._live[conversation] = _Live(entry.sequence, None, None)
+            live = self._live[conversation] = _Live(entry.sequence, None, None, 0)
             self._bytes += _CONVERSATION_BYTES
         elif entry.sequence < live.head:
             return  # `meet` read it from the log before this came round
@@ -158,7 +161,7 @@ class Tail:
         if live is None or live.started is None:
             return None
         new = live.started
-        return Conversation(new.id, new.bot_id, new.user, new.locale, live.head, live.last_ms)
+        return Conversation(new.id, new.bot_id, new.user, new.locale, live.head, live.last_ms, live.oldest)
 
     def accepted_at(self, conversation: ConversationId, sequence: int) -> int | None:
         """The acceptance time of an entry, or None where that is not known here."""
@@ -166,6 +169,21 @@ class Tail:
         if live is None or not live.first <= sequence < live.head:
             return None
         return live.entries[sequence - live.first].time_ms
+
+    def forget(self, conversation: ConversationId) -> None:
+        """The conversation is gone."""
+        live = self._live.pop(conversation, None)
+        if live is not None:
+            self._bytes -= live.bytes
+        self.forgotten += 1  # what is being read of it now is not learnt either
+
+    def expire(self, conversation: ConversationId, oldest: int) -> None:
+        """What is numbered below `oldest` is gone."""
+        self.forgotten += 1
+        live = self._live.get(conversation)
+        if live is not None:
+            live.oldest = max(live.oldest, oldest)
+            self._let_go(live, max(0, min(oldest, live.head) - live.first))
 
     def _fill(self, live: _Live, size: int) -> None:
         live.bytes += size
@@ -181,11 +199,14 @@ class Tail:
 
     def _halve(self, live: _Live) -> None:
         """Let go of the older half: cheaper than one at a time, since a list moves up for each."""
-        gone = live.entries[: len(live.entries) // 2]
-        del live.entries[: len(gone)]
+        self._let_go(live, len(live.entries) // 2)
+        self._drop_transients(live, len(live.transients) // 2)
+
+    def _let_go(self, live: _Live, count: int) -> None:
+        gone = live.entries[:count]
+        del live.entries[:count]
         live.first += len(gone)
         self._shrink(live, sum(len(entry.body) + _ENTRY_BYTES for entry in gone))
-        self._drop_transients(live, len(live.transients) // 2)
 
     def _empty(self, live: _Live, first: int) -> None:
         live.entries.clear()

@@ -1,0 +1,1 @@
+"""Where the bytes of uploads and attachments are. Everything here implements `landline.ports.Blobs`."""

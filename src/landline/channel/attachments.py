@@ -1,0 +1,207 @@
+"""Files: what clients upload, what bots attach, and who fetches it (specification 5.6, 5.8, bot-side 3.6).
+
+The bytes are durable before the activity that points at them is recorded: an entry never points at nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import msgspec
+import structlog
+
+from landline.channel.activities import Activities
+from landline.channel.tokens import Grant
+from landline.core import activity, attachments
+from landline.core.attachments import Attachment, AttachmentId, File, Head, Role
+from landline.core.bot import Bot
+from landline.core.conversation import Conversation
+from landline.core.log import ConversationId
+from landline.errors import (
+    BadArgument,
+    ConversationFull,
+    DeadlinePassed,
+    LandlineError,
+    StoreUnavailable,
+    TooLarge,
+    UnknownAttachment,
+    UnknownConversation,
+)
+from landline.ports import Blob, Blobs, Clock, Draft, Store
+
+_SWEEP_S = 3600.0
+"""How often files that have expired are removed. Until then they are there, but nobody can fetch them."""
+
+_log = structlog.get_logger(__name__)
+
+
+class UploadBounds(msgspec.Struct, frozen=True):
+    """What one upload may hold, and how long its files can be fetched (None: as long as the conversation is kept)."""
+
+    files: int
+    activity_bytes: int
+    ttl_s: float | None = None
+
+
+class Upload:
+    """An upload on its way in: its files aside on disk, its activity in memory."""
+
+    def __init__(self, blobs: Blobs, conversation: ConversationId, bounds: UploadBounds) -> None:
+        self.activity: bytearray | None = None
+        self.files: list[tuple[Draft, Head]] = []
+        self.is_recorded = False
+        """Whether an entry may point at the files."""
+        self._blobs = blobs
+        self._conversation = conversation
+        self._bounds = bounds
+        self._role = Role.NEITHER
+
+    def begin(self, head: Head, role: Role) -> None:
+        """A part begins. Raises `BadArgument` for a second activity, `TooLarge` for one file too many."""
+        self._role = role
+        if role is Role.ACTIVITY:
+            if self.activity is not None:
+                raise BadArgument("The upload has two activities")
+            self.activity = bytearray()
+        elif role is Role.FILE:
+            if len(self.files) == self._bounds.files:
+                raise TooLarge(f"The upload has more than {self._bounds.files} files")
+            self.files.append((self._blobs.draft(self._conversation), head))
+
+    async def write(self, piece: bytes) -> None:
+        """Some of its bytes. Raises `TooLarge`, `StoreUnavailable`."""
+        if self._role is Role.FILE:
+            await self.files[-1][0].write(piece)
+        elif self._role is Role.ACTIVITY and self.activity is not None:
+            self.activity += piece
+            if len(self.activity) > self._bounds.activity_bytes:
+                raise TooLarge
+
+    @property
+    def drafts(self) -> list[Draft]:
+        """Its files."""
+        return [draft for draft, _ in self.files]
+
+
+class Attachments:
+    """The use cases around files."""
+
+    def __init__(self, blobs: Blobs, store: Store, activities: Activities, clock: Clock, bounds: UploadBounds) -> None:
+        self._blobs = blobs
+        self._store = store
+        self._activities = activities
+        self._clock = clock
+        self._bounds = bounds
+
+    # From clients
+
+    @contextlib.asynccontextmanager
+    async def receive(self, conversation: Conversation) -> AsyncIterator[Upload]:
+        """An upload to be filled and sent. Of one that is refused, or never sent, nothing is left."""
+        upload = Upload(self._blobs, conversation.id, self._bounds)
+        try:
+            yield upload
+        finally:
+            if not upload.is_recorded and upload.files:
+                await self._blobs.discard(upload.drafts)
+
+    async def send(
+        self, grant: Grant, conversation: Conversation, upload: Upload, user_id: str | None, deadline: float
+    ) -> str:
+        """Send the activity of `upload` with its files; from then on as `Activities.send` (5.6).
+
+        `user_id` wins over the activity's `from.id`, and the token's user over both. Raises `RequestError`, and
+        `StoreUnavailable` with nothing stored.
+        """
+        files = [
+            File(draft.id, attachments.file_name(head.filename), head.content_type) for draft, head in upload.files
+        ]
+        written = None if upload.activity is None else bytes(upload.activity)
+        message = attachments.message(written, files, user_id)
+        posted = activity.from_client_members(
+            message.members,
+            conversation=conversation.id,
+            bot=grant.bot,
+            bound=grant.user,
+            may_use_dl=grant.may_claim_dl,
+        )
+        known = [
+            Attachment(conversation.id, file.name, content_type, self._clock.now_ms())
+            for file, content_type in zip(files, message.content_types, strict=True)
+        ]
+        await self._keep(list(zip(upload.drafts, known, strict=True)), deadline)
+        upload.is_recorded = True  # as far as is known: a cancelled append may still be written
+        try:
+            return await self._activities.accept(grant.bot, conversation, posted, deadline)
+        except (StoreUnavailable, UnknownConversation, ConversationFull):
+            upload.is_recorded = False
+            raise
+
+    # From bots
+
+    async def attach(self, conversation: Conversation, body: bytes, deadline: float) -> AttachmentId:
+        """Keep what the bot uploads; what it says about it afterwards is its own business (bot-side 3.6).
+
+        Raises `RequestError`, `StoreUnavailable`.
+        """
+        # Megabytes of text: the loop has better things to do.
+        uploaded = await asyncio.to_thread(attachments.from_bot, body)
+        draft = self._blobs.draft(conversation.id)
+        known = Attachment(conversation.id, uploaded.name, uploaded.content_type, self._clock.now_ms())
+        try:
+            for view, content in uploaded.views.items():
+                await draft.write(content, view)
+            await self._keep([(draft, known)], deadline)
+        except BaseException:
+            await self._blobs.discard([draft])
+            raise
+        return draft.id
+
+    async def _keep(self, drafts: list[tuple[Draft, Attachment]], deadline: float) -> None:
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._blobs.keep(drafts)
+        except TimeoutError as error:
+            raise DeadlinePassed from error
+
+    # Who fetches
+
+    async def find(self, attachment: str, bot: Bot | None = None) -> Blob:
+        """The bytes behind an id; the caller closes them. `bot`: only if they are in a conversation of that bot.
+
+        Raises `UnknownAttachment`, also for what has expired.
+        """
+        blob = await self._blobs.find(AttachmentId(attachment))
+        if blob is None:
+            raise UnknownAttachment
+        try:
+            await self._check(blob.attachment, bot)
+        except BaseException:
+            await blob.close()
+            raise
+        return blob
+
+    async def _check(self, attachment: Attachment, bot: Bot | None) -> None:
+        expired_ms = self._expired_ms()
+        if expired_ms is not None and attachment.made_ms < expired_ms:
+            raise UnknownAttachment
+        if bot is not None:
+            conversation = await self._store.conversation(attachment.conversation)
+            if conversation is None or conversation.bot_id != bot.id:
+                raise UnknownAttachment
+
+    def _expired_ms(self) -> int | None:
+        """What was made before that time has expired."""
+        return None if self._bounds.ttl_s is None else self._clock.now_ms() - int(self._bounds.ttl_s * 1000)
+
+    async def sweep(self) -> None:
+        """Remove what has expired, again and again, until cancelled. Returns at once where nothing expires."""
+        while (expired_ms := self._expired_ms()) is not None:
+            try:
+                if gone := await self._blobs.expire(expired_ms):
+                    _log.info("expired files removed", files=gone)
+            except LandlineError as error:
+                _log.warning("expired files could not be removed", reason=error.message)
+            await asyncio.sleep(_SWEEP_S)

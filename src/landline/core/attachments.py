@@ -1,0 +1,264 @@
+"""Uploads: which parts are what, what files are called, and how they become the attachments of an activity (5.6).
+
+And what there is to say about bytes that somebody else put here: whether a browser may show them (5.8).
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode
+from collections.abc import Sequence
+from enum import Enum
+from typing import NewType
+from urllib.parse import quote, unquote, unquote_to_bytes
+
+import msgspec
+from msgspec import Raw
+
+from landline.core import activity
+from landline.core.links import DOWNLOADS, OUR_BASE
+from landline.core.log import ConversationId
+from landline.errors import BadArgument, MissingProperty
+
+AttachmentId = NewType("AttachmentId", str)
+
+ORIGINAL = "original"
+THUMBNAIL = "thumbnail"
+"""The views that an attachment can have (bot-side 3.6). What a client uploads has only the first."""
+
+NAMELESS = "attachment"
+NAME_CHARACTERS = 200
+"""File names are cut to this many characters, from the left: what a file is stands at the end of its name."""
+
+OCTETS = "application/octet-stream"
+_ACTIVITY = "application/vnd.microsoft.activity"
+_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+*-]+([ \t]*;[ -~\t]*)?", re.ASCII)
+_MEDIA_TYPE_CHARACTERS = 255
+
+_SEGMENT = re.compile(rb'\s*+(?:([^\s=;"]++)\s*+=\s*+("(?:[^"\\]|\\.)*+"|[^;]*+))?[^;]*+;?', re.DOTALL)
+"""What stands between two semicolons, with the parameter in it if it is one. Whatever it is, it is passed in one go."""
+_EXTENDED = re.compile(r"(utf-8|iso-8859-1)'[^']*'(.*)", re.IGNORECASE | re.DOTALL)
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_NULL = Raw(b"null")
+_encode = msgspec.json.Encoder().encode
+
+
+class View(msgspec.Struct, frozen=True):
+    """One form in which an attachment can be fetched."""
+
+    id: str
+    size: int
+
+
+class Attachment(msgspec.Struct, frozen=True):
+    """What is known of bytes that are kept. `made_ms`: UTC, milliseconds since 1970."""
+
+    conversation: ConversationId
+    name: str
+    content_type: str
+    made_ms: int
+    views: tuple[View, ...] = ()
+
+    def size_of(self, view: str) -> int | None:
+        """How many bytes the view has, or None where there is no such view."""
+        return next((each.size for each in self.views if each.id == view), None)
+
+
+# What is said about a part.
+
+
+class Role(Enum):
+    """What a part of an upload is."""
+
+    ACTIVITY = "activity"
+    FILE = "file"
+    NEITHER = "neither"
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What stands above the bytes of a part, or of an upload that is one file."""
+
+    content_type: str | None = None
+    name: str | None = None
+    filename: str | None = None
+
+    @property
+    def role(self) -> Role:
+        """An activity by its media type, whatever it is called; a file by its name (5.6)."""
+        if (self.content_type or "").partition(";")[0].strip().lower() == _ACTIVITY:
+            return Role.ACTIVITY
+        return Role.FILE if self.filename is not None or self.name == "file" else Role.NEITHER
+
+
+def head(content_type: bytes | None, disposition: bytes | None, *, in_form: bool) -> Head:
+    """Read Content-Type and Content-Disposition, which may lack its disposition type (5.6).
+
+    `in_form`: browsers write a quote, or the end of a line, in the name of a form's file with percent signs.
+    """
+    given = {name.lower(): value for name, value in _SEGMENT.findall(disposition or b"") if name}
+    name, filename = (_plain(given.get(each), in_form=in_form) for each in (b"name", b"filename"))
+    return Head(
+        content_type=None if not content_type else content_type.decode("latin-1").strip(),
+        name=name,
+        filename=_extended(given.get(b"filename*")) or filename,
+    )
+
+
+def _plain(value: bytes | None, *, in_form: bool) -> str | None:
+    if value is None:
+        return None
+    value = value.strip()
+    if value[:1] == b'"' == value[-1:] and len(value) > 1:
+        value = value[1:-1].replace(rb"\"", b'"')  # other backslashes are those of a path on Windows
+    text = _text(value)
+    if in_form:
+        text = re.sub("%(22|0[AaDd])", lambda found: unquote(found[0]), text)
+    return text
+
+
+def _extended(value: bytes | None) -> str | None:
+    """The value of `filename*` (RFC 8187), or None for what is none."""
+    found = _EXTENDED.fullmatch((value or b"").decode("latin-1").strip().strip('"'))
+    return None if found is None else unquote_to_bytes(found[2]).decode(found[1], "replace")
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def file_name(given: str | None) -> str:
+    """What a file is called: the last part of a path, whichever slashes it has, and never empty (5.6)."""
+    name = _CONTROLS.sub("", re.split(r"[/\\]", given or "")[-1]).strip()
+    # A browser would take the dots for a way up when it builds the URL.
+    return NAMELESS if name in ("", ".", "..") else name[-NAME_CHARACTERS:]
+
+
+def media_type(given: str | None) -> str:
+    """What can be said in a header, and be believed by nobody: anything that is no media type is plain bytes."""
+    if given and len(given) <= _MEDIA_TYPE_CHARACTERS and _MEDIA_TYPE.fullmatch(given):
+        return given
+    return OCTETS
+
+
+def may_be_shown(content_type: str) -> bool:
+    """Whether a browser may show it in place: pictures, sound and films, but nothing that can hold a script (5.8)."""
+    kind, _, form = content_type.partition(";")[0].strip().lower().partition("/")
+    return kind in ("image", "audio", "video") and "svg" not in form and "xml" not in form
+
+
+# Parts become an activity.
+
+
+class File(msgspec.Struct, frozen=True):
+    """A file of an upload; `content_type` is what its part said, if anything."""
+
+    id: AttachmentId
+    name: str
+    content_type: str | None = None
+
+
+class Message(msgspec.Struct, frozen=True):
+    """The activity of an upload, its members as `activity.decode` answers them, and the type of each file in it."""
+
+    members: dict[str, Raw]
+    content_types: tuple[str, ...]
+
+
+def message(written: bytes | None, files: Sequence[File], user_id: str | None) -> Message:
+    """Put `files` into the activity that came with them, or into a new one (D-28); `user_id` wins over its `from.id`.
+
+    Raises `RequestError`.
+    """
+    if not files:
+        raise BadArgument("The upload has no file")
+    members = {"type": Raw(b'"message"')} if written is None else activity.decode(written)
+    if user_id:
+        account = activity.members_of(members.get("from", _NULL), "from")
+        others = {name: value for name, value in account.items() if name.lower() != "id"}
+        members["from"] = Raw(_encode({"id": user_id, **others}))
+    attached = activity.exact_items_of(members.get("attachments", _NULL), "attachments")
+    merged, content_types = _merged(attached, files)
+    members["attachments"] = Raw(b"[" + b",".join(merged) + b"]")
+    return Message(members, content_types)
+
+
+def _merged(attached: Sequence[Raw], files: Sequence[File]) -> tuple[list[bytes], tuple[str, ...]]:
+    """Each file in the first template of its name that no other file has, or else behind everything that was there.
+
+    Templates that got no file are left out."""
+    templates = {number: members for number, item in enumerate(attached) if (members := _template(item)) is not None}
+    filled: dict[int, bytes] = {}
+    added: list[bytes] = []
+    content_types: list[str] = []
+    for file in files:
+        number = next((each for each, members in templates.items() if _names(members, file)), None)
+        template = {} if number is None else templates.pop(number)
+        said = file.content_type or activity.lenient_string(template.get("contentType", _NULL))
+        content_types.append(media_type(said))
+        one = _filled(template, file, content_types[-1])
+        if number is None:
+            added.append(one)
+        else:
+            filled[number] = one
+    kept = [filled.get(number, bytes(item)) for number, item in enumerate(attached) if number not in templates]
+    return kept + added, tuple(content_types)
+
+
+def _template(attachment: Raw) -> dict[str, Raw] | None:
+    """The members of what waits for a file: an attachment without content."""
+    if memoryview(attachment)[0] != ord("{"):
+        return None
+    members = activity.members_of(attachment, "attachments")
+    is_complete = any(members.get(name, _NULL) != _NULL for name in ("content", "contentUrl"))
+    return None if is_complete else members
+
+
+def _names(template: dict[str, Raw], file: File) -> bool:
+    name = activity.lenient_string(template.get("name", _NULL))
+    return name is not None and file_name(name) == file.name
+
+
+def _filled(template: dict[str, Raw], file: File, content_type: str) -> bytes:
+    others = {name: value for name, value in template.items() if name.lower() not in ("contenttype", "contenturl")}
+    url = OUR_BASE + f"{DOWNLOADS}/{file.id}/{quote(file.name, safe='')}".encode()
+    return _encode({"name": file.name, **others, "contentType": content_type, "contentUrl": Raw(b'"' + url + b'"')})
+
+
+# What a bot attaches.
+
+
+class BotUpload(msgspec.Struct, frozen=True):
+    """What a bot uploads (bot-side 3.6), with the bytes of each view."""
+
+    name: str
+    content_type: str
+    views: dict[str, bytes]
+
+
+def from_bot(body: bytes) -> BotUpload:
+    """Read what a bot uploads. Raises `RequestError`."""
+    given = activity.decode(body)
+    original = _base64(given, "originalBase64")
+    if original is None:
+        raise MissingProperty("'originalBase64' is missing")
+    views = {ORIGINAL: original}
+    thumbnail = _base64(given, "thumbnailBase64")
+    if thumbnail:
+        views[THUMBNAIL] = thumbnail
+    name, kind = (activity.lenient_string(given.get(each, _NULL)) for each in ("name", "type"))
+    return BotUpload(file_name(name), media_type(kind), views)
+
+
+def _base64(given: dict[str, Raw], name: str) -> bytes | None:
+    """Either alphabet of base64, with or without padding (bot-side 3.6)."""
+    text = activity.string(given.get(name, _NULL), name)
+    if text is None:
+        return None
+    text = text.replace("-", "+").replace("_", "/").rstrip("=")
+    try:
+        return b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        raise BadArgument(f"'{name}' is not base64") from None
