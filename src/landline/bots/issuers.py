@@ -81,7 +81,9 @@ class HttpIssuers:
         known = self._issuers.get(issuer)
         if known is None:
             return None
-        if known.should_ask(kid, _now()):
+        # Who comes while the keys are under way waits for them, rather than being told that there are none.
+        coming = known.trying.locked() and kid not in known.keys
+        if coming or known.should_ask(kid, _now()):
             async with known.trying:
                 if known.should_ask(kid, _now()):  # else somebody has asked while we waited
                     await self._ask(known)

@@ -148,9 +148,12 @@ def _host(host: str) -> x509.GeneralName:
     except ValueError:
         pass
     try:
-        return x509.DNSName(host.encode("idna").decode())
-    except UnicodeError as error:
-        raise ConfigurationError(f"dev-cert: {host!r} is no host") from error
+        name = host.encode("idna").decode()
+    except UnicodeError:
+        name = ""
+    if not name:
+        raise ConfigurationError(f"dev-cert: {host!r} is no host")
+    return x509.DNSName(name)
 
 
 def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
