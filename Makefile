@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: test lint unit demo serve clean
+.PHONY: test lint unit demo serve bench clean
 .DEFAULT_GOAL := test
 
 test: lint unit
@@ -40,6 +40,14 @@ $(PAGE): web/node_modules/.installed web/index.html web/vite.config.js $(wildcar
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } \
 		|| echo "Chromium is not installed and cannot be installed from here: browser tests will be skipped."
 	touch $@
+
+.tools/benchmarks/.installed: benchmarks/requirements.txt pyproject.toml
+	$(PYTHON) -m venv .tools/benchmarks
+	.tools/benchmarks/bin/python -m pip install --quiet --editable . -r benchmarks/requirements.txt
+	touch $@
+
+bench: .tools/benchmarks/.installed
+	.tools/benchmarks/bin/python -m benchmarks
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -13,7 +13,14 @@ from landline.config import Settings, description, settings_from
 from landline.errors import ConfigurationError
 
 GOOD_SECRET = "A-secret.of_24-characters"
-LISTS = ("trusted_proxies", "cors_origins")
+LISTS = (
+    "trusted_proxies",
+    "cors_origins",
+    "trusted_origins",
+    "bot_app_secret",
+    "bot_allowed_hosts",
+    "trusted_issuers",
+)
 
 
 def written(directory: Path, text: str) -> Path:
@@ -228,6 +235,47 @@ def test_secret_that_is_short_or_has_other_characters_is_refused_and_not_repeate
         assert not secret or secret not in line
 
 
-def test_the_secret_is_the_one_setting_that_is_no_flag() -> None:
+def test_secrets_and_tables_are_the_settings_that_are_no_flags() -> None:
     flags = {parameter.name for parameter in serve.params} - {"config", "help"}
-    assert set(Settings.__struct_fields__) - flags == {"secret"}
+    assert set(Settings.__struct_fields__) - flags == {"secret", "admin_secret", "bot_app_secret", "bots"}
+
+
+# Tables of bots
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('bot_id = "x"\n[[bots]]\nid = "a"', "bot_id: belongs into one of the [[bots]] tables"),
+        ('trusted_origins = ["https://a.b"]\n[[bots]]\nid = "a"', "trusted_origins: belongs into"),
+        ("[[bots]]", "bots: Object missing required field `id`"),
+        ('[[bots]]\nid = "a"\nbot_name = "A"', "bots: Object contains unknown field `bot_name`"),
+        ('[[bots]]\nid = "a"\nendpoint = "a.b"', "bots: Expected an http or https URL"),
+        ('[[bots]]\nid = "a"\nendpoint = "http://a:0/"', "bots: port 0"),
+        ('[[bots]]\nid = "a"\n[[bots]]\nid = "a"', "bots: two bots have the same id"),
+        ('[[bots]]\nid = "a"\n[[bots.sites]]\nid = "s"\n[[bots.sites]]\nid = "s"', "bots: two sites have the same id"),
+        ('[[bots]]\nid = "a"\n[[bots]]\nid = "b"\n[[bots.sites]]\nid = "default"', "bots: two sites have the same id"),
+        ('[[bots]]\nid = "a"\n[[bots.sites]]\nid = "a/b"', "bots: Expected `str` matching"),
+        ('[[bots]]\nid = "a"\n[[bots.sites]]\nid = "s"\nbot_id = "a"', "bots: Object contains unknown field `bot_id`"),
+        ('[[bots]]\nid = "a"\n[[bots.sites]]\nid = "s"\ntrusted_origins = ["a.b"]', "bots: 'a.b' is not an origin"),
+        ('[[bots]]\nid = "a"\n[[bots.sites]]\nid = "s"\nsecret = "short-secret"', "bots: needs at least 24"),
+        ("bots = 1", "bots: Expected `array`"),
+    ],
+)
+def test_tables_that_cannot_be_used_are_refused_with_their_reason(tmp_path: Path, text: str, reason: str) -> None:
+    line = refusal(config=written(tmp_path, text))
+    assert line.startswith(reason)
+    assert "short-secret" not in line
+
+
+def test_two_sites_cannot_share_a_secret_and_the_refusal_does_not_repeat_it(tmp_path: Path) -> None:
+    sites = "".join(f'[[bots.sites]]\nid = "{name}"\nsecret = "{GOOD_SECRET}"\n' for name in "st")
+    line = refusal(config=written(tmp_path, f'[[bots]]\nid = "a"\n{sites}'))
+    assert line.startswith("bots: two sites have the same secret")
+    assert GOOD_SECRET not in line
+
+
+def test_the_one_bot_cannot_be_named_beside_tables_from_anywhere(tmp_path: Path) -> None:
+    config = written(tmp_path, '[[bots]]\nid = "a"')
+    assert refusal({"bot": "http://a.b/"}, config=config).startswith("bot: belongs into")
+    assert refusal(environment={"LANDLINE_BOT_NAME": "A"}, config=config).startswith("bot_name: belongs into")

@@ -22,11 +22,14 @@ from landline.config import Settings, description, settings_from
 from landline.demo.server import Demo
 from landline.errors import StartupError
 from landline.observe import log_to_stderr
+from landline.operate import COMMANDS
 from landline.server.app import Server
 from landline.server.certificates import HOSTS, make_certificate
 from landline.server.listener import inherited_socket, raise_file_limit
 
-_NEVER_FLAGS = frozenset(("secret", "bot_app_secret"))
+_NEVER_FLAGS = frozenset(("secret", "admin_secret", "bot_app_secret", "bots"))
+"""A command line is public, and has no tables."""
+
 _DEMO_DEFAULTS = {"LANDLINE_DATA": "landline-data/demo", "LANDLINE_LOG_LEVEL": "warning"}
 """Data is kept, so that a page goes on where it was when the demo is started again; apart from what `serve` keeps."""
 
@@ -101,6 +104,10 @@ def dev_cert(hosts: tuple[str, ...], directory: Path) -> None:
             click.echo(f"    {who:8}{variable}={paths.ca.absolute()}")
 
 
+for _command in COMMANDS:
+    main.add_command(_command)
+
+
 @contextlib.contextmanager
 def _exit_codes() -> Iterator[None]:
     """A start that fails says so in one line: 2 for the configuration, 3 for the data directory."""
@@ -149,7 +156,7 @@ async def _until_told_to_stop(service: _Service, say_started: Callable[[], None]
 
 def _say_what_to_expect(settings: Settings, files: int | None) -> None:
     _log.info("open files", limit=files or "unlimited", enough_for="about as many streams")
-    if settings.bot is None:
+    if settings.bot is None and not settings.bots:
         _log.warning("no bot endpoint is configured: conversations work, but nobody answers (--bot)")
     if settings.token_ttl_s < _SHORT_TOKENS_S:
         _log.warning(

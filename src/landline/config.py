@@ -18,23 +18,49 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from landline.core.bot import may_be_called
+from landline.core.bot import URL, AppId, Own, PerSecond, Profile, SiteId, Url, may_be_called
 from landline.core.bot_tokens import MICROSOFT
 from landline.core.tokens import origin
 from landline.errors import BadArgument, ConfigurationError
 
-_URL = r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"  # no user and password: URLs are shown and logged
 _SECRET = re.compile(r"[A-Za-z0-9._-]{24,}", re.ASCII)
-_APP_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 _APP_SECRET = re.compile(r"[A-Za-z0-9._~-]{24,}", re.ASCII)
+_HOST = re.compile(r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", re.ASCII)
 _KEY_SET = re.compile(r"(https://|http://(localhost|127\.0\.0\.1|\[::1\])[:/])[^\s#@]+", re.ASCII)
 _PREFIX = "LANDLINE_"
+DEFAULT_SITE = "default"
+"""The site that there is where none is named."""
 
-Url = Annotated[str, Meta(pattern=_URL)]
 Seconds = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
-PerSecond = Annotated[float, Meta(gt=0)]
 Wait = Annotated[float, Meta(ge=0)]
+
+
+class SiteTable(Own, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A `[[bots.sites]]` table."""
+
+    id: SiteId
+    enabled: bool = True
+    trusted_origins: tuple[str, ...] = ()
+    enhanced_authentication: bool = False
+    secret: Annotated[
+        str | None, Meta(description="An additional secret, never stored; at least 24 of A-Z a-z 0-9 . _ -")
+    ] = None
+
+
+AppSecrets = Annotated[tuple[str, ...], Meta(max_length=2)]
+
+
+class BotTable(Profile, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A `[[bots]]` table: what an operator says about a bot, and its sites."""
+
+    app_secret: Annotated[
+        AppSecrets, Meta(description="Secret of its app id, or two while one replaces the other; never stored.")
+    ] = ()
+    sites: Annotated[
+        tuple[SiteTable, ...],
+        Meta(description="Its `[[bots.sites]]`. The first bot has one, `default`, if none is named."),
+    ] = ()
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,17 +82,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Count, Meta(description="Requests to the bot at the same time; more wait for their turn.")
     ] = 64
     bot_app_id: Annotated[
-        str | None, Meta(description="App id of the bot. With one, Landline and the bot show tokens to each other.")
+        AppId | None,
+        Meta(description="App id of the bot. With one, Landline and the bot show tokens to each other."),
     ] = None
     bot_app_secret: Annotated[
-        tuple[str, ...],
-        Meta(
-            max_length=2, description="Its secret, or two while one replaces the other; each like `secret`, or with ~"
-        ),
+        AppSecrets, Meta(description="Secret of that app id, or two while one replaces the other; never stored.")
     ] = ()
     bot_allowed_hosts: Annotated[
         tuple[str, ...],
         Meta(description="Hosts that bots may be on, such as bot.internal or *.example.org. Default: any."),
+    ] = ()
+    bots: Annotated[
+        tuple[BotTable, ...],
+        Meta(description="In the file only: `[[bots]]` tables, in place of the settings of the one bot and its site."),
     ] = ()
     bot_ca_file: Annotated[
         Path | None,
@@ -100,6 +128,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str | None,
         Meta(description="An additional secret, never stored; at least 24 of A-Z a-z 0-9 . _ -"),
     ] = None
+    admin_secret: Annotated[
+        str | None,
+        Meta(
+            description="What the admin API is asked with; at least 24 of A-Z a-z 0-9 . _ - "
+            "Default: made at the first start, in `admin-secret` in the data directory."
+        ),
+    ] = None
+    enhanced_authentication: Annotated[
+        bool, Meta(description="Users come from tokens only, and trusted origins are enforced.")
+    ] = False
+    trusted_origins: Annotated[
+        tuple[str, ...],
+        Meta(description="Origins of pages that may use the site; what requests for tokens say is ignored then."),
+    ] = ()
     token_ttl_s: Annotated[int, Meta(ge=1, le=1_209_600, description="Life of a token.")] = 3600
     token_chain_s: Annotated[
         Seconds,
@@ -222,6 +264,7 @@ def settings_from(flags: Mapping[str, object], environment: Mapping[str, str], c
     ):
         for name, value in given.items():
             chosen[name] = _converted(name, value, source)
+    _check_bots_alone(chosen)
     settings = Settings(**chosen)  # type: ignore[arg-type]  # each value was converted to its field's type
     _check_together(settings)
     return settings
@@ -238,10 +281,35 @@ def _check_together(settings: Settings) -> None:
         raise ConfigurationError("tls_key: a certificate and its key, tls_cert and tls_key, need each other")
     if settings.bot_app_id is None and settings.bot_app_secret:
         raise ConfigurationError("bot_app_secret: belongs to an app id, bot_app_id")
-    if settings.bot_app_id is not None and not (settings.bot_app_secret or settings.trusted_issuers):
-        raise ConfigurationError("bot_app_secret: a bot with an app id needs one, or trusted_issuers, to call back")
     if settings.bot is not None and not may_be_called(settings.bot, settings.bot_allowed_hosts):
         raise ConfigurationError("bot: its host is not one of bot_allowed_hosts")
+    for bot in settings.bots:
+        if bot.app_id is None and bot.app_secret:
+            raise ConfigurationError("bots: an app_secret belongs to an app_id")
+        if bot.endpoint is not None and not may_be_called(bot.endpoint, settings.bot_allowed_hosts):
+            raise ConfigurationError("bots: the host of an endpoint is not one of bot_allowed_hosts")
+
+
+_OF_THE_ONE_BOT = (
+    "bot",
+    "bot_id",
+    "bot_name",
+    "bot_channel_id",
+    "bot_concurrency",
+    "bot_app_id",
+    "bot_app_secret",
+    "enhanced_authentication",
+    "trusted_origins",
+)
+"""What `[[bots]]` tables replace."""
+
+
+def _check_bots_alone(chosen: Mapping[str, object]) -> None:
+    """There is one bot of the settings, or there are those of the tables. Raises `ConfigurationError`."""
+    if chosen.get("bots"):
+        for name in _OF_THE_ONE_BOT:
+            if name in chosen:
+                raise ConfigurationError(f"{name}: belongs into one of the [[bots]] tables, since there are such")
 
 
 def description(name: str) -> str:
@@ -266,6 +334,8 @@ def _from_file(config: Path | None) -> dict[str, Any]:
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
     named = {f"{_PREFIX}{field.upper()}": field for field in Settings.__struct_fields__}
+    if "LANDLINE_BOTS" in environment:
+        raise ConfigurationError("bots: are tables of the file, and cannot be given in the environment")
     return {named[key]: value for key, value in environment.items() if key in named}
 
 
@@ -283,9 +353,13 @@ def _converted(name: str, value: object, source: str) -> object:
         settled = msgspec.convert(value, hint, strict=False, dec_hook=lambda kind, given: kind(given))
         _CHECKS.get(name, _finite)(settled)
     except (ValueError, TypeError) as error:  # msgspec's is a ValueError
-        reason = str(error).replace(f"`str` matching regex {_URL!r}", "an http or https URL")
-        raise ConfigurationError(f"{name}: {reason} ({source})") from error
+        raise ConfigurationError(f"{name}: {reason(error)} ({source})") from error
     return settled
+
+
+def reason(error: Exception) -> str:
+    """Why a value was refused, for people."""
+    return str(error).replace(f"`str` matching regex {URL!r}", "an http or https URL")
 
 
 # What a type cannot say. Each raises ValueError with the reason; no reason repeats a secret.
@@ -319,19 +393,21 @@ def _origins(origins: tuple[str, ...]) -> None:
             raise ValueError(f"{each!r} is not an origin such as https://www.example.org") from error
 
 
-def _app_id(app_id: str) -> None:
-    if not _APP_ID.fullmatch(app_id):
-        raise ValueError("1 to 128 characters of A-Z a-z 0-9 . _ - are expected")
-
-
 def _app_secrets(app_secrets: tuple[str, ...]) -> None:
     if not all(_APP_SECRET.fullmatch(secret) for secret in app_secrets):
-        raise ValueError("needs at least 24 characters of A-Z a-z 0-9 . _ ~ -")
+        raise ValueError("an app secret needs at least 24 characters of A-Z a-z 0-9 . _ ~ -")
 
 
 def _own_name(issuer: str) -> None:
     if issuer.rstrip("/").lower() == MICROSOFT:
         raise ValueError("bots would fetch Microsoft's keys instead of ours")
+    _addressable(issuer)
+
+
+def _hosts(hosts: tuple[str, ...]) -> None:
+    for host in hosts:
+        if not _HOST.fullmatch(host):
+            raise ValueError(f"{host!r} is no host such as bot.internal or *.example.org")
 
 
 def _key_sets(trusted: tuple[str, ...]) -> None:
@@ -343,15 +419,41 @@ def _key_sets(trusted: tuple[str, ...]) -> None:
         raise ValueError("an issuer is named twice")
 
 
+def _distinct(what: str, given: list[str]) -> None:
+    if len(set(given)) < len(given):
+        raise ValueError(f"two {what}")
+
+
+def _bots(bots: tuple[BotTable, ...]) -> None:
+    sites = [site for bot in bots for site in bot.sites]
+    site_ids = [site.id for site in sites]
+    if bots and not bots[0].sites:
+        site_ids.append(DEFAULT_SITE)
+    _distinct("bots have the same id", [bot.id for bot in bots])
+    _distinct("sites have the same id", site_ids)
+    _distinct("sites have the same secret", [site.secret for site in sites if site.secret is not None])
+    for bot in bots:
+        if bot.endpoint is not None:
+            _addressable(bot.endpoint)
+        _app_secrets(bot.app_secret)
+    for site in sites:
+        _origins(site.trusted_origins)
+        if site.secret is not None:
+            _long_enough(site.secret)
+
+
 _CHECKS: dict[str, Callable[[Any], None]] = {
     "secret": _long_enough,
+    "admin_secret": _long_enough,
+    "bots": _bots,
+    "trusted_origins": _origins,
     "bot": _addressable,
     "public_url": _addressable,
     "service_url": _addressable,
     "trusted_proxies": _networks,
     "cors_origins": _origins,
-    "bot_app_id": _app_id,
     "bot_app_secret": _app_secrets,
     "issuer": _own_name,
     "trusted_issuers": _key_sets,
+    "bot_allowed_hosts": _hosts,
 }

@@ -16,10 +16,17 @@
     │   ├── MissingCredential        nothing usable was presented
     │   ├── BotNotAuthenticated      a bot with an app id showed no good token
     │   ├── Forbidden                presented, but not good enough
+    │   │   └── BotGone              good once, but its bot was deleted
+    │   ├── NotTrusted               a page of this origin may not know its session
     │   └── TokenExpired             once good, no longer
     ├── RateLimited                  too often; the answer says when to come back
     ├── UnknownConversation          unknown, not started, gone, or another bot's
     ├── UnknownActivity              a bot named an activity it may not touch
+    ├── UnknownBot                   an operator named what is not there
+    ├── UnknownSite                  likewise
+    ├── UnknownKey                   likewise
+    ├── AlreadyThere                 an operator adds what is there
+    ├── ReadOnly                     it is named in the settings, and changed there only
     ├── UnknownAttachment            unknown, gone, or another bot's
     ├── Conflict                     the same key was used for something else
     ├── IssuerUnavailable            the keys of a trusted issuer could not be fetched
@@ -39,6 +46,7 @@
     └── StartupError                 the server cannot start
         ├── ConfigurationError       exit code 2
         └── DataDirectoryError       exit code 3: locked, damaged, or of a newer version
+            └── DirectoryInUse       another process has it
 
 The docstring of a class is its default message.
 """
@@ -125,6 +133,14 @@ class Forbidden(CredentialError):
     """Invalid token or secret"""
 
 
+class BotGone(Forbidden):
+    """The bot was deleted"""
+
+
+class NotTrusted(CredentialError):
+    """Trusted Origin list is empty."""
+
+
 class TokenExpired(CredentialError):
     """Token has expired"""
 
@@ -146,6 +162,26 @@ class UnknownConversation(LandlineError):
 
 class UnknownActivity(LandlineError):
     """Unknown activity"""
+
+
+class UnknownBot(LandlineError):
+    """Unknown bot"""
+
+
+class UnknownSite(LandlineError):
+    """Unknown site"""
+
+
+class UnknownKey(LandlineError):
+    """Unknown key"""
+
+
+class AlreadyThere(LandlineError):
+    """The id is taken"""
+
+
+class ReadOnly(LandlineError):
+    """It is named in the settings of the server, and can only be changed there"""
 
 
 class UnknownAttachment(LandlineError):
@@ -245,3 +281,7 @@ class DataDirectoryError(StartupError):
     """The data directory is not usable"""
 
     exit_code = 3
+
+
+class DirectoryInUse(DataDirectoryError):
+    """The data directory is in use by another process"""

@@ -6,7 +6,7 @@ wait (`deadline`).
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -55,6 +55,17 @@ class Store(Protocol):
 
     async def recall(self, name: str) -> bytes | None:
         """What is kept under `name`, or None."""
+        ...
+
+    async def kept(self, prefix: str) -> Mapping[str, bytes]:
+        """Everything that is kept under a name that begins with `prefix`, as it stood at one moment."""
+        ...
+
+    async def replace(self, name: str, old: bytes | None, new: bytes | None) -> bool:
+        """Keep `new` under `name` in place of `old`; None stands for nothing, on either side.
+
+        True if `old` was what was kept there; False if it was not, and then nothing changes. Atomic: of concurrent
+        calls, on any node, that replace the same `old` exactly one answers True."""
         ...
 
     async def start(self, conversation: NewConversation) -> bool:

@@ -3,7 +3,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from landline.errors import Forbidden
+from landline.channel.registry import Registry
+from landline.core import tokens
+from landline.core.tokens import ski
+from landline.errors import BotGone, Forbidden
 from support.channel import BOT, OTHER_BOT, OTHER_SECRET, OTHER_SITE, SECRET, SITE, registry
 
 
@@ -24,13 +27,13 @@ def test_a_disabled_site_is_closed_to_its_secret_and_to_its_tokens() -> None:
     with pytest.raises(Forbidden, match="Site missing or disabled"):
         known.site_of_secret(SECRET)
     with pytest.raises(Forbidden, match="Site missing or disabled"):
-        known.good_site(SITE.id)
+        known.good_site(SITE.id, ski(SECRET))
     assert known.site_of_secret(OTHER_SECRET) == OTHER_SITE
 
 
 def test_a_site_that_is_gone_opens_nothing() -> None:
     with pytest.raises(Forbidden, match="Site missing or disabled"):
-        registry().good_site("gone")
+        registry().good_site("gone", ski(SECRET))
 
 
 def test_a_bot_is_found_by_its_id() -> None:
@@ -44,3 +47,38 @@ def test_a_service_key_is_the_key_of_one_bot_to_the_letter() -> None:
     assert (known.bot_of_key("key-1"), known.bot_of_key("key-2")) == (BOT, OTHER_BOT)
     for key in ("", "key-", "KEY-1", "key-1/", "bot"):
         assert known.bot_of_key(key) is None
+
+
+def test_a_former_service_key_is_the_key_of_its_bot_too() -> None:
+    known = Registry([msgspec.structs.replace(BOT, former_keys=("old-key",))])
+    assert known.bot_of_key("old-key") == known.bot_of_key("key-1") == known.bot(BOT.id)
+
+
+def test_a_revoked_secret_is_refused_with_everything_that_descends_from_it() -> None:
+    known = registry()
+    known.replace(
+        [BOT], [SITE], {tokens.digest(SECRET): SITE.id, tokens.digest("b"): SITE.id}, [(SITE.id, ski(SECRET))]
+    )
+    for refused in (lambda: known.site_of_secret(SECRET), lambda: known.good_site(SITE.id, ski(SECRET))):
+        with pytest.raises(Forbidden):
+            refused()
+    assert not known.admits(SITE.id, ski(SECRET))
+    assert known.site_of_secret("b") == known.good_site(SITE.id, ski("b")) == SITE
+    assert known.vouching(SITE.id) == ski("b")
+
+
+def test_a_stream_of_a_bot_that_is_gone_may_not_stay() -> None:
+    known = registry()
+    assert known.admits(SITE.id, ski(SECRET))
+    known.replace([OTHER_BOT], [SITE], {})
+    assert not known.admits(SITE.id, ski(SECRET))
+    with pytest.raises(BotGone):
+        known.bot(BOT.id)
+
+
+def test_the_whole_picture_is_replaced_at_once() -> None:
+    known = registry()
+    known.replace([OTHER_BOT], [OTHER_SITE], {tokens.digest(OTHER_SECRET): OTHER_SITE.id})
+    assert known.site_of_secret(SECRET) is None
+    assert known.bot_of_key("key-1") is None
+    assert known.site_of_secret(OTHER_SECRET) == OTHER_SITE

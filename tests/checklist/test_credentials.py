@@ -1,6 +1,6 @@
 """Who is let in, and where to (specification 4; checklist B).
 
-Several sites and bots, rotation and revocation (items 32 to 37) do not exist yet, nor do uploads (part of 28).
+Several sites and bots, rotation and revocation (items 32 to 37) are in `test_sites.py`.
 """
 
 from __future__ import annotations

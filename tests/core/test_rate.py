@@ -61,3 +61,9 @@ def test_no_window_ever_holds_more_turns_than_burst_and_rate_allow(
     for first in range(len(turns)):
         for last in range(first, len(turns)):
             assert last - first + 1 <= burst + (turns[last] - turns[first]) * per_s + 1e-6
+
+
+def test_another_rate_has_bursts_of_as_many_seconds() -> None:
+    usual = Rate(per_s=20, burst=40, longest_wait_s=5)
+    assert usual.at(5) == Rate(5, 10, 5)
+    assert usual.at(0.1) == Rate(0.1, 1, 5)

@@ -376,3 +376,35 @@ def test_parameters_are_either_refused_or_fit_into_a_token(members):
         return
     claims = chain(read.user, read.origins)
     assert tokens.read(tokens.sign(claims, KEYS), KEYS) == claims
+
+
+@pytest.mark.parametrize(
+    ("trusted", "given", "trusts"),
+    [
+        (("https://a.b",), "https://a.b", True),
+        (("https://a.b",), "HTTPS://A.B:443", True),
+        (("https://a.b",), "http://a.b", False),
+        (("https://a.b",), "https://a.b:444", False),
+        (("https://a.b",), "https://x.a.b", False),
+        (("https://a.b",), "null", False),
+        (("https://a.b",), "", False),
+        (("https://a.b",), "*", False),
+        (("https://a.b", "*"), "null", True),
+        ((), "https://a.b", False),
+    ],
+)
+def test_an_origin_is_trusted_as_it_is_listed(trusted: tuple[str, ...], given: str, trusts: bool) -> None:
+    assert tokens.trusts(trusted, given) is trusts
+
+
+def test_a_session_is_told_apart_from_its_cookie_and_from_other_deployments() -> None:
+    other = Keys.derive(b"o" * 32)
+    told = {tokens.session_id("a", KEYS), tokens.session_id("b", KEYS), tokens.session_id("a", other)}
+    assert len(told | {"a", "b"}) == 5
+    assert tokens.session_id("a", KEYS) in told
+
+
+@pytest.mark.parametrize("text", ["", "x" * 11, "x" * 13, "x" * 11 + "=", "\u0661" * 12])
+def test_a_mark_of_a_secret_has_its_form(text: str) -> None:
+    assert tokens.is_ski(tokens.ski("anything"))
+    assert not tokens.is_ski(text)

@@ -16,7 +16,10 @@ from landline import errors
 from landline.cli import main
 from landline.config import Settings, description
 from landline.core import stream
+from landline.core.bot import Profile, Site
 from landline.server import http, websocket
+from landline.server.admin import Admin
+from landline.server.exchange import Manners
 from landline.server.problems import UNEXPECTED, problem_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,17 +149,24 @@ def test_pages_name_no_variable_or_flag_that_does_not_exist(page: Path) -> None:
 # Commands.
 
 
-def commands() -> Mapping[str, click.Command]:
-    assert isinstance(main, click.Group)
-    return main.commands
+def commands(group: click.Group | None = None, above: str = "") -> Mapping[str, click.Command]:
+    """Everything that can be typed behind `landline`, by its words."""
+    found: dict[str, click.Command] = {}
+    for name, command in (group or main).commands.items():  # type: ignore[attr-defined]  # a group
+        if isinstance(command, click.Group):
+            found |= commands(command, f"{above}{name} ")
+        else:
+            found[above + name] = command
+    return found
 
 
 def flags(command: click.Command) -> set[str]:
-    return {flag for parameter in command.params for flag in parameter.opts} | {"--help"}
+    options = (parameter for parameter in command.params if isinstance(parameter, click.Option))
+    return {flag for option in options for flag in option.opts} | {"--help"}
 
 
 def test_every_command_is_documented_once() -> None:
-    headings = re.findall(r"^## `landline (\S+)`$", text_of(REFERENCE / "commands.md"), re.MULTILINE)
+    headings = re.findall(r"^## `landline (.+)`$", text_of(REFERENCE / "commands.md"), re.MULTILINE)
     assert sorted(headings) == sorted(commands())
 
 
@@ -167,8 +177,8 @@ def test_every_flag_that_is_no_setting_is_documented_once(name: str) -> None:
     assert sorted(documented) == sorted(f"`{flag}`" for flag in flags(commands()[name]) - of_settings)
 
 
-def test_every_setting_but_the_secret_is_a_flag_of_serve() -> None:
-    names = {name for name in Settings.__struct_fields__ if name != "secret"}
+def test_every_setting_but_secrets_and_tables_is_a_flag_of_serve() -> None:
+    names = set(Settings.__struct_fields__) - {"secret", "admin_secret", "bot_app_secret", "bots"}
     assert {f"--{name.replace('_', '-')}" for name in names} == flags(commands()["serve"]) - {"--config", "--help"}
 
 
@@ -188,8 +198,11 @@ def check_command(words: list[str], line: str) -> None:
     if words[0].startswith("-"):
         assert words[0] in flags(main) | {"--version"}, line
         return
-    assert words[0] in commands(), line
-    assert {word for word in words[1:] if word.startswith("-")} <= flags(commands()[words[0]]), line
+    if words in [[name.split()[0]] for name in commands()]:
+        return  # a group
+    named = [name for name in commands() if words[: len(name.split())] == name.split()]
+    assert named, line
+    assert {word for word in words if word.startswith("-")} <= flags(commands()[named[0]]), line
 
 
 # Errors.
@@ -260,7 +273,35 @@ def test_every_close_code_is_documented_once() -> None:
 def test_every_exit_code_is_documented_once() -> None:
     codes = {kind.exit_code for kind in errors.StartupError.__subclasses__()}
     documented = [int(row[0]) for row in rows(section(REFERENCE / "errors.md", "## Exit codes"))]
-    assert documented == sorted({0, *codes})
+    assert documented == sorted({0, 1, *codes})  # 1 is that of a command that was refused
+
+
+# Bots and sites.
+
+
+@pytest.mark.parametrize(("heading", "kind"), [("## Properties of a bot", Profile), ("## Properties of a site", Site)])
+def test_every_property_of_bots_and_sites_is_documented_once(heading: str, kind: type[msgspec.Struct]) -> None:
+    hints = get_type_hints(kind, include_extras=True)
+    expected = {}
+    for field in msgspec.structs.fields(kind):
+        (described,) = (
+            part.description for part in hints[field.name].__metadata__ if getattr(part, "description", None)
+        )
+        default = "" if field.default is msgspec.NODEFAULT else shown(field.default)
+        expected[f"`{field.name}`"] = (default, takes(field.name, hints[field.name]), described)
+    documented = rows(section(REFERENCE / "bots.md", heading))
+    assert len(documented) == len(expected)
+    assert {name: tuple(rest) for name, *rest in documented} == expected
+
+
+def test_every_call_of_the_admin_api_is_documented_once() -> None:
+    calls = {
+        (method, route.path)
+        for route in Admin(*[None] * 4, "", Manners(1, 1)).routes()  # type: ignore[arg-type]  # nothing is called
+        for method in route.app._methods  # type: ignore[attr-defined]  # a Resource
+    }
+    documented = [tuple(row[0].strip("`").split(" ")) for row in rows(section(REFERENCE / "admin.md", "## Calls"))]
+    assert sorted(documented) == sorted(calls)
 
 
 # Places and links.

@@ -27,9 +27,18 @@ ANSWERS: dict[LandlineError, tuple[int, str]] = {
     errors.MissingCredential(): (401, "BadArgument"),
     errors.Forbidden(): (403, "BadArgument"),
     errors.TokenExpired(): (403, "TokenExpired"),
+    errors.Conflict(): (409, "Conflict"),
     errors.RateLimited(1.2): (429, "RateLimited"),
     errors.UnknownConversation(): (404, "BadArgument"),
     errors.UnknownActivity(): (404, "BadArgument"),
+    errors.BotGone(): (403, "BadArgument"),
+    errors.NotTrusted(): (403, "ServiceError"),
+    errors.UnknownBot(): (404, "BadArgument"),
+    errors.UnknownSite(): (404, "BadArgument"),
+    errors.UnknownKey(): (404, "BadArgument"),
+    errors.AlreadyThere(): (409, "Conflict"),
+    errors.ReadOnly(): (409, "Conflict"),
+    errors.Conflict(): (409, "Conflict"),
     errors.UnknownAttachment(): (404, "BadArgument"),
     errors.Draining(): (503, "ServiceError"),
     errors.StoreError(): (503, "ServiceError"),
@@ -51,6 +60,7 @@ NEVER_ANSWERED = {
     errors.StartupError,
     errors.ConfigurationError,
     errors.DataDirectoryError,
+    errors.DirectoryInUse,
 }
 
 each_answer = pytest.mark.parametrize(

@@ -455,6 +455,37 @@ async def test_of_concurrent_values_for_one_name_everybody_gets_the_first(home: 
     assert await store.recall("another name") is None
 
 
+async def test_of_concurrent_replacements_of_one_value_exactly_one_takes_place(home: Home) -> None:
+    store = await home.open()
+    for old, new in ((None, b"first"), (b"first", b"second")):
+        values = [new, *(bytes([number]) for number in range(9))]
+        answers = await asyncio.gather(*(store.replace("key", old, value) for value in values))
+        assert answers == [True, *[False] * 9]
+    store = await home.restart()
+    assert await store.recall("key") == b"second"
+    assert await store.remember("key", b"another") == b"second"
+
+
+async def test_what_is_replaced_by_nothing_is_gone(home: Home) -> None:
+    store = await home.open()
+    assert await store.replace("key", None, None)
+    await store.remember("key", b"value")
+    assert not await store.replace("key", None, None)
+    assert not await store.replace("key", b"another", None)
+    assert await store.replace("key", b"value", None)
+    store = await home.restart()
+    assert await store.recall("key") is None
+    assert await store.remember("key", b"new") == b"new"
+
+
+async def test_what_is_kept_is_found_by_the_beginning_of_its_name(store: Store) -> None:
+    kept = {name: name.encode() for name in ("a", "a/", "a/1", "a/2%", "a/\U0001f600", "A/1", "a0", "b/1", "%/1", "")}
+    for name, value in kept.items():
+        await store.remember(name, value)
+    for prefix in ("a/", "a/1", "a", "", "%", "c", "a/\U0001f600"):
+        assert await store.kept(prefix) == {name: value for name, value in kept.items() if name.startswith(prefix)}
+
+
 # Opening and closing
 
 
@@ -495,6 +526,8 @@ async def test_a_closed_store_is_unavailable_and_can_be_closed_again(store: Stor
         store.announced(A, []),
         store.remember("a", b""),
         store.recall("a"),
+        store.kept("a"),
+        store.replace("a", None, b""),
     ):
         with pytest.raises(StoreUnavailable) as failure:
             await refused

@@ -118,6 +118,7 @@ class Script:
 
     def others(self, name: ConversationId) -> Call:
         sequence = self._dice.randrange(30)
+        old, new = self._dice.choice((None, b"0", b"1")), self._dice.choice((None, b"0", b"1"))
         return self._dice.choice(
             (
                 lambda store: store.entry(name, sequence),
@@ -126,8 +127,10 @@ class Script:
                 lambda store: in_any_order(store.of_member(f"user-{sequence % 4}", 10)),
                 lambda store: store.conversation(name),
                 lambda store: store.accepted_at(name, sequence),
-                lambda store: store.remember(name, b"%d" % sequence),
+                lambda store: store.remember(name, b"%d" % (sequence % 2)),
                 lambda store: store.recall(name),
+                lambda store: store.replace(name, old, new),
+                lambda store: store.kept(name[:1]),
             )
         )
 

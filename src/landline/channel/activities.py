@@ -63,6 +63,7 @@ class Activities:
         Who sends the same once more with the same `key` (the `Idempotency-Key`) has it appended once (8.5); raises
         `Conflict` for something else with that key.
         """
+        grant.check_bound()
         posted = activity.from_client(
             body,
             conversation=conversation.id,

@@ -115,6 +115,7 @@ class Attachments:
         `user_id` wins over the activity's `from.id`, and the token's user over both. Raises `RequestError`, and
         `StoreUnavailable` with nothing stored.
         """
+        grant.check_bound()
         files = [
             File(draft.id, attachments.file_name(head.filename), head.content_type) for draft, head in upload.files
         ]

@@ -76,13 +76,14 @@ class Conversations:
 
     def _issue(self, grant: Grant, parameters: TokenParameters) -> Issued:
         if grant.claims is not None:
-            return self._tokens.successor(grant.claims)
+            return self._tokens.successor(grant)
         return self._tokens.first(grant, new_conversation_id(), parameters.user, parameters.origins)
 
     async def reconnect(self, grant: Grant, conversation: Conversation, watermark: str | None) -> Opened:
         """A new token and a stream URL that goes on behind `watermark` (5.3). Writes nothing, calls nobody."""
+        grant.check_bound()
         if grant.claims is not None:
-            issued, user = self._tokens.successor(grant.claims), grant.user
+            issued, user = self._tokens.successor(grant), grant.user
         else:
             issued, user = self._tokens.first(grant, conversation.id, conversation.user), conversation.user
         start = await self.locate(conversation, watermark, absent_means_head=True)
@@ -101,17 +102,19 @@ class Conversations:
         ticket = self._tokens.ticket(grant, conversation.id, user.id if user else None)
         return Opened(conversation, issued, ticket, start.watermark, start.replay, created)
 
-    async def admit(self, conversation: str, t: str, watermark: str | None) -> Admitted:
+    async def admit(self, conversation: str, t: str, watermark: str | None, origin: str | None = None) -> Admitted:
         """Check a handshake: ticket, then conversation, then where the URL's watermark lies (7.1, 7.2).
 
         The URL's watermark is what counts, not the one it was issued with (D-26 e). Raises `Forbidden`, `TokenExpired`,
         `UnknownConversation`.
         """
-        ticket = self._tokens.admit(t, conversation)
+        ticket = self._tokens.admit(t, conversation, origin)
         found = await self._store.conversation(ConversationId(conversation))
         if found is None:
             raise UnknownConversation
         start = await self.locate(found, watermark, absent_means_head=False)
+        # Once more, since streams were closed while the store was asked: nothing waits between here and the opening.
+        self._tokens.check_site(ticket)
         return Admitted(found, self._tokens.bot_of(found), ticket, start)
 
     def check_speaker(self, ticket: Ticket, sender: Account) -> None:

@@ -7,7 +7,7 @@ points at the stream itself, and only company makes a list.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from landline.core.log import ConversationId
@@ -114,10 +114,10 @@ class OpenStreams:
         for stream in self.of(conversation):
             self._close(stream, why)
 
-    def close_site(self, site: str, why: Close, ski: str | None = None) -> None:
-        """Close every stream that a credential of `site` opened, or only those of its secret `ski`."""
+    def close_unless(self, admitted: Callable[[str, str], bool], why: Close) -> None:
+        """Close every stream whose credential, a site and one of its secrets, is `admitted` no longer."""
         for stream in self:
-            if stream.site == site and ski in (None, stream.ski):
+            if not admitted(stream.site, stream.ski):
                 self._close(stream, why)
 
     async def drain(self, drain_s: float) -> None:

@@ -8,9 +8,11 @@ only when their turn would be too far away. Sends are refused at once: a client 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 import msgspec
 
+from landline.core.bot import Own
 from landline.core.rate import Bucket, Rate
 from landline.errors import RateLimited
 from landline.ports import Clock
@@ -36,17 +38,23 @@ class Throttle:
         self._polls = _Turns(rates.polls, clock)
         self._starts = _Turns(rates.starts, clock)
 
-    async def send(self, conversation: str, deadline: float) -> None:
+    # `whose` are those who may have rates of their own, the first first: a site, its bot.
+
+    async def send(self, conversation: str, deadline: float, *whose: Own) -> None:
         """Before an activity of a client is accepted."""
-        await self._sends.take(conversation, deadline)
+        await self._sends.take(conversation, deadline, _first(each.sends_per_s for each in whose))
 
-    async def poll(self, conversation: str, deadline: float) -> None:
+    async def poll(self, conversation: str, deadline: float, *whose: Own) -> None:
         """Before Get Activities (10.1)."""
-        await self._polls.take(conversation, deadline)
+        await self._polls.take(conversation, deadline, _first(each.polls_per_s for each in whose))
 
-    async def start(self, site: str, deadline: float) -> None:
+    async def start(self, site: str, deadline: float, *whose: Own) -> None:
         """Before a start, or a call for a token."""
-        await self._starts.take(site, deadline)
+        await self._starts.take(site, deadline, _first(each.starts_per_s for each in whose))
+
+
+def _first(rates: Iterable[float | None]) -> float | None:
+    return next((rate for rate in rates if rate is not None), None)
 
 
 class _Turns:
@@ -59,14 +67,15 @@ class _Turns:
         self._buckets: dict[str, Bucket] = {}
         self._sweep_at = _SWEEP
 
-    async def take(self, key: str, deadline: float) -> None:
+    async def take(self, key: str, deadline: float, per_s: float | None) -> None:
+        """`per_s` is a rate in place of the usual one; bursts are as many seconds of it."""
         now = self._clock.monotonic()
         bucket = self._buckets.get(key)
         if bucket is None:
             bucket = self._buckets[key] = Bucket()
             if len(self._buckets) > self._sweep_at:
                 self._sweep(now)
-        rate = self._rate
+        rate = self._rate if per_s is None else self._rate.at(per_s)
         if rate.longest_wait_s > deadline - now:
             rate = msgspec.structs.replace(rate, longest_wait_s=max(0.0, deadline - now))
         wait_s = bucket.turn(rate, now)

@@ -302,10 +302,12 @@ def from_bot(body: bytes, *, conversation: ConversationId, bot: Bot, reply_to: s
         written = members_of(origin, "from")
         account = _account(written, bot.id, None if lenient_string(written.get("name", _NULL)) else bot.name)
     stored = _stored(conversation, {**account, "role": "bot"}, _replying(members, conversation, reply_to))
+    for service_url in bot.service_urls:
+        stored = links.kept(stored, service_url)
     return BotActivity(
         type=kind,
         kind=Kind.STREAMS_ONLY if kind == "typing" and _concludes(members) else _FROM_BOT.get(kind, Kind.STORED),
-        stored=links.kept(stored, bot.service_url),
+        stored=stored,
     )
 
 

@@ -1,19 +1,65 @@
-"""A bot, and the sites (client applications) that may talk to it (specification 1)."""
+"""A bot, and the sites (client applications) that may talk to it (specification 1).
+
+What an operator may say about either stands here with its bounds, once for the file, the admin API and the store.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec import Meta
+
+URL = r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"  # no user and password: URLs are shown and logged
+Url = Annotated[str, Meta(pattern=URL)]
+BotId = Annotated[str, Meta(min_length=1, max_length=256)]
+SiteId = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
+Text = Annotated[str, Meta(min_length=1, max_length=256)]
+AppId = Annotated[str, Meta(pattern="^[A-Za-z0-9._-]{1,128}$")]
+Origins = Annotated[tuple[str, ...], Meta(max_length=256)]
+Life = Annotated[int, Meta(ge=1, le=1_209_600)]
+PerSecond = Annotated[float, Meta(gt=0)]
 
 
-class Bot(msgspec.Struct, frozen=True):
+class Own(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a bot or a site may have of its own in place of the server's setting; the site's wins."""
+
+    token_ttl_s: Annotated[Life | None, Meta(description="Life of its tokens.")] = None
+    sends_per_s: Annotated[
+        PerSecond | None, Meta(description="Activities that clients may send into one conversation.")
+    ] = None
+    polls_per_s: Annotated[PerSecond | None, Meta(description="Calls of Get Activities for one conversation.")] = None
+    starts_per_s: Annotated[PerSecond | None, Meta(description="Starts and token calls of one site.")] = None
+
+
+class Profile(Own, frozen=True, kw_only=True, omit_defaults=True):
+    """What an operator says about a bot."""
+
+    id: Annotated[BotId, Meta(description="The bot's account id: who its messages come from.")]
+    name: Annotated[Text, Meta(description="Its display name, where it gives none itself.")] = "Bot"
+    endpoint: Annotated[
+        Url | None, Meta(description="Its messaging endpoint. Without one every send is answered 502.")
+    ] = None
+    channel_id: Annotated[Text, Meta(description="The channelId that it is told. Clients always see `directline`.")] = (
+        "directline"
+    )
+    concurrency: Annotated[
+        int, Meta(ge=1, description="Requests to it at the same time; more wait for their turn.")
+    ] = 64
+    app_id: Annotated[
+        AppId | None, Meta(description="Its app id. With one, Landline and the bot show tokens to each other.")
+    ] = None
+
+
+class Bot(Own, frozen=True):
     """A registered endpoint. Durations are seconds.
 
     `service_url` is what this bot calls back: base, `/b/` and the bot's key, without trailing slash; the key alone
-    makes an anonymous bot recognisable, so it is a secret (bot-side 3). A bot with `app_id` is no longer known by that:
-    it shows a token, which it gets for a secret whose digest is one of `app_secrets`, at most two (bot-side 6).
+    makes an anonymous bot recognisable, so it is a secret (bot-side 3). `former_keys` were given out before and still
+    work. A bot with `app_id` is not known by that alone: it shows a token, which it gets for a secret whose digest is
+    one of `app_secrets` (bot-side 6).
     """
 
     id: str
@@ -25,17 +71,29 @@ class Bot(msgspec.Struct, frozen=True):
     channel_id: str = "directline"
     concurrency: int = 64
     app_id: str | None = None
+    former_keys: tuple[str, ...] = ()
     app_secrets: tuple[bytes, ...] = ()
 
+    @property
+    def service_urls(self) -> tuple[str, ...]:
+        """Every service URL of it that works."""
+        base = self.service_url.removesuffix(self.service_key)
+        return (self.service_url, *(base + key for key in self.former_keys))
 
-class Site(msgspec.Struct, frozen=True):
-    """A client application of one bot (specification 1)."""
 
-    id: str
-    bot_id: str
-    enabled: bool = True
-    trusted_origins: tuple[str, ...] = ()
-    enhanced_authentication: bool = False
+class Site(Own, frozen=True, omit_defaults=True):
+    """A client application of one bot (specification 1). Its origins are normalised."""
+
+    id: Annotated[SiteId, Meta(description="Its name, unique among the sites of all bots.")]
+    bot_id: Annotated[BotId, Meta(description="The bot that it talks to.")]
+    enabled: Annotated[bool, Meta(description="Whether its secrets and tokens open anything.")] = True
+    trusted_origins: Annotated[
+        Origins,
+        Meta(description="Origins of the pages that may use it; what a request for a token says is ignored then."),
+    ] = ()
+    enhanced_authentication: Annotated[
+        bool, Meta(description="Users come from tokens only, and trusted origins are enforced.")
+    ] = False
 
 
 def may_be_called(endpoint: str, hosts: Sequence[str]) -> bool:

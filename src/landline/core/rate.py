@@ -6,6 +6,8 @@ rate. Whoever has to wait has their turn from the moment they ask, so turns are 
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 
@@ -15,6 +17,10 @@ class Rate(msgspec.Struct, frozen=True):
     per_s: float
     burst: int
     longest_wait_s: float = 0.0
+
+    def at(self, per_s: float) -> Rate:
+        """Another rate, with a burst that is as many seconds of it."""
+        return Rate(per_s, max(1, math.ceil(self.burst / self.per_s * per_s)), self.longest_wait_s)
 
 
 class Bucket:

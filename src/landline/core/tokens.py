@@ -25,6 +25,8 @@ from landline.errors import BadArgument, Forbidden, TokenExpired
 _US = "landline"
 """`iss` and `aud`. The signing key is the deployment's identity; a changed public address logs nobody out (4.2)."""
 
+_SKI = re.compile(r"[A-Za-z0-9_-]{12}", re.ASCII)
+
 
 class Keys(msgspec.Struct, frozen=True):
     """The signing keys, one per purpose, so that what is signed for one can never pass for another."""
@@ -32,6 +34,7 @@ class Keys(msgspec.Struct, frozen=True):
     token: bytes
     ticket: bytes
     user: bytes
+    session: bytes
 
     @classmethod
     def derive(cls, deployment_key: bytes) -> Keys:
@@ -57,7 +60,17 @@ def digest(secret: str) -> bytes:
 
 def ski(secret: str) -> str:
     """The mark of a secret that its tokens carry on: 12 characters of its digest, base64url (4.2)."""
-    return base64.urlsafe_b64encode(digest(secret)[:9]).decode()
+    return ski_of(digest(secret))
+
+
+def ski_of(digest: bytes) -> str:
+    """The same, where only the digest is known."""
+    return base64.urlsafe_b64encode(digest[:9]).decode()
+
+
+def is_ski(text: str) -> bool:
+    """Whether `text` has the form of such a mark."""
+    return _SKI.fullmatch(text) is not None
 
 
 # Tokens.
@@ -235,6 +248,20 @@ def origin(text: str) -> str:
     if port > 65535 or (form[3] and not port):
         raise BadArgument("A trusted origin is malformed")
     return f"{scheme}://{host}" if port in (0, _DEFAULT_PORTS.get(scheme)) else f"{scheme}://{host}:{port}"
+
+
+def trusts(trusted: tuple[str, ...], given: str) -> bool:
+    """Whether a page that a browser says is of the origin `given` is among `trusted` (4.6)."""
+    try:
+        return ANY_ORIGIN in trusted or origin(given) in trusted
+    except BadArgument:
+        return False  # such as "null", which is what a page without an origin of its own has
+
+
+def session_id(cookie: str, keys: Keys) -> str:
+    """What a page is told of its session (5.7). Not the cookie itself, which scripts must not see."""
+    mac = hmac.digest(keys.session, cookie.encode(), "sha256")
+    return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
 
 
 def _ip6(text: str) -> str:

@@ -7,15 +7,11 @@ import contextlib
 import errno
 import ipaddress
 import math
-import os
 import secrets
 import socket
 import ssl
 import time
-import uuid
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import NamedTuple
 
 import structlog
 from starlette.routing import BaseRoute, Route
@@ -32,19 +28,21 @@ from landline.channel.bots import BotCalls
 from landline.channel.conversations import Conversations
 from landline.channel.delivery import Delivery
 from landline.channel.keys import SigningKeys
+from landline.channel.registrations import Registrations
 from landline.channel.registry import Registry
 from landline.channel.repeats import Repeats
 from landline.channel.streams import OpenStreams
 from landline.channel.throttle import Rates, Throttle
 from landline.channel.tokens import Lives, Tokens
 from landline.config import Settings, key_sets
-from landline.core.bot import Bot, Site
 from landline.core.rate import Rate
 from landline.core.stream import Timing
-from landline.core.tokens import ANY_ORIGIN, Keys, digest, origin
-from landline.errors import ConfigurationError, DataDirectoryError, Draining
+from landline.core.tokens import ANY_ORIGIN, Keys, origin
+from landline.errors import ConfigurationError, Draining
 from landline.ports import Store
-from landline.server import attachments, connector, directline
+from landline.server import admin, attachments, connector, directline
+from landline.server.certificates import fingerprint
+from landline.server.declared import declared
 from landline.server.exchange import GRACE_S, Exchange, Manners, Resource
 from landline.server.http import Door, Limits
 from landline.server.issuer import Issuer
@@ -56,9 +54,12 @@ from landline.server.wheel import Wheel
 from landline.stores.directory import Directory
 from landline.stores.sqlite import SqliteStore
 
-_SITE = "default"
 _FORM_BYTES = 65_536
 _ANY_ADDRESS = ("0.0.0.0", "::", "")  # noqa: S104  # compared with, never listened on
+
+ADMIN_SECRET_FILE = "admin-secret"  # noqa: S105  # a name
+ADDRESS_FILE = "address"
+"""Files of the data directory: what the admin API is asked with, and where."""
 
 _log = structlog.get_logger(__name__)
 
@@ -74,14 +75,6 @@ class SystemClock:
 
     def monotonic(self) -> float:
         return time.monotonic()
-
-
-class _Identity(NamedTuple):
-    """What a deployment keeps for life."""
-
-    keys: Keys
-    service_key: str
-    secrets: dict[bytes, str]
 
 
 class Server:
@@ -111,6 +104,7 @@ class Server:
 
     store: Store
     registry: Registry
+    registrations: Registrations
     tokens: Tokens
     keys: SigningKeys
     listener: Listener
@@ -124,6 +118,11 @@ class Server:
     @property
     def _scheme(self) -> str:
         return "http" if self.settings.tls_cert is None else "https"
+
+    def _address(self) -> str:
+        """For those who know the data directory, and so need nobody to vouch for our certificate."""
+        certificate = self.settings.tls_cert
+        return self.url if certificate is None else f"{self.url} {fingerprint(certificate)}"
 
     # Life
 
@@ -171,16 +170,21 @@ class Server:
         blobs = FileBlobs(settings.data / "blobs")
         closers.push_async_callback(blobs.close)
         await blobs.open()
-        identity = await self._identity(store)
-        base = (settings.service_url or _url(self._scheme, *sockets[0].getsockname()[:2])).rstrip("/")
+        self.registry = registry = Registry()
+        base = service_base(settings, _url(self._scheme, *sockets[0].getsockname()[:2]))
         issuer = settings.issuer or base
-        bot = _bot(settings, identity.service_key, base)
-        site = Site(_SITE, bot.id)
-        self.registry = registry = Registry([bot], [site], identity.secrets)
-        self.tokens = tokens = Tokens(registry, identity.keys, clock, _lives(settings))
+        self.registrations = registrations = Registrations(
+            store, registry, self.streams, clock, declared(settings), base + connector.PREFIX
+        )
+        await registrations.load()
+        await registrations.first_secret(self._show_first_secret)
+        self.tokens = tokens = Tokens(registry, await keys_of(store), clock, lives(settings))
         self.keys = keys = SigningKeys(store, clock, lead_s=settings.key_lead_s)
-        if bot.app_id is not None:
+        if any(bot.app_id for bot in registry.bots()):
             await keys.ring()  # rather now than in somebody's request
+        for bot in registry.bots():
+            if bot.app_id is not None and not (bot.app_secrets or settings.trusted_issuers):
+                _log.warning("the bot has an app id and no secret: it cannot call back", bot=bot.id)
         transport = HttpBotTransport(
             connect_timeout_s=settings.bot_connect_timeout_s,
             ca_file=settings.bot_ca_file,
@@ -220,6 +224,9 @@ class Server:
         self.listener = Listener(paths, sockets, Door(_limits(settings), wheel, on_upgrade), tls)
         closers.push_async_callback(self.listener.stop, settings.bot_timeout_s + GRACE_S)
         await self.listener.start()
+        # Where the commands of this machine find us.
+        self._directory.write(ADDRESS_FILE, self._address())
+        closers.callback(self._directory.remove, ADDRESS_FILE)
 
     def _keep_sweeping(self, files: Attachments, closers: contextlib.AsyncExitStack) -> None:
         sweeping = asyncio.create_task(files.sweep())
@@ -245,38 +252,21 @@ class Server:
             in_api = scope["path"] == directline.PREFIX or scope["path"].startswith(directline.PREFIX + "/")
             await (unknown if in_api else unknown_elsewhere)(scope, receive, send)
 
-        routes: list[BaseRoute] = [*direct_line.routes(), *calls.routes(), *downloads.routes()]
+        credential = admin_secret(settings, self._directory)
+        operators = admin.Admin(self.registrations, self.tokens, self.keys, self.store, credential, bots)
+        routes: list[BaseRoute] = [*direct_line.routes(), *calls.routes(), *downloads.routes(), *operators.routes()]
         for path, endpoint in (("/live", self._live), ("/ready", self._is_ready)):
             routes.append(Route(path, Resource(path, bots, GET=endpoint)))
         routes += [*issuer.routes(), *self._more(self)]
         routes.append(Route("/", Resource("/", bots, GET=self._welcome)))
         return Paths(routes, nowhere, (settings.public_url, settings.service_url))
 
-    async def _identity(self, store: Store) -> _Identity:
-        """Made at the first start, the same ever after (4.1, bot-side 3)."""
-        deployment_key = await store.remember("deployment-key", secrets.token_bytes(32))
-        key_name = f"service-key/{self.settings.bot_id}"
-        service_key = await store.remember(key_name, secrets.token_urlsafe(20).encode())
-        good = {}
-        if self.settings.secret is not None:
-            good[digest(self.settings.secret)] = _SITE
-        kept = await store.recall(f"secret-1/{_SITE}")
-        if kept is None and self.settings.secret is None:
-            kept = await self._first_secret(store)
-        if kept is not None:
-            good[kept] = _SITE
-        return _Identity(Keys.derive(deployment_key), service_key.decode(), good)
-
-    async def _first_secret(self, store: Store) -> bytes:
-        """Shown before it is kept: one that nobody has seen opens nothing and is made anew at the next start."""
-        secret = secrets.token_urlsafe(32)
+    def _show_first_secret(self, secret: str) -> None:
         if not self._show_secret(secret):
-            path = self._directory.private_file("first-secret")
-            _write(path, secret + "\n")
+            path = self._directory.write("first-secret", f"{secret}\n")
             _log.warning(
                 "the first secret was written to a file; keep it elsewhere and remove the file", path=str(path)
             )
-        return await store.remember(f"secret-1/{_SITE}", digest(secret))
 
     # The few paths that are neither clients' nor bots'
 
@@ -293,6 +283,22 @@ class Server:
     async def _welcome(self, exchange: Exchange) -> None:
         lines = f"Landline, a Direct Line 3.0 channel.\n\nClients: {directline.PREFIX}\nHealth:  /live  /ready\n"
         await exchange.answer(200, lines.encode(), (b"content-type", b"text/plain; charset=utf-8"))
+
+
+async def keys_of(store: Store) -> Keys:
+    """The signing keys: made at the first start, the same ever after (4.1)."""
+    return Keys.derive(await store.remember("deployment-key", secrets.token_bytes(32)))
+
+
+def admin_secret(settings: Settings, directory: Directory) -> str:
+    """What the admin API is asked with. Unless it is a setting it stands in a file, where commands find it."""
+    if settings.admin_secret is not None:
+        return settings.admin_secret
+    secret = directory.read(ADMIN_SECRET_FILE)
+    if secret is None:
+        secret = secrets.token_urlsafe(32)
+        directory.write(ADMIN_SECRET_FILE, f"{secret}\n")
+    return secret
 
 
 def _client_manners(settings: Settings) -> Manners:
@@ -326,19 +332,9 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
     return tls_context(settings.tls_cert, settings.tls_key)
 
 
-def _bot(settings: Settings, service_key: str, base: str) -> Bot:
-    return Bot(
-        id=settings.bot_id,
-        name=settings.bot_name,
-        endpoint=settings.bot,
-        service_url=f"{base}{connector.PREFIX}/{service_key}",
-        service_key=service_key,
-        reference_grammar_id=str(uuid.uuid5(uuid.NAMESPACE_URL, f"landline:{settings.bot_id}")),
-        channel_id=settings.bot_channel_id,
-        concurrency=settings.bot_concurrency,
-        app_id=settings.bot_app_id,
-        app_secrets=tuple(map(digest, settings.bot_app_secret)),
-    )
+def service_base(settings: Settings, own_url: str) -> str:
+    """What every address that bots are told begins with. Never from a request (bot-side 3)."""
+    return (settings.service_url or own_url).rstrip("/")
 
 
 def _url(scheme: str, host: str, port: int) -> str:
@@ -352,7 +348,8 @@ def _upload_bounds(settings: Settings) -> UploadBounds:
     return UploadBounds(settings.upload_files, settings.activity_bytes, settings.upload_ttl_s)
 
 
-def _lives(settings: Settings) -> Lives:
+def lives(settings: Settings) -> Lives:
+    """How long credentials live."""
     return Lives(settings.token_ttl_s, settings.token_chain_s, settings.stream_url_ttl_s, settings.clock_leeway_s)
 
 
@@ -386,14 +383,3 @@ def _origins(settings: Settings) -> frozenset[str]:
     """Empty means any."""
     origins = frozenset(map(origin, settings.cors_origins))
     return frozenset() if ANY_ORIGIN in origins else origins
-
-
-def _write(path: Path, text: str) -> None:
-    """Durably: the digest of what is written here will be, too."""
-    try:
-        with path.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise DataDirectoryError(f"{path}: {error.strerror}") from error

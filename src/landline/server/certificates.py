@@ -64,6 +64,11 @@ def make_certificate(directory: Path, hosts: Sequence[str], now: dt.datetime) ->
     return paths
 
 
+def fingerprint(certificate: Path) -> str:
+    """Names the certificate in a PEM file, the first if there are several: SHA-256, hexadecimal."""
+    return x509.load_pem_x509_certificates(certificate.read_bytes())[0].fingerprint(hashes.SHA256()).hex()
+
+
 def _authority(paths: Files, now: dt.datetime) -> _Authority:
     if paths.ca.exists() and paths.ca_key.exists():
         return _existing(paths, now)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
+from urllib.parse import urlsplit
 
 import msgspec
 import structlog
@@ -22,7 +23,7 @@ from landline.core import activity, attachments
 from landline.core.attachments import Head, Role
 from landline.core.tokens import TokenParameters, read_parameters
 from landline.errors import Draining, LandlineError, MissingCredential, NotFound, NotWebSocket
-from landline.server.exchange import Exchange, Manners, Resource, public_base, query_parameter
+from landline.server.exchange import Exchange, Header, Manners, Resource, origin_of, public_base, query_parameter
 from landline.server.multipart import form_of
 from landline.server.stream import Streaming
 from landline.server.websocket import Accept, Upgrade
@@ -32,6 +33,10 @@ SPOKEN_BYTES = 256 * 1024
 """The largest activity on `/stream/multimodal` (7.6)."""
 STREAM_MESSAGE_BYTES = 64 * 1024
 """The largest message of a client on a stream; it is ignored anyway (7.4)."""
+
+COOKIE = "dl_session"
+COOKIE_S = 86_400
+"""The life of a browser's session, in seconds (5.7)."""
 
 _STREAM = re.compile(PREFIX + r"/conversations/([^/]+)/stream(/multimodal)?")
 
@@ -67,6 +72,9 @@ class DirectLine:
         resources = (
             Resource(PREFIX + "/tokens/generate", manners, POST=self.generate),
             Resource(PREFIX + "/tokens/refresh", manners, POST=self.refresh),
+            Resource(
+                PREFIX + "/session/getsessionid", msgspec.structs.replace(manners, credentials=True), GET=self.session
+            ),
             Resource(PREFIX + "/conversations", manners, POST=self.start),
             Resource(conversation, manners, GET=self.reconnect),
             Resource(conversation + "/activities", manners, GET=self.read, POST=self.send),
@@ -81,32 +89,41 @@ class DirectLine:
     async def generate(self, exchange: Exchange) -> None:
         """A token for a new conversation (5.1)."""
         grant = self._tokens.secret_grant(exchange.bearer())
-        await self._throttle.start(grant.site.id, exchange.deadline)
-        issued = self._tokens.generate(grant, await _parameters(exchange))
+        self._tokens.check_origin(grant, exchange.origin())
+        await self._throttle.start(grant.site.id, exchange.deadline, *grant.whose)
+        issued = self._tokens.generate(grant, await self._parameters(exchange, grant))
         await exchange.json(200, _encode(_issued(issued)))
 
     async def refresh(self, exchange: Exchange) -> None:
         """A new token in place of a good one (4.4)."""
-        grant = self._tokens.grant(exchange.bearer())
-        await self._throttle.start(grant.site.id, exchange.deadline)
+        grant = self._tokens.renewable(exchange.bearer())
+        self._tokens.check_origin(grant, exchange.origin())
+        await self._throttle.start(grant.site.id, exchange.deadline, *grant.whose)
         issued = self._tokens.refresh(grant)
         await exchange.json(200, _encode(_issued(issued)))
+
+    async def session(self, exchange: Exchange) -> None:
+        """The session of a browser, for sign-in cards (5.7)."""
+        grant = self._tokens.grant(exchange.bearer())
+        session = self._tokens.session(grant, exchange.origin(), exchange.cookie(COOKIE))
+        headers = () if session.cookie is None else (_set_cookie(session.cookie, exchange.base_url()),)
+        await exchange.json(200, _encode({"sessionId": session.id}), *headers)
 
     # Conversations
 
     async def start(self, exchange: Exchange) -> None:
         """Start a conversation, or find it started (5.2)."""
-        grant = self._tokens.grant(exchange.bearer())
-        await self._throttle.start(grant.site.id, exchange.deadline)
+        grant = self._grant(exchange)
+        await self._throttle.start(grant.site.id, exchange.deadline, *grant.whose)
         base = exchange.base_url()
-        parameters = await _parameters(exchange)
+        parameters = await self._parameters(exchange, grant)
         opened = await self._conversations.start(grant, parameters, exchange.deadline)
         reference = grant.bot.reference_grammar_id
         await exchange.json(201 if opened.created else 200, _encode(_opened(opened, base, reference)))
 
     async def reconnect(self, exchange: Exchange) -> None:
         """A new token and stream URL, from a watermark on (5.3)."""
-        grant = self._tokens.grant(exchange.bearer())
+        grant = self._grant(exchange)
         conversation = await self._conversations.find(grant, exchange.path("conversation"))
         opened = await self._conversations.reconnect(grant, conversation, exchange.query("watermark"))
         body = _encode(_opened(opened, exchange.base_url(), grant.bot.reference_grammar_id))
@@ -117,7 +134,7 @@ class DirectLine:
     async def read(self, exchange: Exchange) -> None:
         """One page of activities (5.4)."""
         grant, name = self._in_scope(exchange)
-        await self._throttle.poll(name, exchange.deadline)
+        await self._throttle.poll(name, exchange.deadline, *grant.whose)
         conversation = await self._conversations.find(grant, name)
         page = await self._activities.read(conversation, exchange.query("watermark"), exchange.base_url())
         await exchange.json(200, page.activity_set, _replay(page.replay.value))
@@ -125,7 +142,7 @@ class DirectLine:
     async def send(self, exchange: Exchange) -> None:
         """Send an activity (5.5)."""
         grant, name = self._in_scope(exchange)
-        await self._throttle.send(name, exchange.deadline)
+        await self._throttle.send(name, exchange.deadline, *grant.whose)
         conversation = await self._conversations.find(grant, name)
         body = await exchange.json_body()
         activity_id = await self._activities.send(grant, conversation, body, exchange.deadline, _key(exchange))
@@ -134,7 +151,7 @@ class DirectLine:
     async def upload(self, exchange: Exchange) -> None:
         """Send files, and an activity with them (5.6)."""
         grant, name = self._in_scope(exchange)
-        await self._throttle.send(name, exchange.deadline)
+        await self._throttle.send(name, exchange.deadline, *grant.whose)
         conversation = await self._conversations.find(grant, name)
         async with self._files.receive(conversation) as upload:
             await _receive(exchange, upload)
@@ -145,15 +162,30 @@ class DirectLine:
 
     def _in_scope(self, exchange: Exchange) -> tuple[Grant, str]:
         """Who asks, and which conversation of theirs is meant: known before anything is counted (3.4, step 7)."""
-        grant, name = self._tokens.grant(exchange.bearer()), exchange.path("conversation")
+        grant, name = self._grant(exchange), exchange.path("conversation")
         self._tokens.check_scope(grant, name)
         return grant, name
+
+    def _grant(self, exchange: Exchange) -> Grant:
+        """Who asks, from a page that may (3.4, steps 4 and 5)."""
+        grant = self._tokens.grant(exchange.bearer())
+        self._tokens.check_origin(grant, exchange.origin())
+        return grant
+
+    async def _parameters(self, exchange: Exchange, grant: Grant) -> TokenParameters:
+        """The optional TokenParameters in the body (5.1, 5.2). The origins that it names hold for itself already."""
+        body = await exchange.json_body()
+        parameters = read_parameters(activity.decode(body)) if body.strip() else TokenParameters()
+        self._tokens.check_origin(grant, exchange.origin(), parameters.origins)
+        return parameters
 
     # Streams
 
     async def not_a_stream(self, exchange: Exchange) -> None:
         """What a stream path answers to who does not ask for an upgrade: the credential check comes first (7.1)."""
-        await self._admit(exchange.path("conversation"), exchange.query("t"), exchange.query("watermark"))
+        await self._admit(
+            exchange.path("conversation"), exchange.query("t"), exchange.query("watermark"), exchange.origin()
+        )
         raise NotWebSocket
 
     async def on_upgrade(self, path: str, request: Upgrade) -> Accept:
@@ -162,7 +194,10 @@ class DirectLine:
         if stream is None:
             raise NotFound
         admitted = await self._admit(
-            stream[1], query_parameter(request.query, "t"), query_parameter(request.query, "watermark")
+            stream[1],
+            query_parameter(request.query, "t"),
+            query_parameter(request.query, "watermark"),
+            origin_of(request.header(b"origin")),
         )
         if self._streaming.streams.draining:
             raise Draining
@@ -177,23 +212,27 @@ class DirectLine:
         """One activity that came through a stream. There is nobody to tell of a failure but the log (7.6)."""
         deadline = self._streaming.wheel.time() + self._manners.deadline_s
         try:
-            await self._throttle.send(admitted.conversation.id, deadline)
+            whose = self._tokens.check_site(admitted.ticket), admitted.bot
+            await self._throttle.send(admitted.conversation.id, deadline, *whose)
             await self._activities.hear(admitted, body, deadline)
         except LandlineError as error:
             _log.warning(
                 "an activity on a stream was dropped", conversation=admitted.conversation.id, reason=error.message
             )
 
-    async def _admit(self, conversation: str, t: str | None, watermark: str | None) -> Admitted:
+    async def _admit(self, conversation: str, t: str | None, watermark: str | None, origin: str | None) -> Admitted:
         if not t:
             raise MissingCredential
-        return await self._conversations.admit(conversation, t, watermark)
+        return await self._conversations.admit(conversation, t, watermark, origin)
 
 
-async def _parameters(exchange: Exchange) -> TokenParameters:
-    """The optional TokenParameters in the body (5.1, 5.2)."""
-    body = await exchange.json_body()
-    return read_parameters(activity.decode(body)) if body.strip() else TokenParameters()
+def _set_cookie(value: str, base: str) -> Header:
+    """For pages of other sites, and for no script (5.7)."""
+    path = urlsplit(base).path + PREFIX
+    return (
+        b"set-cookie",
+        f"{COOKIE}={value}; HttpOnly; Secure; SameSite=None; Path={path}; Max-Age={COOKIE_S}".encode(),
+    )
 
 
 async def _receive(exchange: Exchange, upload: Upload) -> None:

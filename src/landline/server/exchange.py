@@ -38,6 +38,7 @@ JSON = (b"content-type", b"application/json; charset=utf-8")
 _NO_STORE = (b"cache-control", b"no-store")
 _NO_REFERRER = (b"referrer-policy", b"no-referrer")
 _EXPOSED = (b"access-control-expose-headers", b"Retry-After, X-Correlating-OperationId, X-DirectLine-Replay")
+_CREDENTIALS = (b"access-control-allow-credentials", b"true")
 _ALLOWED_HEADERS = b"Authorization, Content-Type, Accept, x-ms-bot-agent, X-Requested-With, Idempotency-Key"
 _HOST = re.compile(rb"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 _PREFIX = re.compile(rb"(/[A-Za-z0-9._~%-]+)*")
@@ -75,6 +76,8 @@ class Manners(msgspec.Struct, frozen=True):
     cors_origins: frozenset[str] = frozenset()
     show_inner: bool = False
     cross_origin: bool = True
+    credentials: bool = False
+    """Whether a page may send cookies (3.3: on `session/getsessionid` only)."""
     upload_bytes: int = 20 << 20
 
     def for_files(self) -> Manners:
@@ -136,6 +139,18 @@ class Exchange:
     def query(self, name: str) -> str | None:
         """The first query parameter of that name, decoded; None where it is absent, "" where it is empty (D-45)."""
         return query_parameter(self.scope["query_string"], name)
+
+    def origin(self) -> str | None:
+        """The origin of the page that asks; None where no page does."""
+        return origin_of(self.header(b"origin"))
+
+    def cookie(self, name: str) -> str | None:
+        """The first cookie of that name, or None."""
+        for each in (self.header(b"cookie") or b"").decode("latin-1").split(";"):
+            key, _, value = each.strip().partition("=")
+            if key == name:
+                return value
+        return None
 
     def bearer(self) -> str:
         """The credential. Raises `MissingCredential` unless there is exactly one, of the scheme Bearer (3.1)."""
@@ -263,7 +278,14 @@ class Exchange:
     def _cross_origin(self) -> tuple[Header, ...]:
         if not self._manners.cross_origin:
             return ()
-        return cross_origin(self.header(b"origin"), self._manners.cors_origins)
+        headers = cross_origin(self.header(b"origin"), self._manners.cors_origins)
+        allowed = self._manners.credentials and any(name == b"access-control-allow-origin" for name, _ in headers)
+        return (*headers, _CREDENTIALS) if allowed else headers
+
+
+def origin_of(header: bytes | None) -> str | None:
+    """What an `Origin` header says."""
+    return None if header is None else header.decode("latin-1").strip()
 
 
 def _length(size: int) -> Header:

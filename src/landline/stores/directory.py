@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
 
-from landline.errors import DataDirectoryError
+from landline.errors import DataDirectoryError, DirectoryInUse
 
 if sys.platform == "win32":
     import msvcrt
@@ -47,7 +48,7 @@ class Directory:
             _lock(self._descriptor)
         except OSError as error:
             self.release()
-            raise DataDirectoryError(f"{self.path} is in use by another process") from error
+            raise DirectoryInUse(f"{self.path} is in use by another process") from error
 
     def private_file(self, name: str) -> Path:
         """The path of a file in here; made with mode 0600 if it is not there, and its name durable."""
@@ -58,6 +59,34 @@ class Directory:
         except OSError as error:
             raise DataDirectoryError(f"{path}: {error.strerror}") from error
         return path
+
+    def write(self, name: str, text: str) -> Path:
+        """Keep `text` in a private file, durably. Raises `DataDirectoryError`."""
+        path = self.private_file(name)
+        try:
+            with path.open("w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise DataDirectoryError(f"{path}: {error.strerror}") from error
+        return path
+
+    def read(self, name: str) -> str | None:
+        """What stands in such a file; None where there is none, or nothing in it. Needs no lock. Raises
+        `DataDirectoryError`."""
+        path = self.path / name
+        try:
+            return path.read_text().strip() or None
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataDirectoryError(f"{path}: {getattr(error, 'strerror', 'is not text')}") from error
+
+    def remove(self, name: str) -> None:
+        """Take such a file away, if it is there."""
+        with contextlib.suppress(OSError):
+            (self.path / name).unlink()
 
     def release(self) -> None:
         """Let another process have it. May be repeated."""

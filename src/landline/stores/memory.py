@@ -7,7 +7,7 @@ here has to be trusted.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from landline.core.conversation import Account, Conversation, Member, NewConversation
@@ -140,6 +140,22 @@ class MemoryStore:
         """As `Store.recall`."""
         self._check_open()
         return self._kept.get(name)
+
+    async def kept(self, prefix: str) -> Mapping[str, bytes]:
+        """As `Store.kept`."""
+        self._check_open()
+        return {name: value for name, value in self._kept.items() if name.startswith(prefix)}
+
+    async def replace(self, name: str, old: bytes | None, new: bytes | None) -> bool:
+        """As `Store.replace`."""
+        self._check_open()
+        if self._kept.get(name) != old:
+            return False
+        if new is None:
+            self._kept.pop(name, None)
+        else:
+            self._kept[name] = new
+        return True
 
     async def start(self, conversation: NewConversation) -> bool:
         """As `Store.start`."""

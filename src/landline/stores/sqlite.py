@@ -213,6 +213,14 @@ class SqliteStore:
         """As `Store.recall`."""
         return await self._read(lambda reader: reader.recall(name))
 
+    async def kept(self, prefix: str) -> Mapping[str, bytes]:
+        """As `Store.kept`."""
+        return await self._read(lambda reader: reader.kept(prefix))
+
+    async def replace(self, name: str, old: bytes | None, new: bytes | None) -> bool:
+        """As `Store.replace`."""
+        return await self._write(lambda writer: writer.replace(name, old, new))
+
     async def start(self, conversation: NewConversation) -> bool:
         """As `Store.start`."""
         forgotten = self._tail.forgotten

@@ -85,6 +85,13 @@ class Reader:
         kept: bytes | None = self.connection.execute("SELECT value FROM kept WHERE name = ?", (name,)).get
         return kept
 
+    def kept(self, prefix: str) -> dict[str, bytes]:
+        """As `Store.kept`."""
+        rows = self.connection.execute(
+            "SELECT name, value FROM kept WHERE name >= ?1 AND substr(name, 1, length(?1)) = ?1", (prefix,)
+        )
+        return {str(name): bytes(value) for name, value in rows.fetchall()}  # type: ignore[arg-type]  # both by schema
+
     def conversation(self, conversation: ConversationId) -> Conversation | None:
         """As `Store.conversation`."""
         row = self.connection.execute(_STAND, (conversation,)).fetchone()
@@ -494,6 +501,16 @@ class Writer(Reader):
         kept = self.recall(name)
         assert kept is not None
         return kept
+
+    def replace(self, name: str, old: bytes | None, new: bytes | None) -> bool:
+        """As `Store.replace`."""
+        if self.recall(name) != old:
+            return False
+        if new is None:
+            self.connection.execute("DELETE FROM kept WHERE name = ?", (name,))
+        else:
+            self.connection.execute("INSERT OR REPLACE INTO kept (name, value) VALUES (?, ?)", (name, new))
+        return True
 
     def _add_member(self, number: int, account: Account, *, is_bot: bool) -> None:
         self.connection.execute(

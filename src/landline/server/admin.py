@@ -1,0 +1,315 @@
+"""The admin API at the edge: what operators ask and change (docs/reference/admin.md). Parse, call one method, format.
+
+Who has the admin credential may do everything here. No page of another origin can: there are no cookies, and no answer
+has a CORS header (specification 3.3).
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+from typing import Annotated, TypeVar
+
+import msgspec
+from msgspec import Meta
+from starlette.routing import Route
+
+from landline.channel.keys import SigningKeys
+from landline.channel.registrations import RegisteredBot, RegisteredSite, Registrations, Secret
+from landline.channel.tokens import Tokens
+from landline.core import activity, log
+from landline.core.bot import Profile, Site
+from landline.core.conversation import is_conversation_id
+from landline.core.keys import SigningKey
+from landline.core.log import ConversationId
+from landline.core.tokens import digest, read_parameters, ski_of
+from landline.errors import BadArgument, Forbidden, MissingProperty, UnknownConversation, UnknownKey
+from landline.ports import Store
+from landline.server.exchange import Exchange, Manners, Resource
+
+PREFIX = "/admin"
+
+_encode = msgspec.json.Encoder().encode
+T = TypeVar("T")
+
+
+class _Revocation(msgspec.Struct):
+    ski: Annotated[str, Meta(max_length=64)]
+
+
+class Admin:
+    """The endpoints under `/admin`."""
+
+    def __init__(
+        self,
+        registrations: Registrations,
+        tokens: Tokens,
+        keys: SigningKeys,
+        store: Store,
+        credential: str,
+        manners: Manners,
+    ) -> None:
+        self._registrations = registrations
+        self._tokens = tokens
+        self._keys = keys
+        self._store = store
+        self._credential = digest(credential)
+        self._manners = manners
+
+    def routes(self) -> list[Route]:
+        """What is to be found where."""
+        manners = self._manners
+        bot, site = PREFIX + "/bots/{bot}", PREFIX + "/sites/{site}"
+        resources = (
+            Resource(PREFIX + "/bots", manners, GET=self.bots, POST=self.add_bot),
+            Resource(bot, manners, GET=self.bot, PATCH=self.change_bot, DELETE=self.remove_bot),
+            Resource(bot + "/service-keys", manners, POST=self.add_service_key),
+            Resource(bot + "/service-keys/{key}", manners, DELETE=self.remove_service_key),
+            Resource(bot + "/app-secrets/{key}", manners, DELETE=self.remove_app_secret),
+            Resource(bot + "/app-secrets/{key}/rotate", manners, POST=self.rotate_app_secret),
+            Resource(PREFIX + "/sites", manners, GET=self.sites, POST=self.add_site),
+            Resource(site, manners, GET=self.site, PATCH=self.change_site, DELETE=self.remove_site),
+            Resource(site + "/secrets/{key}", manners, DELETE=self.remove_secret),
+            Resource(site + "/secrets/{key}/rotate", manners, POST=self.rotate),
+            Resource(site + "/secrets/{key}/revoke", manners, POST=self.revoke),
+            Resource(site + "/revocations", manners, POST=self.revoke_ski),
+            Resource(site + "/tokens", manners, POST=self.make_token),
+            Resource(PREFIX + "/conversations/{conversation}", manners, GET=self.conversation),
+            Resource(PREFIX + "/signing-keys", manners, GET=self.signing_keys),
+            Resource(PREFIX + "/signing-keys/rotate", manners, POST=self.rotate_signing_key),
+        )
+        return [Route(resource.template, resource) for resource in resources]
+
+    def _check(self, exchange: Exchange) -> None:
+        """Raises `MissingCredential` or `Forbidden`. Digests are compared, in constant time."""
+        if not hmac.compare_digest(digest(exchange.bearer()), self._credential):
+            raise Forbidden("Invalid admin credential")
+
+    # Bots
+
+    async def bots(self, exchange: Exchange) -> None:
+        """All bots."""
+        self._check(exchange)
+        await exchange.json(200, _encode({"bots": [_bot(each) for each in self._registrations.bots()]}))
+
+    async def bot(self, exchange: Exchange) -> None:
+        """One bot."""
+        self._check(exchange)
+        await exchange.json(200, _encode(_bot(self._registrations.bot(exchange.path("bot")))))
+
+    async def add_bot(self, exchange: Exchange) -> None:
+        """Register a bot."""
+        self._check(exchange)
+        profile = _read(await exchange.json_body(), Profile)
+        await exchange.json(201, _encode(_bot(await self._registrations.add_bot(profile))))
+
+    async def change_bot(self, exchange: Exchange) -> None:
+        """Change what the body names, and leave the rest."""
+        self._check(exchange)
+        body = await exchange.json_body()
+        changed = await self._registrations.change_bot(exchange.path("bot"), lambda old: _merged(old, body))
+        await exchange.json(200, _encode(_bot(changed)))
+
+    async def remove_bot(self, exchange: Exchange) -> None:
+        """Forget a bot and its sites."""
+        self._check(exchange)
+        await self._registrations.remove_bot(exchange.path("bot"))
+        await exchange.answer(204, b"")
+
+    async def add_service_key(self, exchange: Exchange) -> None:
+        """Tell the bot another service URL from now on."""
+        self._check(exchange)
+        await exchange.json(201, _encode(_bot(await self._registrations.add_service_key(exchange.path("bot")))))
+
+    async def remove_service_key(self, exchange: Exchange) -> None:
+        """Let a former key work no longer."""
+        self._check(exchange)
+        bot = await self._registrations.remove_service_key(exchange.path("bot"), exchange.path("key"))
+        await exchange.json(200, _encode(_bot(bot)))
+
+    async def rotate_app_secret(self, exchange: Exchange) -> None:
+        """A new secret of the bot's app id."""
+        self._check(exchange)
+        secret = await self._registrations.rotate_app_secret(exchange.path("bot"), _number(exchange))
+        await exchange.json(200, _encode(_secret(secret)))
+
+    async def remove_app_secret(self, exchange: Exchange) -> None:
+        """Do without a secret of the bot's app id."""
+        self._check(exchange)
+        bot = await self._registrations.remove_app_secret(exchange.path("bot"), _number(exchange))
+        await exchange.json(200, _encode(_bot(bot)))
+
+    # What bots are told by
+
+    async def signing_keys(self, exchange: Exchange) -> None:
+        """The keys that are shown to bots, and since when, or from when on, each signs."""
+        self._check(exchange)
+        await exchange.json(200, _encode({"signing_keys": [_signing_key(key) for key in await self._keys.shown()]}))
+
+    async def rotate_signing_key(self, exchange: Exchange) -> None:
+        """Show a new key, which signs once every bot has had the time to fetch it."""
+        self._check(exchange)
+        await exchange.json(200, _encode(_signing_key(await self._keys.rotate())))
+
+    # Sites and secrets
+
+    async def sites(self, exchange: Exchange) -> None:
+        """All sites, or those of `?bot=`."""
+        self._check(exchange)
+        sites = self._registrations.sites(exchange.query("bot"))
+        await exchange.json(200, _encode({"sites": [_site(each) for each in sites]}))
+
+    async def site(self, exchange: Exchange) -> None:
+        """One site."""
+        self._check(exchange)
+        await exchange.json(200, _encode(_site(self._registrations.site(exchange.path("site")))))
+
+    async def add_site(self, exchange: Exchange) -> None:
+        """Register a site, and show its first secret."""
+        self._check(exchange)
+        site = _read(await exchange.json_body(), Site)
+        await self._registrations.add_site(site)
+        secret = await self._registrations.rotate(site.id, 1)
+        await exchange.json(201, _encode(_site(self._registrations.site(site.id)) | {"secret": secret.secret}))
+
+    async def change_site(self, exchange: Exchange) -> None:
+        """Change what the body names, and leave the rest."""
+        self._check(exchange)
+        body = await exchange.json_body()
+        changed = await self._registrations.change_site(exchange.path("site"), lambda old: _merged(old, body))
+        await exchange.json(200, _encode(_site(changed)))
+
+    async def remove_site(self, exchange: Exchange) -> None:
+        """Forget a site, and refuse everything that came from it."""
+        self._check(exchange)
+        await self._registrations.remove_site(exchange.path("site"))
+        await exchange.answer(204, b"")
+
+    async def rotate(self, exchange: Exchange) -> None:
+        """A new secret; what descends from the old one lives on."""
+        self._check(exchange)
+        secret = await self._registrations.rotate(exchange.path("site"), _number(exchange))
+        await exchange.json(200, _encode(_secret(secret)))
+
+    async def revoke(self, exchange: Exchange) -> None:
+        """A new secret; what descends from the old one is refused."""
+        self._check(exchange)
+        secret = await self._registrations.revoke(exchange.path("site"), _number(exchange))
+        await exchange.json(200, _encode(_secret(secret)))
+
+    async def revoke_ski(self, exchange: Exchange) -> None:
+        """Refuse a secret that is not one of the two keys, and its descendants."""
+        self._check(exchange)
+        ski = _read(await exchange.json_body(), _Revocation).ski
+        await exchange.json(200, _encode(_site(await self._registrations.revoke_ski(exchange.path("site"), ski))))
+
+    async def remove_secret(self, exchange: Exchange) -> None:
+        """Do without a key; what descends from it lives on."""
+        self._check(exchange)
+        site = await self._registrations.remove_secret(exchange.path("site"), _number(exchange))
+        await exchange.json(200, _encode(_site(site)))
+
+    async def make_token(self, exchange: Exchange) -> None:
+        """A token for a new conversation, as Generate Token gives one, without presenting a secret."""
+        self._check(exchange)
+        body = await exchange.json_body()
+        parameters = read_parameters(activity.decode(body) if body.strip() else {})
+        self._registrations.site(exchange.path("site"))
+        issued = self._tokens.vouch(exchange.path("site"), parameters)
+        said = {"conversationId": issued.conversation, "token": issued.token, "expires_in": issued.expires_in}
+        await exchange.json(200, _encode(said))
+
+    # Conversations
+
+    async def conversation(self, exchange: Exchange) -> None:
+        """Where a conversation stands, and who takes part. Not what was said."""
+        self._check(exchange)
+        name = exchange.path("conversation")
+        found = await self._store.conversation(ConversationId(name)) if is_conversation_id(name) else None
+        if found is None:
+            raise UnknownConversation
+        members = await self._store.members(found.id)
+        said = {
+            "id": found.id,
+            "bot_id": found.bot_id,
+            "activities": found.head,
+            "last_activity": None if found.last_ms is None else log.timestamp(found.last_ms),
+            "members": [{"id": each.account.id, "name": each.account.name, "bot": each.is_bot} for each in members],
+        }
+        await exchange.json(200, _encode(said))
+
+
+def _number(exchange: Exchange) -> int:
+    number = exchange.path("key")
+    if number not in ("1", "2"):
+        raise UnknownKey
+    return int(number)
+
+
+def _read(body: bytes, kind: type[T]) -> T:
+    """What a body says, all of it known to us. Raises `BadSyntax`, `MissingProperty`, `BadArgument`."""
+    return _converted(_members(body), kind)
+
+
+def _merged(old: T, body: bytes) -> T:
+    """`old` with what the body says in place of what it names; null stands for the default."""
+    given = _members(body)
+    kept = {name: value for name, value in msgspec.to_builtins(old).items() if name not in given}
+    return _converted(kept | {name: value for name, value in given.items() if value is not None}, type(old), given)
+
+
+def _members(body: bytes) -> dict[str, object]:
+    try:
+        return {name: msgspec.json.decode(value) for name, value in activity.decode(body).items()}
+    except msgspec.DecodeError as error:
+        raise BadArgument("A text is not well-formed") from error  # half a surrogate pair
+
+
+def _converted(members: dict[str, object], kind: type[T], named: Sequence[str] | dict[str, object] = ()) -> T:
+    fields: dict[str, bool] = {field.name: field.required for field in msgspec.structs.fields(kind)}  # type: ignore[arg-type]  # a Struct
+    for name in (*members, *named):
+        if name not in fields:
+            raise BadArgument(f"There is no property {name!r}")
+    for name, required in fields.items():
+        if required and name not in members:
+            raise MissingProperty(f"'{name}' is missing")
+    try:
+        return msgspec.convert(members, kind)
+    except msgspec.ValidationError as error:
+        raise BadArgument(str(error)) from error
+
+
+def _bot(bot: RegisteredBot) -> dict[str, object]:
+    return {
+        **msgspec.structs.asdict(bot.profile),
+        "service_keys": [{"mark": each.mark, "since": log.timestamp(each.since_ms)} for each in bot.service_keys],
+        "app_secrets": [
+            {"key": number, "ski": key.ski, "since": log.timestamp(key.since_ms)}
+            for number, key in sorted(bot.app_secrets.items())
+        ],
+        "settings": [{"ski": ski_of(each)} for each in bot.settings],
+        "read_only": bot.read_only,
+    }
+
+
+def _signing_key(key: SigningKey) -> dict[str, object]:
+    return {"kid": key.kid, "signs_from": log.timestamp(key.signs_from_ms)}
+
+
+def _site(site: RegisteredSite) -> dict[str, object]:
+    keys = site.keys
+    return {
+        **msgspec.structs.asdict(site.site),
+        "secrets": [
+            {"key": number, "ski": key.ski, "since": log.timestamp(key.since_ms)}
+            for number, key in sorted(keys.keys.items())
+        ],
+        "settings": [{"ski": ski, "revoked": ski in keys.revoked} for ski in site.settings],
+        "former": [{"ski": each.ski, "until": log.timestamp(each.until_ms)} for each in keys.former],
+        "revoked": list(keys.revoked),
+        "read_only": site.read_only,
+    }
+
+
+def _secret(secret: Secret) -> dict[str, object]:
+    return {"key": secret.number, "secret": secret.secret, "ski": secret.ski}

@@ -1,0 +1,62 @@
+"""What the settings name: bots, their sites, and secrets that are never stored (design section 6)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from landline.channel.registrations import Declared
+from landline.config import DEFAULT_SITE, BotTable, Settings, SiteTable
+from landline.core.bot import Profile, Site
+from landline.core.tokens import digest, origin
+
+
+def declared(settings: Settings) -> Declared:
+    """The bots of the `[[bots]]` tables, or else the one bot of the other settings.
+
+    The first site of the first bot is the one that `secret` opens.
+    """
+    if not settings.bots:
+        site = SiteTable(
+            id=DEFAULT_SITE,
+            enhanced_authentication=settings.enhanced_authentication,
+            trusted_origins=settings.trusted_origins,
+        )
+        bot = BotTable(
+            **msgspec.structs.asdict(_the_one_bot(settings)), app_secret=settings.bot_app_secret, sites=(site,)
+        )
+        tables: tuple[BotTable, ...] = (bot,)
+    else:
+        first = settings.bots[0]
+        sites = first.sites or (SiteTable(id=DEFAULT_SITE),)
+        tables = (msgspec.structs.replace(first, sites=sites), *settings.bots[1:])
+    secrets = {digest(site.secret): site.id for bot in tables for site in bot.sites if site.secret is not None}
+    if settings.secret is not None:
+        secrets[digest(settings.secret)] = tables[0].sites[0].id
+    return Declared(
+        profiles=tuple(_profile(bot) for bot in tables),
+        sites=tuple(_site(site, bot.id) for bot in tables for site in bot.sites),
+        secrets=secrets,
+        app_secrets={bot.id: tuple(map(digest, bot.app_secret)) for bot in tables},
+        default=None if settings.bots and settings.bots[0].sites else DEFAULT_SITE,
+    )
+
+
+def _the_one_bot(settings: Settings) -> Profile:
+    return Profile(
+        id=settings.bot_id,
+        name=settings.bot_name,
+        endpoint=settings.bot,
+        channel_id=settings.bot_channel_id,
+        concurrency=settings.bot_concurrency,
+        app_id=settings.bot_app_id,
+    )
+
+
+def _profile(table: BotTable) -> Profile:
+    return Profile(**{name: getattr(table, name) for name in Profile.__struct_fields__})
+
+
+def _site(table: SiteTable, bot_id: str) -> Site:
+    said = msgspec.structs.asdict(table)
+    del said["secret"]
+    return Site(bot_id=bot_id, **said | {"trusted_origins": tuple(map(origin, table.trusted_origins))})

@@ -1,0 +1,61 @@
+"""The admin API where no server runs: the same endpoints on a store that is opened for one call."""
+
+from __future__ import annotations
+
+import secrets
+
+from starlette.types import Message
+
+from landline.channel.keys import SigningKeys
+from landline.channel.registrations import Registrations
+from landline.channel.registry import Registry
+from landline.channel.streams import OpenStreams
+from landline.channel.tokens import Tokens
+from landline.config import Settings
+from landline.server.admin import Admin
+from landline.server.app import SystemClock, keys_of, lives
+from landline.server.declared import declared
+from landline.server.exchange import Manners, Resource
+from landline.server.paths import Paths
+from landline.stores.directory import Directory
+from landline.stores.sqlite import SqliteStore
+
+
+async def ask(settings: Settings, method: str, path: str, query: str, body: bytes) -> tuple[int, bytes]:
+    """Status and body of one call. Raises `DirectoryInUse` where a server runs after all, `DataDirectoryError`."""
+    clock, registry, credential = SystemClock(), Registry(), secrets.token_urlsafe(32)
+    store = SqliteStore(Directory(settings.data), clock)
+    await store.open()
+    try:
+        # Nobody is served here, so no bot is told a service URL.
+        registrations = Registrations(store, registry, OpenStreams(), clock, declared(settings), "")
+        await registrations.load()
+        tokens = Tokens(registry, await keys_of(store), clock, lives(settings))
+        manners = Manners(settings.bot_timeout_s, settings.activity_bytes, cross_origin=False)
+        keys = SigningKeys(store, clock, lead_s=settings.key_lead_s)
+        routes = Admin(registrations, tokens, keys, store, credential, manners).routes()
+        return await _call(Paths(routes, Resource("unknown", manners)), method, path, query, body, credential)
+    finally:
+        await store.close()
+
+
+async def _call(app: Paths, method: str, path: str, query: str, body: bytes, credential: str) -> tuple[int, bytes]:
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "headers": [(b"authorization", f"Bearer {credential}".encode())],
+    }
+    answer: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body}
+
+    async def send(message: Message) -> None:
+        answer.append(message)
+
+    await app(scope, receive, send)
+    start, *rest = answer
+    return int(start["status"]), b"".join(each.get("body", b"") for each in rest)

@@ -1,0 +1,226 @@
+"""The admin API of a real server: who is let in, what is understood, and that nothing secret comes out of it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from support.directline import DirectLine
+from support.landline import SECRET, Landline
+from support.operator import Operator, credential_of
+from support.scripted_bot import ScriptedBot
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+BAD, MISSING, SYNTAX = (400, "BadArgument"), (400, "MissingProperty"), (400, "BadSyntax")
+CALLS = [
+    ("GET", "/bots"),
+    ("POST", "/bots"),
+    ("GET", "/bots/bot"),
+    ("PATCH", "/bots/bot"),
+    ("DELETE", "/bots/bot"),
+    ("POST", "/bots/bot/service-keys"),
+    ("DELETE", "/bots/bot/service-keys/x"),
+    ("GET", "/sites"),
+    ("POST", "/sites"),
+    ("GET", "/sites/default"),
+    ("PATCH", "/sites/default"),
+    ("DELETE", "/sites/default"),
+    ("DELETE", "/sites/default/secrets/1"),
+    ("POST", "/sites/default/secrets/1/rotate"),
+    ("POST", "/sites/default/secrets/1/revoke"),
+    ("POST", "/sites/default/revocations"),
+    ("POST", "/sites/default/tokens"),
+    ("GET", "/conversations/unknown-conversation"),
+]
+_numbers = itertools.count(1)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def landline(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Landline]:
+    async with Landline(tmp_path_factory.mktemp("admin") / "data", drain_s=0) as landline:
+        yield landline
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def operator(landline: Landline) -> AsyncIterator[Operator]:
+    async with Operator(landline) as operator:
+        yield operator
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def site(operator: Operator) -> str:
+    site_id = f"site-{next(_numbers)}"
+    await operator.add_site(site_id)
+    return site_id
+
+
+@pytest.mark.parametrize(("method", "path"), CALLS)
+async def test_nobody_is_let_in_without_the_credential(landline: Landline, method: str, path: str) -> None:
+    async with Operator(landline, "") as nobody:
+        assert (await nobody.call(method, path, "{")).error == (401, "BadArgument")
+    for wrong in (SECRET, credential_of(landline.data)[:-1], credential_of(landline.data) + "x", "\xe9"):
+        async with Operator(landline, wrong) as stranger:
+            assert (await stranger.call(method, path, "{")).error == (403, "BadArgument")
+
+
+async def test_a_refusal_looks_the_same_whatever_is_there(landline: Landline) -> None:
+    async with Operator(landline, "wrong") as stranger:
+        answers = [await stranger.call("GET", path) for path in ("/sites/default", "/sites/nowhere", "/bots/nobody")]
+        assert len({answer.body for answer in answers}) == 1
+
+
+@pytest.mark.item(192)
+async def test_no_page_of_another_origin_gets_anywhere(operator: Operator) -> None:
+    """`Operator` fails for any answer with a CORS header."""
+    page = {"Origin": "https://www.example.org", "Access-Control-Request-Method": "POST"}
+    assert (await operator.call("OPTIONS", "/sites", **page)).status == 405
+    assert (await operator.call("GET", "/sites", **page)).status == 200
+
+
+async def test_paths_and_methods_that_are_none_are_said_to_be(operator: Operator) -> None:
+    assert (await operator.call("GET", "/nothing")).status == 404
+    refused = await operator.call("PUT", "/sites/default")
+    assert (refused.status, refused.headers["Allow"]) == (405, "GET, PATCH, DELETE")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "error"),
+    [
+        ("/bots", "{", SYNTAX),
+        ("/bots", "[]", BAD),
+        ("/bots", {}, MISSING),
+        ("/bots", {"id": ""}, BAD),
+        ("/bots", {"id": 1}, BAD),
+        ("/bots", {"id": "x" * 257}, BAD),
+        ("/bots", {"id": "x", "endpoint": "ftp://x"}, BAD),
+        ("/bots", {"id": "x", "endpoint": "http://user:password@x/"}, BAD),
+        ("/bots", {"id": "x", "concurrency": 0}, BAD),
+        ("/bots", {"id": "x", "service_key": "y"}, BAD),
+        ("/bots", '{"id":"\\ud800"}', BAD),
+        ("/sites", {"id": "x"}, MISSING),
+        ("/sites", {"id": "x/y", "bot_id": "bot"}, BAD),
+        ("/sites", {"id": "x", "bot_id": "bot", "token_ttl_s": 0}, BAD),
+        ("/sites", {"id": "x", "bot_id": "bot", "token_ttl_s": "1"}, BAD),
+        ("/sites", {"id": "x", "bot_id": "bot", "trusted_origins": "https://a.b"}, BAD),
+        ("/sites", {"id": "x", "bot_id": "bot", "trusted_origins": ["a.b"]}, BAD),
+        ("/sites", {"id": "x", "bot_id": "nobody"}, (404, "BadArgument")),
+        ("/sites", {"id": "default", "bot_id": "bot"}, (409, "Conflict")),
+        ("/bots", {"id": "bot"}, (409, "Conflict")),
+        ("/sites/default/revocations", {}, MISSING),
+        ("/sites/default/revocations", {"ski": "short"}, BAD),
+        ("/sites/default/tokens", {"user": {"id": 1}}, BAD),
+        ("/sites/nowhere/tokens", {}, (404, "BadArgument")),
+        ("/sites/nowhere/secrets/1/rotate", None, (404, "BadArgument")),
+        ("/sites/default/secrets/3/rotate", None, (404, "BadArgument")),
+        ("/bots/nobody/service-keys", None, (404, "BadArgument")),
+    ],
+)
+async def test_what_cannot_be_understood_changes_nothing(
+    operator: Operator, path: str, body: object, error: tuple[int, str]
+) -> None:
+    before = [await operator.done("GET", "/bots"), await operator.done("GET", "/sites")]
+    assert (await operator.call("POST", path, body)).error == error
+    assert [await operator.done("GET", "/bots"), await operator.done("GET", "/sites")] == before
+
+
+async def test_a_change_names_what_it_changes_and_null_is_the_default(operator: Operator, site: str) -> None:
+    path = f"/sites/{site}"
+    await operator.done("PATCH", path, {"token_ttl_s": 60, "trusted_origins": ["https://a.b/"]})
+    changed = await operator.done("PATCH", path, {"sends_per_s": 2})
+    assert (changed["token_ttl_s"], changed["sends_per_s"], changed["trusted_origins"]) == (60, 2, ["https://a.b"])
+    changed = await operator.done("PATCH", path, {"token_ttl_s": None})
+    assert (changed["token_ttl_s"], changed["sends_per_s"]) == (None, 2)
+    for body in ({"id": "other"}, {"bot_id": "other"}, {"secrets": []}, {"bot_id": None}):
+        assert (await operator.call("PATCH", path, body)).status == 400
+
+
+async def test_changes_of_one_site_at_the_same_time_all_take_place(operator: Operator, site: str) -> None:
+    names = ("token_ttl_s", "sends_per_s", "polls_per_s", "starts_per_s")
+    changes = [operator.done("PATCH", f"/sites/{site}", {name: 7}) for name in names]
+    rotations = [operator.rotate(site, key) for key in (1, 2, 1, 2)]
+    await asyncio.gather(*changes, *rotations)
+    now = await operator.done("GET", f"/sites/{site}")
+    assert [now[name] for name in names] == [7, 7, 7, 7]
+    assert len(now["former"]) == 3
+
+
+async def test_a_name_with_any_character_is_a_name(operator: Operator) -> None:
+    name = "a/b %?\u00e9\U0001f600"
+    await operator.done("POST", "/bots", {"id": name})
+    path = "/bots/a%2Fb%20%25%3F%C3%A9%F0%9F%98%80"
+    assert (await operator.done("GET", path))["id"] == name
+    await operator.done("DELETE", path)
+    assert (await operator.call("GET", path)).status == 404
+
+
+async def test_answers_tell_no_secret_but_the_new_one(landline: Landline, operator: Operator, site: str) -> None:
+    async with ScriptedBot() as bot, DirectLine(landline.directline) as client:
+        await operator.add_bot("telling", bot.endpoint)
+        secret = await operator.add_site("telling", "telling")
+        second = await operator.rotate("telling", 2)
+        started = await client.using(secret).start()
+        await bot.wait_for(lambda each: each.conversation_id == started.conversation_id)
+        key = bot.service_url(started.conversation_id).rpartition("/")[2]
+        answers = [
+            await operator.call(method, path)
+            for method, path in (
+                ("GET", "/bots"),
+                ("GET", "/bots/telling"),
+                ("POST", "/bots/telling/service-keys"),
+                ("GET", "/sites"),
+                ("GET", "/sites/telling"),
+                ("DELETE", "/sites/telling/secrets/2"),
+                ("GET", f"/conversations/{started.conversation_id}"),
+            )
+        ]
+    shown = b"".join(answer.body for answer in answers).decode() + landline.log
+    assert len(key) >= 27
+    for each in (secret, second, key, SECRET, credential_of(landline.data)):
+        assert each not in shown
+
+
+async def test_a_conversation_can_be_looked_up(landline: Landline, operator: Operator) -> None:
+    async with DirectLine(landline.directline, SECRET) as client:
+        started = await client.start(user={"id": "u1", "name": "Ann"})
+        path = f"/conversations/{started.conversation_id}"
+        found = await operator.done("GET", path)
+        assert found["members"] == [
+            {"id": "bot", "name": None, "bot": True},
+            {"id": "u1", "name": "Ann", "bot": False},
+        ]
+        assert (found["bot_id"], found["activities"], found["last_activity"]) == ("bot", 0, None)
+        await client.send(started.conversation_id, "what nobody else may read")
+        found = await operator.done("GET", path)
+        assert found["activities"] == 1
+        assert found["last_activity"].endswith("Z")
+        assert "nobody else" not in json.dumps(found)
+    for unknown in ("unknown-conversation", "x", "%2e%2e"):
+        assert (await operator.call("GET", f"/conversations/{unknown}")).error == (404, "BadArgument")
+
+
+async def test_the_one_site_of_the_settings_can_be_switched_and_nothing_else(
+    landline: Landline, operator: Operator
+) -> None:
+    async with DirectLine(landline.directline, SECRET) as client:
+        assert (await operator.call("PATCH", "/sites/default", {"token_ttl_s": 9})).error == (409, "Conflict")
+        assert (await operator.call("DELETE", "/sites/default")).error == (409, "Conflict")
+        await operator.done("PATCH", "/sites/default", {"enabled": False})
+        assert (await client.start()).status == 403
+        await landline.restart()
+        assert (await client.start()).status == 403
+        await operator.done("PATCH", "/sites/default", {"enabled": True})
+        assert (await client.start()).status == 201
+
+
+async def test_rates_of_a_site_are_its_own(landline: Landline, operator: Operator) -> None:
+    async with DirectLine(landline.directline) as client:
+        slow = client.using(await operator.add_site("slow", sends_per_s=1))
+        started = await slow.start(user={"id": "u1"})
+        statuses = [(await slow.send(started.conversation_id, f"{n}")).status for n in range(3)]
+        assert statuses == [502, 502, 429]

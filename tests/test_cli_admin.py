@@ -1,0 +1,285 @@
+"""The commands of operators, as processes: beside a running server, and where none runs. They must not differ."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.directline import DirectLine, claims
+from support.landline import Landline, free_port
+from support.scripted_bot import ScriptedBot
+
+LANDLINE = [sys.executable, "-m", "landline"]
+DEADLINE_S = 30
+MARK = "The new secret. It is shown only now, and kept nowhere in readable form:\n"
+
+
+class Operator:
+    """Types commands about one data directory."""
+
+    def __init__(self, data: Path, **variables: str) -> None:
+        self.data = data
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("LANDLINE_")}
+        self.environment = ours | variables
+
+    async def run(self, *words: str) -> tuple[int, str, str]:
+        """Exit code, standard output and standard error of a command."""
+        process = await asyncio.create_subprocess_exec(
+            *LANDLINE,
+            *words,
+            "--data",
+            str(self.data),
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        out, err = await asyncio.wait_for(process.communicate(), DEADLINE_S)
+        assert process.returncode is not None
+        assert b"Traceback" not in err, err
+        return process.returncode, out.decode(), err.decode()
+
+    async def do(self, *words: str) -> str:
+        """What a command prints that has nothing to complain about."""
+        code, out, err = await self.run(*words)
+        assert code == 0, (words, err)
+        assert err in ("", MARK)
+        return out
+
+    async def refused(self, code: int, *words: str) -> str:
+        """The one line with which a command ends that is refused with this exit code."""
+        ended, out, err = await self.run(*words)
+        assert (ended, out) == (code, ""), (words, err)
+        (line,) = err.splitlines()
+        assert line.startswith("landline: ")
+        return line.removeprefix("landline: ")
+
+    async def json(self, *words: str) -> Any:
+        """What a command prints as JSON."""
+        return json.loads(await self.do(*words, "--json"))
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[Landline]:
+    async with Landline(tmp_path / "data", drain_s=0) as landline:
+        yield landline
+
+
+@pytest.fixture(params=["served", "unserved"])
+async def operator(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Operator]:
+    """One beside a server, and one on the directory of a server that was stopped."""
+    async with Landline(tmp_path / "data", drain_s=0) as landline:
+        if request.param == "unserved":
+            await landline.terminate()
+        yield Operator(landline.data)
+
+
+async def test_bots_and_sites_come_change_and_go(operator: Operator) -> None:
+    await operator.do("bot", "add", "second", "--endpoint", "http://127.0.0.1:1/api/messages", "--concurrency", "3")
+    secret = (await operator.do("site", "add", "web", "second", "--token-ttl-s", "900")).strip()
+    assert len(secret) >= 43
+    await operator.do("site", "change", "web", "--trusted-origins", "https://a.example, https://b.example:443/")
+    await operator.do("site", "change", "web", "--enhanced-authentication", "true")
+    await operator.do("bot", "change", "second", "--name", "Number Two")
+    assert {each["id"]: each["read_only"] for each in await operator.json("bot", "list")} == {
+        "bot": True,
+        "second": False,
+    }
+    (web,) = await operator.json("site", "list", "--of", "second")
+    assert {name: web[name] for name in ("id", "bot_id", "trusted_origins", "token_ttl_s", "read_only")} == {
+        "id": "web",
+        "bot_id": "second",
+        "trusted_origins": ["https://a.example", "https://b.example"],
+        "token_ttl_s": 900,
+        "read_only": False,
+    }
+    rows = [line.split() for line in (await operator.do("site", "list")).splitlines()]
+    assert rows[0][:3] == ["ID", "BOT", "STATE"]
+    assert ["web", "second", "enabled", f"1:{web['secrets'][0]['ski']}", "store"] in rows
+    assert "Number Two" in await operator.do("bot", "list")
+    await operator.do("site", "disable", "web")
+    assert "disabled" in await operator.do("site", "list")
+    await operator.do("site", "enable", "web")
+    await operator.do("site", "remove", "web")
+    await operator.do("bot", "remove", "second")
+    assert [each["id"] for each in await operator.json("bot", "list")] == ["bot"]
+    assert [each["id"] for each in await operator.json("site", "list")] == ["default"]
+
+
+async def test_secrets_are_printed_once_and_alone(operator: Operator) -> None:
+    made = [await operator.do("site", "add", "web", "bot")]
+    for words in (("rotate", "web", "--key", "2"), ("rotate", "web"), ("revoke", "web", "--key", "2")):
+        made.append(await operator.do("secret", *words))
+    assert len({*made}) == 4
+    assert all(len(text.splitlines()) == 1 for text in made)
+    before = await operator.json("site", "list")
+    await operator.do("secret", "remove", "web", "--key", "2")
+    (web,) = (each for each in await operator.json("site", "list") if each["id"] == "web")
+    assert [each["key"] for each in web["secrets"]] == [1]
+    assert len(web["former"]) == 2
+    assert len(web["revoked"]) == 1
+    await operator.do("secret", "revoke", "web", "--ski", web["former"][0]["ski"])
+    shown = json.dumps(before) + json.dumps(await operator.json("site", "list"))
+    assert not any(text.strip() in shown for text in made)
+
+
+async def test_service_keys_are_renewed_by_their_marks(operator: Operator) -> None:
+    assert len((await operator.do("bot", "new-key", "bot")).split()) == 1
+    newer, oldest = (await operator.do("bot", "new-key", "bot")).split()
+    await operator.do("bot", "remove-key", "bot", oldest)
+    (bot,) = await operator.json("bot", "list")
+    assert [each["mark"] for each in bot["service_keys"]][1:] == [newer]
+    await operator.refused(1, "bot", "remove-key", "bot", bot["service_keys"][0]["mark"])
+
+
+async def test_what_is_refused_says_so_in_one_line_and_ends_with_1(operator: Operator) -> None:
+    assert await operator.refused(1, "site", "enable", "nowhere") == "Unknown site (404)"
+    assert await operator.refused(1, "site", "add", "web", "nobody") == "Unknown bot (404)"
+    assert await operator.refused(1, "site", "add", "default", "bot") == "The id is taken (409)"
+    assert "settings" in await operator.refused(1, "bot", "remove", "bot")
+    assert "settings" in await operator.refused(1, "site", "change", "default", "--token-ttl-s", "60")
+    assert "malformed" in await operator.refused(1, "site", "add", "web", "bot", "--trusted-origins", "example.org")
+    assert await operator.refused(1, "secret", "revoke", "default", "--key", "2") == "Unknown key (404)"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("bot", "add"),
+        ("bot", "add", "x", "--endpoint", "nowhere"),
+        ("bot", "add", "x", "--concurrency", "0"),
+        ("site", "add", "x", "bot", "--token-ttl-s", "soon"),
+        ("site", "add", "x", "bot", "--enhanced-authentication", "perhaps"),
+        ("secret", "rotate", "default", "--key", "3"),
+        ("secret", "rotate", "default", "--secret", "x"),
+        ("token", "--at", "http://127.0.0.1:1"),
+    ],
+)
+async def test_bad_usage_ends_with_2_and_asks_nobody(tmp_path: Path, words: tuple[str, ...]) -> None:
+    code, out, err = await Operator(tmp_path / "data").run(*words)
+    assert (code, out) == (2, "")
+    assert "Error: " in err
+    assert not (tmp_path / "data").exists()
+
+
+async def test_a_token_is_made_where_a_server_runs_and_where_none_does(tmp_path: Path) -> None:
+    operator = Operator(tmp_path / "data")
+    async with ScriptedBot() as bot, Landline(operator.data, bot=bot.endpoint, secret=None, drain_s=0) as landline:
+        secret = (operator.data / "first-secret").read_text().strip()
+        tokens = [(await operator.do("token", "--user", "dl_ann", "--name", "Ann")).strip()]
+        await landline.terminate()
+        tokens.append((await operator.json("token", "default", "--user", "dl_ann", "--name", "Ann"))["token"])
+        await landline.start()
+        landline_operator = Operator(operator.data, LANDLINE_SECRET=secret)
+        tokens.append(
+            (await landline_operator.do("token", "--at", landline.url, "--user", "dl_ann", "--name", "Ann")).strip()
+        )
+        async with DirectLine(landline.directline) as client:
+            for token in tokens:
+                said = claims(token)
+                assert (said["user"], said["name"], said["site"]) == ("dl_ann", "Ann", "default")
+                assert (await client.using(token).start()).status == 201
+            # They descend from the secret, and go with it.
+            await operator.do("secret", "revoke", "default")
+            for token in tokens:
+                assert (await client.using(token).refresh()).error == (403, "BadArgument")
+
+
+async def test_a_token_for_nobodys_secret_is_none(tmp_path: Path) -> None:
+    async with Landline(tmp_path / "data", drain_s=0) as landline:
+        operator = Operator(landline.data)
+        assert len((await operator.do("token")).split(".")) == 3
+        await landline.terminate()
+        # The secret of the environment is the server's, and this process has another one.
+        assert "no secret" in await operator.refused(1, "token")
+
+
+async def test_what_is_changed_while_no_server_runs_holds_in_the_next(tmp_path: Path) -> None:
+    async with ScriptedBot() as bot, Landline(tmp_path / "data", drain_s=0) as landline:
+        await landline.terminate()
+        operator = Operator(landline.data)
+        await operator.do("bot", "add", "second", "--endpoint", bot.endpoint)
+        secret = (await operator.do("site", "add", "web", "second")).strip()
+        await landline.start()
+        async with DirectLine(landline.directline, secret) as client:
+            started = await client.start()
+            await bot.wait_for(lambda each: each.conversation_id == started.conversation_id)
+        assert secret not in landline.log
+
+
+async def test_no_directory_is_made_by_asking(tmp_path: Path) -> None:
+    line = await Operator(tmp_path / "nowhere").refused(3, "bot", "list")
+    assert "there is no data directory" in line
+    assert not (tmp_path / "nowhere").exists()
+
+
+async def test_the_credential_is_the_owners_and_the_same_after_a_restart(running: Landline) -> None:
+    file = running.data / "admin-secret"
+    assert file.stat().st_mode & 0o777 == 0o600
+    before = file.read_text()
+    assert len(before.strip()) >= 43
+    assert (running.data / "address").read_text() == running.url
+    await running.restart(kill=True)
+    assert file.read_text() == before
+    assert before.strip() not in running.log
+    await running.terminate()
+    assert not (running.data / "address").exists()
+    await running.start()
+
+
+async def test_after_a_kill_the_credential_is_shown_to_nobody_who_listens_there_now(running: Landline) -> None:
+    """The address stays behind, and the port may belong to somebody else by now."""
+    await running.kill()
+    heard: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read(1000))
+        writer.close()
+
+    async with await asyncio.start_server(listen, "127.0.0.1", running.port):
+        assert "default" in await Operator(running.data).do("site", "list")
+    assert heard == []
+    await running.start()
+
+
+async def test_a_credential_of_the_settings_is_taken_from_the_environment(tmp_path: Path) -> None:
+    secret = "an-admin-secret-of-the-environment"
+    async with Landline(tmp_path / "data", environment={"LANDLINE_ADMIN_SECRET": secret}, drain_s=0) as landline:
+        assert not (landline.data / "admin-secret").exists()
+        assert "default" in await Operator(landline.data, LANDLINE_ADMIN_SECRET=secret).do("site", "list")
+        wrong = Operator(landline.data, LANDLINE_ADMIN_SECRET=secret + "x")
+        assert await wrong.refused(1, "site", "list") == "Invalid admin credential (403)"
+
+
+async def test_a_directory_that_is_in_use_by_who_serves_nobody_is_said_to_be(running: Landline) -> None:
+    (running.data / "address").unlink()
+    line = await Operator(running.data).refused(3, "site", "list")
+    assert "in use by another process" in line
+
+
+async def test_a_server_that_is_gone_from_its_address_is_named(running: Landline) -> None:
+    address = f"http://127.0.0.1:{free_port()}"
+    (running.data / "address").write_text(address)
+    line = await Operator(running.data).refused(1, "site", "list")
+    assert line.startswith(f"{address}/admin/sites: ")
+
+
+async def test_config_and_environment_of_the_server_are_those_of_the_commands(tmp_path: Path) -> None:
+    file = tmp_path / "landline.toml"
+    file.write_text(f'data = "{tmp_path / "data"}"\n[[bots]]\nid = "named"\n')
+    (tmp_path / "data").mkdir()
+    operator = Operator(tmp_path / "data")
+    for words, variables in ((("--config", str(file)), {}), ((), {"LANDLINE_CONFIG": str(file)})):
+        there = Operator(tmp_path / "data", **variables)
+        assert [(each["id"], each["read_only"]) for each in await there.json("bot", "list", *words)] == [
+            ("named", True)
+        ]
+    assert [each["id"] for each in await operator.json("bot", "list")] == ["bot"]
