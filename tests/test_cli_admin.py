@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from support.directline import DirectLine, claims
+from landline.conformance.directline import DirectLine, claims
+from landline.conformance.scripted_bot import ScriptedBot
 from support.landline import Landline, free_port
-from support.scripted_bot import ScriptedBot
 
 LANDLINE = [sys.executable, "-m", "landline"]
 DEADLINE_S = 30

@@ -16,9 +16,9 @@ import pytest
 import pytest_asyncio
 
 from landline.bots.sdks import Identity, Sdk, rendered
+from landline.conformance.directline import Answer, DirectLine
 from landline.server.certificates import HOSTS, Files, make_certificate
 from support.bot_trust import APP_ID, APP_SECRETS, ENVIRONMENT, claims, forged, new_key
-from support.directline import Answer, DirectLine
 from support.landline import SECRET, Landline, free_port
 from support.real_bot import RealBot
 from support.streams import Follower

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from landline import __version__
 from landline.bots.http import HttpBotTransport
+from landline.conformance.scripted_bot import Activity, ScriptedBot
 from landline.core.bot import Bot
 from landline.errors import (
     BotBroke,
@@ -36,7 +37,6 @@ from landline.errors import (
 )
 from landline.ports import BotAnswer
 from support.landline import free_port
-from support.scripted_bot import Activity, ScriptedBot
 
 KEY = "k" * 32
 LARGE = 8 * 1024 * 1024

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from support.directline import DirectLine
+from landline.conformance.directline import DirectLine
+from landline.conformance.scripted_bot import ScriptedBot
 from support.landline import SECRET, Landline
-from support.scripted_bot import ScriptedBot
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

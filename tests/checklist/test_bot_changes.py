@@ -12,10 +12,10 @@ from urllib.parse import quote
 import pytest
 from yarl import URL
 
+from landline.conformance.directline import Activity, DirectLine
+from landline.conformance.scripted_bot import Answer, ScriptedBot
 from landline.core.session import Deliver, Session
-from support.directline import Activity, DirectLine
 from support.landline import SECRET, Landline
-from support.scripted_bot import Answer, ScriptedBot
 from support.streams import log_of, numbers, say, started
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -19,9 +19,9 @@ import pytest
 import pytest_asyncio
 from yarl import URL
 
-from support.directline import Activity, DirectLine
+from landline.conformance.directline import Activity, DirectLine
+from landline.conformance.scripted_bot import Answer, ScriptedBot
 from support.landline import SECRET, Landline, free_port
-from support.scripted_bot import Answer, ScriptedBot
 from support.small_disk import SmallDisk
 from support.streams import has_entries, log_of, say, started
 

@@ -24,9 +24,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from support.directline import Activity, DirectLine
+from landline.conformance.directline import Activity, DirectLine
+from landline.conformance.scripted_bot import Received, ScriptedBot
 from support.landline import SECRET, Landline, free_port
-from support.scripted_bot import Received, ScriptedBot
 from support.streams import has_entries, say, started
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from support.directline import Activity, DirectLine, parameter
+from landline.conformance.directline import Activity, DirectLine, parameter
+from landline.conformance.scripted_bot import Answer, ScriptedBot
 from support.landline import SECRET, Landline
-from support.scripted_bot import Answer, ScriptedBot
 from support.streams import Follower, say, started
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from support.directline import Activity, ClientStream, DirectLine
-from support.scripted_bot import ScriptedBot
+from landline.conformance.directline import Activity, ClientStream, DirectLine
+from landline.conformance.scripted_bot import ScriptedBot
 from support.streams import say
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

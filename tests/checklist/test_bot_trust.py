@@ -21,6 +21,8 @@ import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives import serialization
 
+from landline.conformance.directline import Activity, DirectLine
+from landline.conformance.scripted_bot import Answer, ScriptedBot
 from landline.core.keys import SigningKey
 from landline.server.connector import Connector
 from landline.server.exchange import Manners
@@ -37,9 +39,7 @@ from support.bot_trust import (
     new_key,
     with_keys_of,
 )
-from support.directline import Activity, DirectLine
 from support.landline import SECRET, Landline
-from support.scripted_bot import Answer, ScriptedBot
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

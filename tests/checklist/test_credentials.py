@@ -16,9 +16,9 @@ import jwt
 import pytest
 import pytest_asyncio
 
-from support.directline import DEADLINE_S, Answer, DirectLine, claims, parameter
+from landline.conformance.directline import DEADLINE_S, Answer, DirectLine, claims, parameter
+from landline.conformance.scripted_bot import ScriptedBot
 from support.landline import SECRET, Landline
-from support.scripted_bot import ScriptedBot
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

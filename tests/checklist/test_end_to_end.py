@@ -15,12 +15,12 @@ from typing import NamedTuple
 import apsw
 import pytest
 
+from landline.conformance.directline import Activity, DirectLine
+from landline.conformance.scripted_bot import ScriptedBot
 from landline.core.log import LAST_SEQUENCE
 from landline.stores.sqlite import FILE
-from support.directline import Activity, DirectLine
 from support.landline import SECRET, Landline
 from support.relay import Link, Relay
-from support.scripted_bot import ScriptedBot
 from support.streams import (
     Follower,
     log_of,

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 import pytest_asyncio
 
-from support.directline import DirectLine, claims, edited
+from landline.conformance.directline import DirectLine, claims, edited
+from landline.conformance.scripted_bot import ScriptedBot
 from support.landline import SECRET, Landline
 from support.operator import Operator
-from support.scripted_bot import ScriptedBot
 from support.streams import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from support.directline import Activity, Answer, DirectLine, dumps
-from support.scripted_bot import ScriptedBot
+from landline.conformance.directline import Activity, Answer, DirectLine, dumps
+from landline.conformance.scripted_bot import ScriptedBot
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

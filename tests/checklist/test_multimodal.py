@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from support.directline import DirectLine
+from landline.conformance.directline import DirectLine
+from landline.conformance.scripted_bot import ScriptedBot
 from support.landline import SECRET, Landline
-from support.scripted_bot import ScriptedBot
 
 
 @pytest.fixture

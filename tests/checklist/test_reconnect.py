@@ -10,9 +10,9 @@ import pytest
 import pytest_asyncio
 
 from landline.config import Settings
-from support.directline import Answer, DirectLine, claims, edited, parameter
+from landline.conformance.directline import Answer, DirectLine, claims, edited, parameter
+from landline.conformance.scripted_bot import ScriptedBot
 from support.landline import SECRET, Landline
-from support.scripted_bot import ScriptedBot
 from support.streams import say, started
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

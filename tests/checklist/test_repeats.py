@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from support.directline import Activity, Answer, DirectLine
+from landline.conformance.directline import Activity, Answer, DirectLine
+from landline.conformance.scripted_bot import Answer as BotAnswer
+from landline.conformance.scripted_bot import ScriptedBot
 from support.landline import SECRET, Landline
-from support.scripted_bot import Answer as BotAnswer
-from support.scripted_bot import ScriptedBot
 from support.streams import has_entries, log_of, started
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -18,9 +18,9 @@ import pytest
 import pytest_asyncio
 
 from landline.config import Settings
-from support.directline import Activity, DirectLine, dumps
+from landline.conformance.directline import Activity, DirectLine, dumps
+from landline.conformance.scripted_bot import ScriptedBot
 from support.landline import SECRET, Landline
-from support.scripted_bot import ScriptedBot
 from support.streams import hang_up, has_entries, log_of, no_file_beyond, numbers, say, started
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from support.directline import Answer, DirectLine
+from landline.conformance.directline import Answer, DirectLine
 from support.landline import SECRET, Landline
 from support.operator import Operator
 

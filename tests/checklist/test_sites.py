@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from support.directline import Answer, ClientStream, DirectLine, claims, edited
+from landline.conformance.directline import Answer, ClientStream, DirectLine, claims, edited
+from landline.conformance.scripted_bot import ScriptedBot
 from support.landline import SECRET, Landline
 from support.operator import Operator
-from support.scripted_bot import ScriptedBot
 from support.streams import say
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

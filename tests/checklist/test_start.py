@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from support.directline import DEADLINE_S, Activity, Answer, DirectLine, claims, edited, parameter
+from landline.conformance.directline import DEADLINE_S, Activity, Answer, DirectLine, claims, edited, parameter
+from landline.conformance.scripted_bot import ScriptedBot
 from support.landline import SECRET, Landline
-from support.scripted_bot import ScriptedBot
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

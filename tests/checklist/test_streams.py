@@ -17,9 +17,9 @@ import pytest
 import pytest_asyncio
 
 from landline.config import Settings
-from support.directline import Activity, ClientStream, DirectLine, edited
+from landline.conformance.directline import Activity, ClientStream, DirectLine, edited
+from landline.conformance.scripted_bot import ScriptedBot
 from support.landline import SECRET, Landline
-from support.scripted_bot import ScriptedBot
 from support.streams import (
     Follower,
     log_of,

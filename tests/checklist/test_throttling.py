@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from landline.config import Settings
-from support.directline import Answer, DirectLine
+from landline.conformance.directline import Answer, DirectLine
+from landline.conformance.scripted_bot import ScriptedBot
 from support.landline import SECRET, Landline
-from support.scripted_bot import ScriptedBot
 
 DEFAULTS = {name: getattr(Settings(), name) for name in ("sends_per_s", "polls_per_s", "starts_per_s")}
 MESSAGE = {"type": "message", "text": "hello", "from": {"id": "user"}}

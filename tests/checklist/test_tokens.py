@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from support.directline import CONVERSATION_ID, DEADLINE_S, DirectLine, claims
+from landline.conformance.directline import CONVERSATION_ID, DEADLINE_S, DirectLine, claims
+from landline.conformance.scripted_bot import ScriptedBot
 from support.landline import SECRET, Landline
-from support.scripted_bot import ScriptedBot
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

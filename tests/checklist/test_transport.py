@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import pytest
 
-from support.directline import CONVERSATION_ID, WATERMARK, Activity, Answer, DirectLine, dumps, edited
+from landline.conformance.directline import CONVERSATION_ID, WATERMARK, Activity, Answer, DirectLine, dumps, edited
+from landline.conformance.scripted_bot import ScriptedBot
 from support.landline import SECRET, Landline
-from support.scripted_bot import ScriptedBot
 from support.wires import DEADLINE_S, Response, Wire
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
-from support.directline import Activity, DirectLine
+from landline.conformance.directline import Activity, DirectLine
+from landline.conformance.scripted_bot import Answer, ScriptedBot
 from support.landline import SECRET, Landline
-from support.scripted_bot import Answer, ScriptedBot
 from support.uploads import FORM, PIXEL, Fetched, activity_part, fetch, file_part, form, part, upload
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

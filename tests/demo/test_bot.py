@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from landline.conformance.directline import ClientStream, DirectLine
 from landline.demo.bot import MOST_AT_ONCE, SPEAK
 from landline.demo.server import Demo
-from support.directline import ClientStream, DirectLine
 from support.landline import SECRET
 
 USER = {"id": "user"}

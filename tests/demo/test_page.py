@@ -10,10 +10,10 @@ import jwt
 import pytest
 
 from landline.config import Settings
+from landline.conformance.directline import Answer, DirectLine
 from landline.demo.page import Page
 from landline.demo.server import Demo
 from landline.server.app import Server
-from support.directline import Answer, DirectLine
 from support.landline import SECRET
 
 

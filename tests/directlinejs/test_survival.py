@@ -19,12 +19,12 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from support.directline import DirectLine
+from landline.conformance.directline import DirectLine
+from landline.conformance.scripted_bot import ScriptedBot
 from support.directlinejs import SCALE, Activity, Browser, Page, PostFailed
 from support.landline import SECRET, Landline, free_port
 from support.real_bot import RealBot
 from support.relay import Relay
-from support.scripted_bot import ScriptedBot
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from support.directline import DirectLine
+from landline.conformance.directline import DirectLine
+from landline.conformance.scripted_bot import ScriptedBot
 from support.directlinejs import Browser
 from support.landline import SECRET, Landline
-from support.scripted_bot import ScriptedBot
 from support.uploads import PIXEL, fetch, upload
 
 

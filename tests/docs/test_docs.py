@@ -298,7 +298,7 @@ def test_every_call_of_the_admin_api_is_documented_once() -> None:
     calls = {
         (method, route.path)
         for route in Admin(*[None] * 4, "", Manners(1, 1)).routes()  # type: ignore[arg-type]  # nothing is called
-        for method in route.app._methods  # type: ignore[attr-defined]  # a Resource
+        for method in route.app.methods  # type: ignore[attr-defined]  # a Resource
     }
     documented = [tuple(row[0].strip("`").split(" ")) for row in rows(section(REFERENCE / "admin.md", "## Calls"))]
     assert sorted(documented) == sorted(calls)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from support.directline import DirectLine
+from landline.conformance.directline import DirectLine
+from landline.conformance.scripted_bot import ScriptedBot
 from support.landline import SECRET, Landline
-from support.scripted_bot import ScriptedBot
 from support.small_disk import SmallDisk
 from support.streams import Follower, no_file_beyond, say, started
 

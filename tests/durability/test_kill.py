@@ -19,9 +19,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from support.directline import Activity, DirectLine
+from landline.conformance.directline import Activity, DirectLine
+from landline.conformance.scripted_bot import ScriptedBot
 from support.landline import SECRET, Landline
-from support.scripted_bot import ScriptedBot
 from support.streams import Follower, started
 
 KILLS = 20

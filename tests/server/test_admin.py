@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from support.directline import DirectLine
+from landline.conformance.directline import DirectLine
+from landline.conformance.scripted_bot import ScriptedBot
 from support.landline import SECRET, Landline
 from support.operator import Operator, credential_of
-from support.scripted_bot import ScriptedBot
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

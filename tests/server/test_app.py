@@ -17,11 +17,11 @@ from starlette.routing import Route
 from structlog.testing import capture_logs
 
 from landline.config import Settings
+from landline.conformance.directline import Answer, DirectLine
+from landline.conformance.scripted_bot import ScriptedBot
 from landline.errors import ConfigurationError, DataDirectoryError, StoreUnavailable
 from landline.server.app import Server
 from landline.server.exchange import Exchange, Manners, Resource
-from support.directline import Answer, DirectLine
-from support.scripted_bot import ScriptedBot
 
 SECRET = "a-secret-from-the-environment"
 

@@ -16,11 +16,11 @@ import aiohttp
 import pytest
 from cryptography import x509
 
+from landline.conformance.directline import DirectLine
+from landline.conformance.scripted_bot import ScriptedBot
 from landline.errors import ConfigurationError
 from landline.server.certificates import HOSTS, Files, make_certificate
-from support.directline import DirectLine
 from support.landline import SECRET, Landline
-from support.scripted_bot import ScriptedBot
 from support.streams import started
 
 NOW = dt.datetime.now(dt.UTC)

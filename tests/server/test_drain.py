@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from support.directline import Answer, ClientStream, DirectLine
+from landline.conformance.directline import Answer, ClientStream, DirectLine
+from landline.conformance.scripted_bot import ScriptedBot
 from support.edges import request, response
 from support.landline import SECRET, Landline
-from support.scripted_bot import ScriptedBot
 from support.wires import Response
 
 DEADLINE_S = 20

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from support.directline import Answer
+from landline.conformance.directline import Answer
 from support.landline import Landline
 
 

@@ -1,4 +1,4 @@
-"""What tests of streams need beside `support.directline`: a client that lives through cuts, and eyes on the process."""
+"""What tests of streams need beside a client: one that lives through cuts, and eyes on the process."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from support.directline import Activity, Answer, ClientStream, DirectLine
+from landline.conformance.directline import Activity, Answer, ClientStream, DirectLine
+from landline.conformance.scripted_bot import ScriptedBot
 from support.landline import SECRET, Landline
-from support.scripted_bot import ScriptedBot
 
 _RETRY_S = 0.02
 _LOOK_S = 0.01

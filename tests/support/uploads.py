@@ -14,7 +14,7 @@ import aiohttp
 from multidict import CIMultiDictProxy
 from yarl import URL
 
-from support.directline import Answer, DirectLine
+from landline.conformance.directline import Answer, DirectLine
 
 BOUNDARY = "----WebKitFormBoundaryqT7hwXz5a"
 FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}

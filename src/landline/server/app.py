@@ -40,10 +40,10 @@ from landline.core.stream import Timing
 from landline.core.tokens import ANY_ORIGIN, Keys, origin
 from landline.errors import ConfigurationError, Draining
 from landline.ports import Store
-from landline.server import admin, attachments, connector, directline
+from landline.server import admin, attachments, connector, directline, openapi
 from landline.server.certificates import fingerprint
 from landline.server.declared import declared
-from landline.server.exchange import GRACE_S, Exchange, Manners, Resource
+from landline.server.exchange import GRACE_S, JSON, Exchange, Manners, Resource
 from landline.server.http import Door, Limits
 from landline.server.issuer import Issuer
 from landline.server.listener import Listener, listening_socket, tls_context
@@ -108,6 +108,7 @@ class Server:
     tokens: Tokens
     keys: SigningKeys
     listener: Listener
+    routes: list[BaseRoute]
 
     @property
     def url(self) -> str:
@@ -257,8 +258,12 @@ class Server:
         routes: list[BaseRoute] = [*direct_line.routes(), *calls.routes(), *downloads.routes(), *operators.routes()]
         for path, endpoint in (("/live", self._live), ("/ready", self._is_ready)):
             routes.append(Route(path, Resource(path, bots, GET=endpoint)))
-        routes += [*issuer.routes(), *self._more(self)]
+        routes += issuer.routes()
+        routes.append(Route("/openapi.json", Resource("/openapi.json", bots, GET=self._openapi)))
+        self._document = openapi.document(routes, settings.public_url or "/")
+        routes += self._more(self)
         routes.append(Route("/", Resource("/", bots, GET=self._welcome)))
+        self.routes = routes
         return Paths(routes, nowhere, (settings.public_url, settings.service_url))
 
     def _show_first_secret(self, secret: str) -> None:
@@ -270,18 +275,25 @@ class Server:
 
     # The few paths that are neither clients' nor bots'
 
+    @openapi.operation("Health", {200: "Status"})
     async def _live(self, exchange: Exchange) -> None:
         """The process runs."""
         await exchange.json(200, b'{"status":"live"}')
 
+    @openapi.operation("Health", {200: "Status"}, raises=(Draining,))
     async def _is_ready(self, exchange: Exchange) -> None:
         """It takes new work; not while it goes away."""
         if not self._ready:
             raise Draining
         await exchange.json(200, b'{"status":"ready"}')
 
+    async def _openapi(self, exchange: Exchange) -> None:
+        """The OpenAPI document."""
+        await exchange.answer(200, self._document, JSON)
+
     async def _welcome(self, exchange: Exchange) -> None:
-        lines = f"Landline, a Direct Line 3.0 channel.\n\nClients: {directline.PREFIX}\nHealth:  /live  /ready\n"
+        places = f"Clients: {directline.PREFIX}\nHealth:  /live  /ready\nAPI:     /openapi.json\n"
+        lines = f"Landline, a Direct Line 3.0 channel.\n\n{places}"
         await exchange.answer(200, lines.encode(), (b"content-type", b"text/plain; charset=utf-8"))
 
 

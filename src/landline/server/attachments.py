@@ -19,7 +19,14 @@ from landline.core.links import DOWNLOADS, VIEWS
 from landline.errors import NotFound, RangeNotSatisfiable, UnknownAttachment
 from landline.server.connector import PREFIX
 from landline.server.exchange import Exchange, Header, Manners, Resource
+from landline.server.openapi import operation
 
+_SHOWN = operation(
+    "Attachments",
+    {200: "File", 206: "File"},
+    parameters=("Range",),
+    raises=(NotFound, UnknownAttachment, RangeNotSatisfiable),
+)
 _HARMLESS: tuple[Header, ...] = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"sandbox"),
@@ -49,10 +56,12 @@ class Downloads:
             ]
         return [Route(resource.template, resource) for resource in resources]
 
+    @_SHOWN
     async def download(self, exchange: Exchange) -> None:
         """A file; the name in the URL is for people and programs that save it (5.8)."""
         await self._show(exchange, ORIGINAL)
 
+    @_SHOWN
     async def view(self, exchange: Exchange) -> None:
         """A view of an attachment (bot-side 3.6)."""
         await self._show(exchange, exchange.path("view"))

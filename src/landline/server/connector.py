@@ -17,12 +17,30 @@ from landline.channel.bots import BotCalls
 from landline.channel.registry import Registry
 from landline.core.bot import Bot
 from landline.core.links import VIEWS
-from landline.errors import MissingCredential, NotFound
+from landline.errors import (
+    BotNotAuthenticated,
+    Forbidden,
+    IssuerUnavailable,
+    MissingCredential,
+    MissingProperty,
+    NotFound,
+    UnknownActivity,
+    UnknownAttachment,
+    UnknownConversation,
+)
 from landline.server.exchange import Exchange, Manners, Resource
+from landline.server.openapi import ADDING, operation
 
 PREFIX = "/b"
 _UPLOADS = 4
 """Uploads of bots that are held in memory at a time. They come as text in JSON; more wait for their turn."""
+
+_TAG = "Connector"
+_CALLING = (NotFound, BotNotAuthenticated, Forbidden, IssuerUnavailable)
+"""What may come of anything that a bot calls."""
+_MADE = operation(
+    _TAG, {200: "Resource"}, body="Activity", raises=(*_CALLING, UnknownConversation, UnknownActivity, *ADDING)
+)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -56,14 +74,17 @@ class Connector:
         )
         return [Route(resource.template, resource) for resource in resources]
 
+    @_MADE
     async def send(self, exchange: Exchange) -> None:
         """Send to conversation (bot-side 3.1)."""
         await self._accept(exchange, None)
 
+    @_MADE
     async def reply(self, exchange: Exchange) -> None:
         """Reply to activity (bot-side 3.2)."""
         await self._accept(exchange, exchange.path("activity"))
 
+    @_MADE
     async def update(self, exchange: Exchange) -> None:
         """Update activity (bot-side 3.3)."""
         bot, activity_id = await self._bot(exchange), exchange.path("activity")
@@ -72,6 +93,7 @@ class Connector:
         await self._calls.update(bot, conversation, activity_id, body, exchange.deadline, _request_id(exchange))
         await exchange.json(200, _encode({"id": activity_id}))
 
+    @operation(_TAG, {200: None}, raises=(*_CALLING, UnknownConversation, UnknownActivity, *ADDING))
     async def delete(self, exchange: Exchange) -> None:
         """Delete activity (bot-side 3.4). Most SDKs take a 204 for an error (fact 7)."""
         bot = await self._bot(exchange)
@@ -88,6 +110,7 @@ class Connector:
         )
         await exchange.json(200, _encode({"id": activity_id}))
 
+    @operation(_TAG, {201: "Resource"}, body="AttachmentData", raises=(*_CALLING, UnknownConversation, MissingProperty))
     async def attach(self, exchange: Exchange) -> None:
         """Upload an attachment (bot-side 3.6)."""
         bot = await self._bot(exchange)
@@ -98,6 +121,7 @@ class Connector:
             attachment_id = await self._files.attach(conversation, body, exchange.deadline)
         await exchange.json(201, _encode({"id": attachment_id}))
 
+    @operation(_TAG, {200: "AttachmentInfo"}, raises=(*_CALLING, UnknownAttachment))
     async def attachment(self, exchange: Exchange) -> None:
         """What is known of an attachment (bot-side 3.6)."""
         blob = await self._files.find(exchange.path("attachment"), await self._bot(exchange))

@@ -22,9 +22,20 @@ from landline.channel.tokens import Grant, Issued, Tokens
 from landline.core import activity, attachments
 from landline.core.attachments import Head, Role
 from landline.core.tokens import TokenParameters, read_parameters
-from landline.errors import Draining, LandlineError, MissingCredential, NotFound, NotWebSocket
+from landline.errors import (
+    Draining,
+    LandlineError,
+    MissingCredential,
+    MissingProperty,
+    NotFound,
+    NotTrusted,
+    NotWebSocket,
+    RateLimited,
+    UnknownConversation,
+)
 from landline.server.exchange import Exchange, Header, Manners, Resource, origin_of, public_base, query_parameter
 from landline.server.multipart import form_of
+from landline.server.openapi import CREDENTIALS, SENDING, operation
 from landline.server.stream import Streaming
 from landline.server.websocket import Accept, Upgrade
 
@@ -38,6 +49,7 @@ COOKIE = "dl_session"
 COOKIE_S = 86_400
 """The life of a browser's session, in seconds (5.7)."""
 
+_TAG = "Direct Line"
 _STREAM = re.compile(PREFIX + r"/conversations/([^/]+)/stream(/multimodal)?")
 
 _encode = msgspec.json.Encoder().encode
@@ -86,6 +98,9 @@ class DirectLine:
 
     # Tokens
 
+    @operation(
+        _TAG, {200: "Token"}, body="TokenParameters", security=("secret",), raises=(MissingProperty, RateLimited)
+    )
     async def generate(self, exchange: Exchange) -> None:
         """A token for a new conversation (5.1)."""
         grant = self._tokens.secret_grant(exchange.bearer())
@@ -94,6 +109,7 @@ class DirectLine:
         issued = self._tokens.generate(grant, await self._parameters(exchange, grant))
         await exchange.json(200, _encode(_issued(issued)))
 
+    @operation(_TAG, {200: "Token"}, security=("token",), raises=(UnknownConversation, RateLimited))
     async def refresh(self, exchange: Exchange) -> None:
         """A new token in place of a good one (4.4)."""
         grant = self._tokens.renewable(exchange.bearer())
@@ -102,6 +118,7 @@ class DirectLine:
         issued = self._tokens.refresh(grant)
         await exchange.json(200, _encode(_issued(issued)))
 
+    @operation(_TAG, {200: "Session"}, security=("token",), raises=(NotTrusted,))
     async def session(self, exchange: Exchange) -> None:
         """The session of a browser, for sign-in cards (5.7)."""
         grant = self._tokens.grant(exchange.bearer())
@@ -111,6 +128,13 @@ class DirectLine:
 
     # Conversations
 
+    @operation(
+        _TAG,
+        {200: "Conversation", 201: "Conversation"},
+        body="TokenParameters",
+        security=("secret", "token"),
+        raises=(MissingProperty, UnknownConversation, RateLimited),
+    )
     async def start(self, exchange: Exchange) -> None:
         """Start a conversation, or find it started (5.2)."""
         grant = self._grant(exchange)
@@ -121,6 +145,14 @@ class DirectLine:
         reference = grant.bot.reference_grammar_id
         await exchange.json(201 if opened.created else 200, _encode(_opened(opened, base, reference)))
 
+    @operation(
+        _TAG,
+        {200: "Conversation"},
+        security=("secret", "token"),
+        parameters=("watermark",),
+        headers=("X-DirectLine-Replay",),
+        raises=(MissingProperty, UnknownConversation),
+    )
     async def reconnect(self, exchange: Exchange) -> None:
         """A new token and stream URL, from a watermark on (5.3)."""
         grant = self._grant(exchange)
@@ -131,6 +163,14 @@ class DirectLine:
 
     # Activities
 
+    @operation(
+        _TAG,
+        {200: "ActivitySet"},
+        security=("secret", "token"),
+        parameters=("watermark",),
+        headers=("X-DirectLine-Replay",),
+        raises=(UnknownConversation, RateLimited),
+    )
     async def read(self, exchange: Exchange) -> None:
         """One page of activities (5.4)."""
         grant, name = self._in_scope(exchange)
@@ -139,6 +179,14 @@ class DirectLine:
         page = await self._activities.read(conversation, exchange.query("watermark"), exchange.base_url())
         await exchange.json(200, page.activity_set, _replay(page.replay.value))
 
+    @operation(
+        _TAG,
+        {200: "Resource"},
+        body="Activity",
+        security=("secret", "token"),
+        parameters=("Idempotency-Key",),
+        raises=(UnknownConversation, *SENDING),
+    )
     async def send(self, exchange: Exchange) -> None:
         """Send an activity (5.5)."""
         grant, name = self._in_scope(exchange)
@@ -148,6 +196,14 @@ class DirectLine:
         activity_id = await self._activities.send(grant, conversation, body, exchange.deadline, _key(exchange))
         await exchange.json(200, _encode({"id": activity_id}))
 
+    @operation(
+        _TAG,
+        {200: "Resource"},
+        body="Upload",
+        security=("secret", "token"),
+        parameters=("userId", "Idempotency-Key"),
+        raises=(UnknownConversation, *SENDING),
+    )
     async def upload(self, exchange: Exchange) -> None:
         """Send files, and an activity with them (5.6)."""
         grant, name = self._in_scope(exchange)
@@ -181,6 +237,12 @@ class DirectLine:
 
     # Streams
 
+    @operation(
+        _TAG,
+        {101: None},
+        parameters=("watermark", "t"),
+        raises=(*CREDENTIALS, UnknownConversation, NotWebSocket, Draining),
+    )
     async def not_a_stream(self, exchange: Exchange) -> None:
         """What a stream path answers to who does not ask for an upgrade: the credential check comes first (7.1)."""
         await self._admit(

@@ -357,8 +357,8 @@ class Resource:
 
     def __init__(self, template: str, manners: Manners, **methods: Endpoint) -> None:
         self.template = template
+        self.methods = methods
         self._manners = manners
-        self._methods = methods
         self._allowed = tuple(methods)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -377,7 +377,7 @@ class Resource:
 
     async def _serve(self, exchange: Exchange) -> None:
         method: str = exchange.scope["method"]
-        endpoint = self._methods.get(method)
+        endpoint = self.methods.get(method)
         if endpoint is not None:
             exchange.check_declared()
             await self._in_time(endpoint, exchange)
