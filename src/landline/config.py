@@ -234,6 +234,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Count, Meta(description="Largest upload, all its files together, of a client or the bot.")
     ] = 20_971_520
     upload_files: Annotated[Count, Meta(description="Most files in one upload.")] = 20
+    conversation_idle_ttl_s: Annotated[
+        float,
+        Meta(
+            ge=0, description="How long a conversation is kept that nobody uses; 0 is for ever. Then it is gone whole."
+        ),
+    ] = 1_209_600
+    activity_ttl_s: Annotated[
+        Seconds | None,
+        Meta(description="How long an activity can be read after it was sent. Default: as long as its conversation."),
+    ] = None
     upload_ttl_s: Annotated[
         Seconds | None,
         Meta(description="How long a file can be fetched after its upload. Default: as long as its conversation."),

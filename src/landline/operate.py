@@ -263,7 +263,7 @@ def new_service_key(office: Office, id_: str) -> None:
         click.echo(key["mark"])
 
 
-@bot.command("remove-key")
+@bot.command("remove-key", context_settings={"ignore_unknown_options": True})  # a mark may begin with -
 @click.argument("id_", metavar="ID")
 @click.argument("mark")
 @_in_office

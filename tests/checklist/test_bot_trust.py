@@ -1,13 +1,13 @@
 """A bot with an app id and the server prove to each other who they are, and nobody else can (bot-side 5, 6; section 8,
 20, 22 and 81 to 94).
 
-A server has one bot so far. A conversation of another bot is made by giving the server another bot for a while, a token
-of another bot by the issuer that it trusts.
+The server of most tests has one bot, and a conversation of another one that it had before.
 """
 
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import re
 import time
@@ -40,6 +40,7 @@ from support.bot_trust import (
     with_keys_of,
 )
 from support.landline import SECRET, Landline
+from support.operator import Operator
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -648,6 +649,60 @@ async def test_the_key_path_of_an_anonymous_bot_leads_to_no_conversation_of_anot
         landline.settings["bot_id"] = "one"
         await landline.start()
         assert await client.all_activities(of_one) == []
+
+
+@pytest.mark.bot_item(91, 93)
+async def test_of_three_bots_in_one_server_none_can_be_another(tmp_path: Path, bot: ScriptedBot) -> None:
+    """Two with an app id, one anonymous, each with a conversation: every key path with every token on every one."""
+    server = Landline(tmp_path / "data", drain_s=0)
+    async with server as landline, Operator(landline) as operator, DirectLine(landline.directline) as nobody:
+        conversations, urls, tokens, clients = {}, {}, {"nobody's": None}, {}
+        for name, app_id in (("one", APP_ID), ("two", STRANGER), ("three", None)):
+            await operator.add_bot(name, bot.endpoint, app_id=app_id)
+            clients[name] = nobody.using(await operator.add_site(f"site-{name}", name))
+            conversations[name] = (await clients[name].start()).conversation_id
+            await bot.wait_for(lambda each, name=name: each.conversation_id == conversations[name])
+            urls[name] = bot.service_url(conversations[name])
+            if app_id is not None:
+                secret = (await operator.done("POST", f"/bots/{name}/app-secrets/1/rotate"))["secret"]
+                url = f"{landline.url}/oauth2/v2.0/token"
+                tokens[name] = (await granted(bot, url, client_id=app_id, client_secret=secret)).json["access_token"]
+        expected = {}
+        for path, shown, conversation in itertools.product(urls, tokens, conversations):
+            headers = {} if tokens[shown] is None else bearer(tokens[shown])
+            answer = await speak(bot, conversations[conversation], headers, urls[path])
+            if path == "three":
+                status = 200 if conversation == "three" else 404
+            elif shown == "nobody's":
+                status = 401
+            else:
+                status = 200 if path == shown == conversation else 403
+            assert answer.status == status, (path, shown, conversation)
+            expected[conversation] = expected.get(conversation, 0) + (status == 200)
+        for name, conversation_id in conversations.items():
+            assert len(await clients[name].all_activities(conversation_id)) == expected[name], name
+        assert expected == {"one": 1, "two": 1, "three": len(tokens)}
+
+
+@pytest.mark.bot_item(87)
+async def test_a_secret_that_was_exchanged_gets_no_token(tmp_path: Path, bot: ScriptedBot) -> None:
+    async with Landline(tmp_path / "data", drain_s=0) as landline, Operator(landline) as operator:
+        await operator.add_bot("one", bot.endpoint, app_id=APP_ID)
+        url = f"{landline.url}/oauth2/v2.0/token"
+        first, second = [
+            (await operator.done("POST", f"/bots/one/app-secrets/{key}/rotate"))["secret"] for key in (1, 2)
+        ]
+        newer = (await operator.done("POST", "/bots/one/app-secrets/1/rotate"))["secret"]
+        answers = {secret: (await granted(bot, url, client_secret=secret)).status for secret in (first, second, newer)}
+        assert list(answers.values()) == [401, 200, 200]
+        await operator.done("DELETE", "/bots/one/app-secrets/2")
+        assert (await granted(bot, url, client_secret=second)).status == 401
+        await landline.restart(kill=True)
+        assert (await granted(bot, url, client_secret=newer)).status == 200
+        await operator.done("DELETE", "/bots/one")
+        assert (await granted(bot, url, client_secret=newer)).status == 401
+        await operator.add_bot("one", bot.endpoint, app_id=APP_ID)
+        assert (await granted(bot, url, client_secret=newer)).status == 401, "it belonged to the former one"
 
 
 async def test_a_chat_user_who_knows_the_conversation_cannot_speak_as_the_bot(

@@ -179,6 +179,67 @@ async def test_a_key_is_known_for_idempotency_ttl_s(tmp_path: Path, bot: Scripte
         assert len(await client.all_activities(conversation_id)) == 2
 
 
+# Uploads
+
+
+def form(boundary: str, text: str = "see") -> tuple[bytes, str]:
+    """A file and an activity, as a browser writes them; it makes up a boundary each time."""
+    parts = (
+        ('name="file"; filename="a.txt"', "text/plain", "the file"),
+        ('name="activity"', "application/vnd.microsoft.activity", f'{{"type":"message","text":"{text}"}}'),
+    )
+    lines = [
+        f"--{boundary}\r\nContent-Disposition: form-data; {name}\r\nContent-Type: {kind}\r\n\r\n{content}\r\n"
+        for name, kind, content in parts
+    ]
+    return "".join([*lines, f"--{boundary}--\r\n"]).encode(), f"multipart/form-data; boundary={boundary}"
+
+
+async def upload(client: DirectLine, conversation_id: str, boundary: str, text: str = "see") -> Answer:
+    body, content_type = form(boundary, text)
+    return await client.request(
+        "POST",
+        f"/conversations/{conversation_id}/upload?userId=ann",
+        data=body,
+        headers={"Content-Type": content_type, "Idempotency-Key": "upload"},
+    )
+
+
+@pytest.mark.item(166, 167, 168)
+async def test_an_upload_that_is_repeated_is_one_activity_with_one_set_of_files(
+    tmp_path: Path, bot: ScriptedBot
+) -> None:
+    """Uploads obey the same rules, by header (8.5)."""
+    async with (
+        Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0) as landline,
+        DirectLine(landline.directline, SECRET) as client,
+    ):
+        conversation_id = (await started(client, bot)).conversation_id
+        files = tmp_path / "data" / "blobs"
+
+        def count() -> int:
+            return sum(path.is_file() and b"the file" in path.read_bytes() for path in files.rglob("*"))
+
+        bot.answer(500)
+        assert (await upload(client, conversation_id, "one")).error == (502, "BotRejectedActivity")
+        bot.answer()
+        answer = await upload(client, conversation_id, "two")
+        assert answer.status == 200
+        assert offered(bot, conversation_id) == [answer.json["id"]] * 2
+        before = count()
+        await landline.restart()
+        assert (await upload(client, conversation_id, "three")).json == answer.json
+        assert (await upload(client, conversation_id, "four", "something else")).error == (409, "Conflict")
+        assert len(offered(bot, conversation_id)) == 2
+        assert count() == before > 0, "what nobody was shown is not kept"
+        (activity,) = await client.all_activities(conversation_id)
+        assert activity["id"] == answer.json["id"]
+        for copy in (activity, bot.heard(conversation_id)[-1]):
+            link = copy["attachments"][0]["contentUrl"]
+            fetched = await bot.request("GET", link)
+            assert fetched.status == 200
+
+
 # The bot's repeats
 
 

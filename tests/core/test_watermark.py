@@ -127,6 +127,12 @@ def test_a_position_that_this_log_never_had_starts_over_and_says_so(text, absent
     assert told == Start(0, BEGINNING, Replay.FROM_START, rolled_back=True)
 
 
+@pytest.mark.parametrize("text", ["", "-", "0"])
+def test_who_begins_where_retention_has_removed_something_is_told_of_the_loss(text):
+    assert start(text, oldest=2) == Start(0, BEGINNING, Replay.TRUNCATED)
+    assert start(None, oldest=2) == Start(0, BEGINNING, Replay.TRUNCATED)
+
+
 @pytest.mark.item(126)
 def test_a_position_before_what_is_retained_is_told_of_the_loss():
     text = watermark(CONVERSATION, 1, TIMES_MS[0])

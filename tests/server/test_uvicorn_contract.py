@@ -13,7 +13,11 @@ import httptools
 import pytest
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
+from landline.server.http import Door, HttpProtocol, Limits
+from landline.server.websocket import Refuse
+from landline.server.wheel import Wheel
 from support.wires import Wires, handshake, masked, until
 
 LOOPS = ["asyncio", "uvloop"] if find_spec("uvloop") else ["asyncio"]
@@ -162,3 +166,28 @@ def test_parser_tells_where_an_upgrade_ends() -> None:
     with pytest.raises(httptools.HttpParserUpgrade) as upgrade:
         parser.feed_data(head + b"behind")
     assert upgrade.value.args == (len(head),)
+
+
+async def test_a_connection_begins_with_what_uvicorn_would_give_it() -> None:
+    """`Door.address` spares two questions to the kernel; everything else is as `HttpToolsProtocol` makes it."""
+
+    class Transport(asyncio.Transport):
+        def get_extra_info(self, name: str, default: object = None) -> object:
+            return {"sockname": ("127.0.0.1", 1), "peername": ("127.0.0.1", 2)}.get(name, default)
+
+    wheel = Wheel(asyncio.get_running_loop())
+    config = uvicorn.Config(lambda: None, log_config=None)
+    begun = []
+    for address in (None, ("127.0.0.1", 1)):
+        door = Door(Limits(), wheel, lambda request: Refuse(404, [], b""), address)
+        protocol = HttpProtocol(door, config, ServerState(), {})
+        protocol.connection_made(Transport())
+        begun.append(protocol)
+    wheel.close()
+    asked, spared = begun
+    assert vars(asked).keys() == vars(spared).keys()
+    assert (asked.server, asked.scheme) == (spared.server, spared.scheme)
+    assert (asked.client, spared.client) == (("127.0.0.1", 2), None)
+    assert type(asked.flow) is type(spared.flow)
+    assert asked in asked.connections
+    assert spared in spared.connections

@@ -65,6 +65,18 @@ class Deleted(msgspec.Struct):
     accepted: Accepted
 
 
+class Purging(msgspec.Struct):
+    """From here on the whole conversation may be gone."""
+
+    conversation: ConversationId
+
+
+class Purged(msgspec.Struct):
+    """From here on it is gone for ever."""
+
+    conversation: ConversationId
+
+
 class Joined(msgspec.Struct):
     conversation: ConversationId
     account_id: str
@@ -82,8 +94,19 @@ async def live(disk: Disk, path: Path, connect: Connect, dice: Random) -> None:
         store = SqliteStore(Directory(path), FakeClock(), checkpoint_pages=dice.choice((8, 30, 100)), connect=connect)
         await store.open()
         talks = (talk(disk, store, name, Random(f"{name}/{run}/{dice.random()}")) for name in CONVERSATIONS)
-        await asyncio.gather(*talks)
+        await asyncio.gather(*talks, short_life(disk, store, ConversationId(f"short-{run}"), dice.randrange(1, 600)))
         await store.close()
+
+
+async def short_life(disk: Disk, store: SqliteStore, conversation: ConversationId, said: int) -> None:
+    """A conversation that is purged, and cleared while others talk."""
+    await store.start(a_conversation(conversation, "ann"))
+    await asyncio.gather(*(store.append(conversation, NewEntry(b'{"a":1}'), math.inf) for _ in range(said)))
+    disk.note(Purging(conversation))
+    await store.purge(conversation)
+    disk.note(Purged(conversation))
+    while await store.clear(conversation):
+        pass
 
 
 async def talk(disk: Disk, store: SqliteStore, conversation: ConversationId, dice: Random) -> None:
@@ -125,7 +148,8 @@ async def open_again(files: dict[str, bytes], path: Path) -> SqliteStore:
 async def missing(store: SqliteStore, notes: list[Any]) -> list[Any]:
     """Which of these acknowledged things the store does not have."""
     logs: dict[ConversationId, dict[int, Entry]] = {}
-    for conversation in {note.conversation for note in notes if not isinstance(note, Remembered)}:
+    short = {note.conversation for note in notes if isinstance(note, Purging | Purged)}
+    for conversation in {note.conversation for note in notes if not isinstance(note, Remembered)} - short:
         found = await store.conversation(conversation)
         entries = [await store.entry(conversation, sequence) for sequence in range(found.head if found else 0)]
         assert None not in entries, "a gap in the log"
@@ -158,6 +182,8 @@ def kept(
 async def has(store: SqliteStore, note: Any) -> bool:
     if isinstance(note, Remembered):
         return await store.recall(note.name) == note.value
+    if isinstance(note, Purging | Purged):
+        return await ended(store, note)
     if await store.conversation(note.conversation) is None:
         return False
     if isinstance(note, Sent):
@@ -166,6 +192,20 @@ async def has(store: SqliteStore, note: Any) -> bool:
     if isinstance(note, Joined):
         return note.account_id in {member.account.id for member in await store.members(note.conversation)}
     return True
+
+
+async def ended(store: SqliteStore, note: Purging | Purged) -> bool:
+    """Whether a conversation is there whole, or gone for ever; then its clearing can go on."""
+    is_purged = await store.is_purged(note.conversation)
+    if not is_purged:
+        found = await store.conversation(note.conversation)
+        page = await store.read_after(note.conversation, 0, 10_000, 1 << 30, for_stream=True)
+        return isinstance(note, Purging) and found is not None and len(page.records) == found.head
+    while await store.clear(note.conversation):
+        pass
+    restarted = await store.start(a_conversation(note.conversation, "ann"))
+    uncleared = await store.purged(10)
+    return not restarted and note.conversation not in uncleared and await store.conversation(note.conversation) is None
 
 
 async def lost_at(cut: int, history: list[Event], dice: Random, path: Path) -> list[Any]:

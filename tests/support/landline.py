@@ -50,6 +50,8 @@ class Landline:
         self.secret = secret or ""
         self.settings = UNHURRIED | ({"bot": bot, **settings} if bot else settings)
         self.tls = tls
+        self.trust: ssl.SSLContext | bool = True if tls is None else ssl.create_default_context(cafile=tls.ca)
+        """What a client of its own has to trust."""
         if tls is not None:
             self.settings |= {"tls_cert": tls.certificate, "tls_key": tls.key}
         self.log_path = data.parent / f"{data.name}.log"
@@ -60,11 +62,6 @@ class Landline:
     def url(self) -> str:
         """Where it listens."""
         return f"{'http' if self.tls is None else 'https'}://127.0.0.1:{self.port}"
-
-    @property
-    def trust(self) -> ssl.SSLContext | bool:
-        """What a client of its own has to trust."""
-        return True if self.tls is None else ssl.create_default_context(cafile=self.tls.ca)
 
     @property
     def directline(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from landline.channel.conversations import Admitted, Conversations
@@ -75,13 +77,13 @@ class Activities:
             grant.bot, conversation, posted, deadline, None if key is None else self.key(posted, key, body)
         )
 
-    def key(self, posted: ClientActivity, key: str, body: bytes) -> SendKey:
-        """What an `Idempotency-Key` makes of a request with this body. Raises `BadArgument`."""
+    def key(self, posted: ClientActivity, key: str, *sent: bytes) -> SendKey:
+        """What an `Idempotency-Key` makes of a request; `sent` is what it says. Raises `BadArgument`."""
         check_key(key)
         if posted.type == "invoke":
             # A repeat is offered to the bot as it was stored, and that may lack its value (D-34).
             raise BadArgument("An invoke cannot have an Idempotency-Key")
-        return self._repeats.key(posted.sender.id, key, body)
+        return self._repeats.key(posted.sender.id, key, *sent)
 
     async def hear(self, admitted: Admitted, body: bytes, deadline: float) -> str:
         """The same, for an activity that came through a stream: its ticket says who may speak (7.6, D-41)."""
@@ -97,16 +99,24 @@ class Activities:
         posted: ClientActivity,
         deadline: float,
         key: SendKey | None = None,
+        used: Callable[[], None] = lambda: None,
     ) -> str:
-        """The same, for an activity that was read and found good already."""
+        """The same, for an activity that was read and found good already. `used` is called once it
+        is in the log or about to go to the bot; for a repeat that neither needs it is not."""
         if key is None:
-            return await self._accept(bot, conversation, posted, deadline, None)
+            return await self._accept(bot, conversation, posted, deadline, None, used)
         return await self._repeats.once(
-            conversation.id, key, lambda: self._accept(bot, conversation, posted, deadline, key)
+            conversation.id, key, lambda: self._accept(bot, conversation, posted, deadline, key, used)
         )
 
     async def _accept(
-        self, bot: Bot, conversation: Conversation, posted: ClientActivity, deadline: float, key: SendKey | None
+        self,
+        bot: Bot,
+        conversation: Conversation,
+        posted: ClientActivity,
+        deadline: float,
+        key: SendKey | None,
+        used: Callable[[], None],
     ) -> str:
         accepted = None
         if posted.kind in (Kind.STORED, Kind.STREAMS_ONLY):
@@ -118,6 +128,7 @@ class Activities:
         else:
             # Not in the log, so there is nothing that a key could be written with.
             activity_id, time = pass_by(self._store, self._clock, conversation, posted.kind, posted.stored)
+        used()
         # No await between the append's answer and this line: places in the line stand in log order (8.1.4).
         place = self._delivery.enter(conversation.id)
         await self._delivery.deliver(

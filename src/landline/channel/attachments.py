@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -21,13 +22,11 @@ from landline.core.conversation import Conversation
 from landline.core.log import ConversationId
 from landline.errors import (
     BadArgument,
-    ConversationFull,
     DeadlinePassed,
     LandlineError,
-    StoreUnavailable,
+    OutcomeUnknown,
     TooLarge,
     UnknownAttachment,
-    UnknownConversation,
 )
 from landline.ports import Blob, Blobs, Clock, Draft, Store
 
@@ -57,10 +56,18 @@ class Upload:
         self._conversation = conversation
         self._bounds = bounds
         self._role = Role.NEITHER
+        self._parts = hashlib.sha256()
+        self._part = hashlib.sha256()
+
+    def digest(self) -> bytes:
+        """Over what the parts say, not over the bytes between them: a form that is sent again has another boundary."""
+        return self._parts.digest() + self._part.digest()
 
     def begin(self, head: Head, role: Role) -> None:
         """A part begins. Raises `BadArgument` for a second activity, `TooLarge` for one file too many."""
         self._role = role
+        self._parts.update(self._part.digest())
+        self._part = hashlib.sha256(msgspec.json.encode((head, role.value)))
         if role is Role.ACTIVITY:
             if self.activity is not None:
                 raise BadArgument("The upload has two activities")
@@ -72,6 +79,7 @@ class Upload:
 
     async def write(self, piece: bytes) -> None:
         """Some of its bytes. Raises `TooLarge`, `StoreUnavailable`."""
+        self._part.update(piece)
         if self._role is Role.FILE:
             await self.files[-1][0].write(piece)
         elif self._role is Role.ACTIVITY and self.activity is not None:
@@ -108,9 +116,15 @@ class Attachments:
                 await self._blobs.discard(upload.drafts)
 
     async def send(
-        self, grant: Grant, conversation: Conversation, upload: Upload, user_id: str | None, deadline: float
+        self,
+        grant: Grant,
+        conversation: Conversation,
+        upload: Upload,
+        user_id: str | None,
+        deadline: float,
+        key: str | None = None,
     ) -> str:
-        """Send the activity of `upload` with its files; from then on as `Activities.send` (5.6).
+        """Send the activity of `upload` with its files; from then on as `Activities.send` (5.6, 8.5).
 
         `user_id` wins over the activity's `from.id`, and the token's user over both. Raises `RequestError`, and
         `StoreUnavailable` with nothing stored.
@@ -132,13 +146,21 @@ class Attachments:
             Attachment(conversation.id, file.name, content_type, self._clock.now_ms())
             for file, content_type in zip(files, message.content_types, strict=True)
         ]
+        send_key = None if key is None else self._activities.key(posted, key, upload.digest())
         await self._keep(list(zip(upload.drafts, known, strict=True)), deadline)
         upload.is_recorded = True  # as far as is known: a cancelled append may still be written
+        used: list[bool] = []
         try:
-            return await self._activities.accept(grant.bot, conversation, posted, deadline)
-        except (StoreUnavailable, UnknownConversation, ConversationFull):
-            upload.is_recorded = False
+            activity_id = await self._activities.accept(
+                grant.bot, conversation, posted, deadline, send_key, lambda: used.append(True)
+            )
+        except OutcomeUnknown:
             raise
+        except LandlineError:
+            upload.is_recorded = bool(used)
+            raise
+        upload.is_recorded = bool(used)
+        return activity_id
 
     # From bots
 

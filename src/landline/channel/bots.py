@@ -5,6 +5,7 @@ from __future__ import annotations
 from landline.channel.activities import append, entry_of, pass_by
 from landline.channel.patience import patiently
 from landline.channel.repeats import Repeats
+from landline.channel.retention import Uses
 from landline.core import activity, log
 from landline.core.activity import Kind
 from landline.core.bot import Bot
@@ -17,8 +18,9 @@ from landline.ports import Clock, Store
 class BotCalls:
     """The connector's use cases."""
 
-    def __init__(self, store: Store, repeats: Repeats, clock: Clock, *, store_wait_s: float) -> None:
+    def __init__(self, store: Store, repeats: Repeats, uses: Uses, clock: Clock, *, store_wait_s: float) -> None:
         self._store = store
+        self._uses = uses
         self._repeats = repeats
         self._clock = clock
         self._store_wait_s = store_wait_s
@@ -33,6 +35,7 @@ class BotCalls:
             raise Forbidden("The conversation belongs to another bot")
         if found is None or found.bot_id != bot.id:
             raise UnknownConversation
+        self._uses.note(found.id)
         return found
 
     async def send(

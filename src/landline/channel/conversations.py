@@ -7,6 +7,7 @@ import structlog
 
 from landline.channel.delivery import Delivery
 from landline.channel.patience import patiently
+from landline.channel.retention import Uses
 from landline.channel.tokens import Grant, Issued, Tokens, new_conversation_id
 from landline.core.bot import Bot
 from landline.core.conversation import Account, Conversation, NewConversation, is_conversation_id
@@ -42,8 +43,9 @@ class Admitted(msgspec.Struct, frozen=True):
 class Conversations:
     """The use cases around a conversation as a whole."""
 
-    def __init__(self, store: Store, tokens: Tokens, delivery: Delivery) -> None:
+    def __init__(self, store: Store, tokens: Tokens, delivery: Delivery, uses: Uses) -> None:
         self._store = store
+        self._uses = uses
         self._tokens = tokens
         self._delivery = delivery
 
@@ -53,7 +55,21 @@ class Conversations:
         self._tokens.check_scope(grant, conversation)
         if not is_conversation_id(conversation):
             raise UnknownConversation
-        return self._tokens.check_bot(grant, await self._store.conversation(ConversationId(conversation)))
+        found = self._tokens.check_bot(grant, await self._store.conversation(ConversationId(conversation)))
+        self._uses.note(found.id)
+        return found
+
+    async def refresh(self, grant: Grant) -> Issued:
+        """Carry a token on (4.4). It works before the conversation is started, and not once it is gone.
+
+        Raises `Forbidden`, `TokenExpired`, `UnknownConversation`.
+        """
+        issued = self._tokens.refresh(grant)
+        if await self._store.conversation(issued.conversation) is not None:
+            self._uses.note(issued.conversation)
+        elif await self._store.is_purged(issued.conversation):
+            raise UnknownConversation
+        return issued
 
     async def start(self, grant: Grant, parameters: TokenParameters, deadline: float) -> Opened:
         """Start the grant's conversation, or a new one for a secret; start again what is started already (5.2).
@@ -71,6 +87,7 @@ class Conversations:
             # A first member, but the token stays unbound: the page said who it is, nobody vouched for it (D-17).
             await patiently(deadline, lambda: self._store.join(issued.conversation, named))
         conversation = self._tokens.check_bot(grant, await self._store.conversation(issued.conversation))
+        self._uses.note(conversation.id)
         self._delivery.announce(conversation, deadline)
         return self._opened(grant, conversation, issued, Start(0, BEGINNING, Replay.COMPLETE), bound, created=created)
 
@@ -112,6 +129,7 @@ class Conversations:
         found = await self._store.conversation(ConversationId(conversation))
         if found is None:
             raise UnknownConversation
+        self._uses.note(found.id)
         start = await self.locate(found, watermark, absent_means_head=False)
         # Once more, since streams were closed while the store was asked: nothing waits between here and the opening.
         self._tokens.check_site(ticket)

@@ -103,6 +103,11 @@ class Delivery:
             waited = await place.turn(deadline)
             await self._join(conversation, bot, sender, deadline)
             return await self._transport.deliver(bot, body, deadline, once=once, apart=waited, written=place.leave)
+        except DeliveryError:
+            # Whatever became of the bot, who has spoken takes part: by that a person is found who is to be forgotten.
+            if (conversation.id, sender.id) not in self._announced:
+                self._keep(self._store.join(conversation.id, sender))
+            raise
         finally:
             place.leave()
 

@@ -7,14 +7,18 @@ points at the stream itself, and only company makes a list.
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from landline.core.log import ConversationId
-from landline.core.stream import COLLISION, GOING_AWAY, Close
+from landline.core.stream import COLLISION, CONVERSATION_GONE, GOING_AWAY, Close
 
 _BREATH_S = 0.1
 """How often a drain closes the next few streams."""
+
+_GONE = 4096
+"""Conversations remembered as gone: for as long as a handshake may take that was let in before."""
 
 
 class OpenStream(Protocol):
@@ -56,6 +60,8 @@ class OpenStreams:
         self._most = per_conversation
         self._open: dict[ConversationId, OpenStream | list[OpenStream]] = {}
         self._count = 0
+        self._gone: OrderedDict[ConversationId, None] = OrderedDict()
+        self._left: Callable[[ConversationId], None] = lambda conversation: None
         self.draining = False
         """Whether all streams are being closed, because the process is going away."""
 
@@ -86,12 +92,19 @@ class OpenStreams:
         else:
             self._open[stream.conversation] = [there, stream]
         self._make_room(stream.conversation)
+        if stream.conversation in self._gone:
+            self._close(stream, CONVERSATION_GONE)
+
+    def tell(self, left: Callable[[ConversationId], None]) -> None:
+        """Call `left` when the last stream of a conversation is over."""
+        self._left = left
 
     def remove(self, stream: OpenStream) -> None:
         """`stream` is over. Repeating it is harmless."""
         there = self._open.get(stream.conversation)
         if there is stream:
             del self._open[stream.conversation]
+            self._left(stream.conversation)
         elif isinstance(there, list) and stream in there:
             there.remove(stream)
             if len(there) == 1:
@@ -113,6 +126,13 @@ class OpenStreams:
         """Close every stream of `conversation`."""
         for stream in self.of(conversation):
             self._close(stream, why)
+
+    def close_for_good(self, conversation: ConversationId) -> None:
+        """The conversation is gone: close its streams with 4404, and any that was let in before and opens now."""
+        self._gone[conversation] = None
+        if len(self._gone) > _GONE:
+            self._gone.popitem(last=False)
+        self.close_conversation(conversation, CONVERSATION_GONE)
 
     def close_unless(self, admitted: Callable[[str, str], bool], why: Close) -> None:
         """Close every stream whose credential, a site and one of its secrets, is `admitted` no longer."""

@@ -95,7 +95,7 @@ def start_of(
     if given is Given.UNRECOGNISED:
         return Start(0, BEGINNING, Replay.FROM_START)
     if isinstance(given, Given):
-        return Start(0, BEGINNING, Replay.COMPLETE)
+        return Start(0, BEGINNING, Replay.TRUNCATED if oldest else Replay.COMPLETE)
     if given.position < oldest:
         return Start(0, BEGINNING, Replay.TRUNCATED)
     if given.position == oldest > 0 and given.position != head:

@@ -11,7 +11,7 @@ import secrets
 import socket
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 
 import structlog
 from starlette.routing import BaseRoute, Route
@@ -31,6 +31,7 @@ from landline.channel.keys import SigningKeys
 from landline.channel.registrations import Registrations
 from landline.channel.registry import Registry
 from landline.channel.repeats import Repeats
+from landline.channel.retention import Keeping, Retention, Uses
 from landline.channel.streams import OpenStreams
 from landline.channel.throttle import Rates, Throttle
 from landline.channel.tokens import Lives, Tokens
@@ -107,6 +108,7 @@ class Server:
     registrations: Registrations
     tokens: Tokens
     keys: SigningKeys
+    retention: Retention
     listener: Listener
     routes: list[BaseRoute]
 
@@ -195,12 +197,17 @@ class Server:
         closers.push_async_callback(transport.close)
         delivery = Delivery(store, transport, registry, clock, join_wait_s=settings.join_wait_s)
         closers.push_async_callback(delivery.close)
-        conversations = Conversations(store, tokens, delivery)
+        keeping = _keeping(settings)
+        uses = Uses(store, clock, keeping.grain_s)
+        self.streams.tell(uses.left)
+        conversations = Conversations(store, tokens, delivery, uses)
         bounds = PageBounds(settings.page_activities, settings.page_bytes)
         repeats = Repeats(clock, settings.idempotency_ttl_s)
         activities = Activities(store, conversations, delivery, repeats, clock, bounds)
         files = Attachments(blobs, store, activities, clock, _upload_bounds(settings))
-        self._keep_sweeping(files, closers)
+        self.retention = Retention(store, blobs, self.streams, clock, keeping)
+        for sweeping in (files.sweep(), self.retention.keep_sweeping()):
+            self._keep_sweeping(sweeping, closers)
         streaming = Streaming(store, self.streams, _timing(settings), wheel)
         closers.push_async_callback(streaming.finish)
         store.listen(self.streams.moved)
@@ -208,7 +215,7 @@ class Server:
         direct_line = directline.DirectLine(
             tokens, throttle, conversations, activities, files, streaming, _client_manners(settings)
         )
-        calls = BotCalls(store, repeats, clock, store_wait_s=settings.store_wait_s)
+        calls = BotCalls(store, repeats, uses, clock, store_wait_s=settings.store_wait_s)
         trusted = HttpIssuers(key_sets(settings.trusted_issuers))
         closers.push_async_callback(trusted.close)
         bot_tokens = BotTokens(registry, keys, trusted, clock, issuer=issuer, life_s=settings.bot_token_ttl_s)
@@ -222,15 +229,16 @@ class Server:
         async def on_upgrade(request: Upgrade) -> Accept:
             return await direct_line.on_upgrade(paths.within(request.path), request)
 
-        self.listener = Listener(paths, sockets, Door(_limits(settings), wheel, on_upgrade), tls)
+        address = None if settings.trusted_proxies else sockets[0].getsockname()[:2]
+        self.listener = Listener(paths, sockets, Door(_limits(settings), wheel, on_upgrade, address), tls)
         closers.push_async_callback(self.listener.stop, settings.bot_timeout_s + GRACE_S)
         await self.listener.start()
         # Where the commands of this machine find us.
         self._directory.write(ADDRESS_FILE, self._address())
         closers.callback(self._directory.remove, ADDRESS_FILE)
 
-    def _keep_sweeping(self, files: Attachments, closers: contextlib.AsyncExitStack) -> None:
-        sweeping = asyncio.create_task(files.sweep())
+    def _keep_sweeping(self, work: Coroutine[object, object, None], closers: contextlib.AsyncExitStack) -> None:
+        sweeping = asyncio.create_task(work)
 
         async def stop() -> None:
             sweeping.cancel()
@@ -358,6 +366,18 @@ def _url(scheme: str, host: str, port: int) -> str:
 
 def _upload_bounds(settings: Settings) -> UploadBounds:
     return UploadBounds(settings.upload_files, settings.activity_bytes, settings.upload_ttl_s)
+
+
+def _keeping(settings: Settings) -> Keeping:
+    longest_token_s = 14 * 86_400
+    return Keeping(
+        idle_s=settings.conversation_idle_ttl_s or None,
+        activity_s=settings.activity_ttl_s,
+        keys_s=settings.idempotency_ttl_s,
+        # A chain can be renewed until its end, and the last token then has its whole life; a shorter setting may have
+        # been a longer one when it was issued.
+        tombstone_s=max(settings.token_chain_s, longest_token_s) + longest_token_s + 86_400,
+    )
 
 
 def lives(settings: Settings) -> Lives:

@@ -115,7 +115,7 @@ class DirectLine:
         grant = self._tokens.renewable(exchange.bearer())
         self._tokens.check_origin(grant, exchange.origin())
         await self._throttle.start(grant.site.id, exchange.deadline, *grant.whose)
-        issued = self._tokens.refresh(grant)
+        issued = await self._conversations.refresh(grant)
         await exchange.json(200, _encode(_issued(issued)))
 
     @operation(_TAG, {200: "Session"}, security=("token",), raises=(NotTrusted,))
@@ -212,7 +212,7 @@ class DirectLine:
         async with self._files.receive(conversation) as upload:
             await _receive(exchange, upload)
             activity_id = await self._files.send(
-                grant, conversation, upload, exchange.query("userId"), exchange.deadline
+                grant, conversation, upload, exchange.query("userId"), exchange.deadline, _key(exchange)
             )
         await exchange.json(200, _encode({"id": activity_id}))
 

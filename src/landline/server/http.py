@@ -23,6 +23,7 @@ import httptools
 import msgspec
 import structlog
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
@@ -79,11 +80,15 @@ class Door(msgspec.Struct, frozen=True):
     `on_upgrade` decides about a WebSocket handshake: at once, or as an awaitable, which then runs as a short-lived task
     of uvicorn's (a graceful stop waits for it). If the client is gone by then, its answer is dropped. A `LandlineError`
     that it raises becomes the error answer of `server/problems.py`.
+
+    `address` is the listener's own. Where it is given, no connection is asked for its ends, and requests have no
+    `client`: that was a tenth of an upgrade and 350 bytes of a stream, and only trusted proxies need it.
     """
 
     limits: Limits
     wheel: Wheel
     on_upgrade: OnUpgrade
+    address: tuple[str, int] | None = None
 
 
 class _NotAcceptable(Exception):
@@ -131,9 +136,21 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected; the time for its first head begins."""
-        super().connection_made(transport)
+        if self._door.address is None:
+            super().connection_made(transport)
+        else:
+            self._begin(transport, self._door.address)
         self._head_at = self._door.wheel.time() + self._limits.header_timeout_s
         self._watch()
+
+    def _begin(self, transport: asyncio.Transport, address: tuple[str, int]) -> None:
+        """What uvicorn does, without asking the kernel for the addresses of both ends."""
+        self.connections.add(self)
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self.server = address
+        self.client = None
+        self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
