@@ -13,7 +13,8 @@ import msgspec
 from landline.core.bot_tokens import CONNECTOR
 
 _SERVICE = "CONNECTIONS__SERVICE_CONNECTION__SETTINGS__"
-"""What the Agents SDK for Python calls the connection that a bot uses for its answers."""
+_CONNECTION = "connections__landline__settings__"
+"""What the Agents SDKs call the connection that a bot uses: in Python by a fixed name, in JavaScript by any."""
 
 
 class Sdk(enum.Enum):
@@ -84,14 +85,17 @@ def settings_of(sdk: Sdk, identity: Identity) -> dict[str, str]:
                 f"{_SERVICE}CLIENTSECRET": identity.secret,
                 f"{_SERVICE}TENANTID": "adfs",
                 f"{_SERVICE}AUTHORITY": identity.authority,
+                f"{_SERVICE}ISSUERS": identity.issuer,
             }
         case Sdk.AGENTS_JS:
             return {
-                "clientId": identity.app_id,
-                "clientSecret": identity.secret,
-                "authorityEndpoint": identity.authority,
-                "issuers": identity.issuer,
-                "validateIssuer": "true",
+                f"{_CONNECTION}clientId": identity.app_id,
+                f"{_CONNECTION}clientSecret": identity.secret,
+                f"{_CONNECTION}authorityEndpoint": identity.authority,
+                f"{_CONNECTION}issuers": identity.issuer,
+                f"{_CONNECTION}validateIssuer": "true",
+                "connectionsMap__0__connection": "landline",
+                "connectionsMap__0__serviceUrl": "*",
             }
 
 
