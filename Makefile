@@ -15,10 +15,19 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	touch $@
 
-# botbuilder pins an old aiohttp, so real bots live in an environment of their own.
+# botbuilder pins an old aiohttp, so real bots live in environments of their own.
 .tools/bots/.installed: tests/bots/requirements.txt
 	$(PYTHON) -m venv .tools/bots
 	.tools/bots/bin/python -m pip install --quiet -r tests/bots/requirements.txt
+	touch $@
+
+.tools/agents-bot/.installed: tests/bots/requirements-agents.txt
+	$(PYTHON) -m venv .tools/agents-bot
+	.tools/agents-bot/bin/python -m pip install --quiet -r tests/bots/requirements-agents.txt
+	touch $@
+
+tests/bots/js/node_modules/.installed: tests/bots/js/package.json tests/bots/js/package-lock.json
+	cd tests/bots/js && npm ci --no-audit --no-fund --loglevel=error
 	touch $@
 
 tests/directlinejs/node_modules/.installed: tests/directlinejs/package.json tests/directlinejs/package-lock.json
@@ -55,7 +64,8 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: $(VENV)/.installed .tools/bots/.installed tests/directlinejs/node_modules/.installed $(PAGE) .tools/chromium
+unit: $(VENV)/.installed .tools/bots/.installed .tools/agents-bot/.installed tests/bots/js/node_modules/.installed \
+		tests/directlinejs/node_modules/.installed $(PAGE) .tools/chromium
 	$(BIN)/python -m pytest
 
 demo: $(VENV)/.installed $(PAGE)
@@ -65,4 +75,4 @@ serve: $(VENV)/.installed
 	$(BIN)/landline serve
 
 clean:
-	rm -rf $(VENV) .tools tests/directlinejs/node_modules web/node_modules src/landline/demo/static
+	rm -rf $(VENV) .tools tests/bots/js/node_modules tests/directlinejs/node_modules web/node_modules src/landline/demo/static

@@ -17,7 +17,7 @@ import pytest
 from landline.conformance.directline import DirectLine, claims
 from landline.conformance.scripted_bot import ScriptedBot
 from landline.server.certificates import fingerprint, make_certificate
-from support.landline import Landline, free_port
+from support.landline import SECRET, Landline, free_port
 
 LANDLINE = [sys.executable, "-m", "landline"]
 DEADLINE_S = 30
@@ -325,3 +325,29 @@ async def test_a_server_that_speaks_tls_is_asked_and_nobody_in_its_place(tmp_pat
         address.write_text(f"{landline.url} {fingerprint(other.certificate)}")
         line = await operator.refused(1, "bot", "list")
         assert landline.url in line
+
+
+async def test_what_a_bot_did_not_take_is_shown_and_offered_again(tmp_path: Path) -> None:
+    async with (
+        ScriptedBot() as bot,
+        Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0) as landline,
+        DirectLine(landline.directline, SECRET) as client,
+    ):
+        conversation_id = (await client.start(user={"id": "ann"})).conversation_id
+        bot.answer(500)
+        assert (await client.send(conversation_id, "do it")).status == 502
+        operator = Operator(landline.data)
+        heads, row = (await operator.do("redeliver")).splitlines()
+        assert heads.split() == ["ACTIVITY", "BOT", "LAST", "ATTEMPTS", "REASON"]
+        activity, bot_id, *_ = row.split()
+        assert (activity, bot_id) == (f"{conversation_id}|0000000", "bot")
+        assert "returned an error" in await operator.refused(1, "redeliver", activity)
+        await landline.terminate()
+        (failure,) = await operator.json("redeliver")
+        assert (failure["activity"], failure["attempts"]) == (activity, 2)
+        assert "No server runs here" in await operator.refused(1, "redeliver", activity)
+        await landline.start()
+        bot.answer()
+        assert await operator.do("redeliver", activity) == ""
+        assert bot.messages[-1].text == "do it"
+        assert await operator.json("redeliver") == []

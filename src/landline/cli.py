@@ -19,6 +19,7 @@ from rich.console import Console
 
 from landline import __version__
 from landline.config import Settings, description, settings_from
+from landline.conformance.command import conformance
 from landline.demo.server import Demo
 from landline.errors import StartupError
 from landline.observe import log_to_stderr
@@ -43,6 +44,9 @@ _log = structlog.get_logger(__name__)
 @click.version_option(__version__, prog_name="landline")
 def main() -> None:
     """A Direct Line 3.0 channel that you run yourself."""
+
+
+main.add_command(conformance)
 
 
 def _settings_flags(command: Callable[..., None]) -> Callable[..., None]:

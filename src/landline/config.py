@@ -81,6 +81,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     bot_concurrency: Annotated[
         Count, Meta(description="Requests to the bot at the same time; more wait for their turn.")
     ] = 64
+    bot_delivery: Annotated[
+        str,
+        Meta(
+            pattern="^(normal|expectReplies|stream)$",
+            description="Where replies come: by calls, or in the bot's answer; `stream` is for .NET on the Agents SDK.",
+        ),
+    ] = "normal"
+    bot_turns: Annotated[
+        str,
+        Meta(
+            pattern="^(overlap|serial)$",
+            description="Whether the bot hears the next activity of a conversation at once or when it has answered.",
+        ),
+    ] = "overlap"
+    bot_create_conversations: Annotated[
+        bool, Meta(description="Let a bot with an app id start conversations and list its own.")
+    ] = False
     bot_app_id: Annotated[
         AppId | None,
         Meta(description="App id of the bot. With one, Landline and the bot show tokens to each other."),
@@ -306,6 +323,9 @@ _OF_THE_ONE_BOT = (
     "bot_name",
     "bot_channel_id",
     "bot_concurrency",
+    "bot_delivery",
+    "bot_turns",
+    "bot_create_conversations",
     "bot_app_id",
     "bot_app_secret",
     "enhanced_authentication",

@@ -22,6 +22,7 @@
     ├── RateLimited                  too often; the answer says when to come back
     ├── UnknownConversation          unknown, not started, gone, or another bot's
     ├── UnknownActivity              a bot named an activity it may not touch
+    ├── UnknownMember                a bot named somebody who takes no part
     ├── UnknownBot                   an operator named what is not there
     ├── UnknownSite                  likewise
     ├── UnknownKey                   likewise
@@ -31,6 +32,7 @@
     ├── Conflict                     the same key was used for something else
     ├── IssuerUnavailable            the keys of a trusted issuer could not be fetched
     ├── Draining                     this process is going away
+    ├── NotServing                   this process cannot call bots: only its data was opened
     ├── ClientGone                   nobody is there to be answered
     ├── StoreError
     │   ├── StoreUnavailable         surely not stored; a retry may help
@@ -188,6 +190,10 @@ class UnknownAttachment(LandlineError):
     """Unknown attachment"""
 
 
+class UnknownMember(LandlineError):
+    """Unknown member"""
+
+
 class Conflict(LandlineError):
     """The Idempotency-Key was used for something else"""
 
@@ -202,6 +208,10 @@ class Draining(LandlineError):
     """The server is shutting down"""
 
     retry = True
+
+
+class NotServing(LandlineError):
+    """No server runs here that could call the bot"""
 
 
 class ClientGone(LandlineError):

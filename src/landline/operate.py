@@ -489,4 +489,43 @@ def _generate(at: str, body: Mapping[str, object]) -> Any:
     return _good(*asyncio.run(_request("POST", url, secret, msgspec.json.encode(body))))
 
 
-COMMANDS: tuple[click.Command, ...] = (bot, site, secret, token, signing_key)
+# What bots did not take
+
+
+@click.command("redeliver")
+@click.argument("activity", metavar="[ACTIVITY]", required=False)
+@_as_json
+@_in_office
+def redeliver(office: Office, activity: str | None, as_json: bool) -> None:
+    """Offer ACTIVITY to its bot again; without one, show what bots did not take, oldest first."""
+    if activity is not None:
+        office.ask("POST", "failures", activity, "redeliver")
+        return
+    failures = office.ask("GET", "failures")["failures"]
+    if as_json:
+        _print(failures)
+        return
+    shown = [(each["activity"], each["bot_id"], each["at"], str(each["attempts"]), each["reason"]) for each in failures]
+    _print_rows([("ACTIVITY", "BOT", "LAST", "ATTEMPTS", "REASON"), *shown])
+
+
+# Conversations
+
+
+@click.command("delete")
+@click.argument("conversation_id", metavar="CONVERSATION")
+@_in_office
+def delete(office: Office, conversation_id: str) -> None:
+    """Delete a conversation at once, whoever is using it."""
+    office.ask("DELETE", "conversations", conversation_id)
+
+
+@click.command("forget")
+@click.argument("user_id", metavar="USER")
+@_in_office
+def forget(office: Office, user_id: str) -> None:
+    """Forget a person: delete every conversation in which USER took part, and print how many there were."""
+    click.echo(office.ask("POST", "forget", body={"user": user_id})["conversations"])
+
+
+COMMANDS: tuple[click.Command, ...] = (bot, site, secret, token, redeliver, delete, forget, signing_key)

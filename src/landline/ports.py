@@ -6,7 +6,7 @@ wait (`deadline`).
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from landline.core.attachments import ORIGINAL, Attachment, AttachmentId
 from landline.core.bot import Bot
 from landline.core.conversation import Account, Conversation, Member, NewConversation
+from landline.core.failure import FailedDelivery
 from landline.core.log import Accepted, ConversationId, Entry, NewEntry, Page
 
 
@@ -207,6 +208,30 @@ class Store(Protocol):
         """Mark these members' joins as announced."""
         ...
 
+    async def leave(self, conversation: ConversationId, account_id: str) -> None:
+        """End this account's membership, unless it is the bot's or there is none. Raises `UnknownConversation`."""
+        ...
+
+    async def started_by(self, bot_id: str, after: int, most: int) -> Sequence[tuple[int, ConversationId]]:
+        """The conversations of a bot in the order in which they were started, at most so many, each with its place in
+        that order, which is positive and never changes. The first has a place behind `after`."""
+        ...
+
+    # Deliveries that failed (bot-side 2.4).
+
+    async def record_failure(self, failure: FailedDelivery, most: int) -> None:
+        """Record it as the newest, in place of an older one of the same activity, whose attempts it counts too. Only
+        the newest `most` are kept."""
+        ...
+
+    async def failures(self) -> Sequence[FailedDelivery]:
+        """Everything that is recorded, oldest first."""
+        ...
+
+    async def settle_failure(self, conversation: ConversationId, sequence: int) -> None:
+        """There is nothing to be done any more about this activity, if there was."""
+        ...
+
 
 class Draft(Protocol):
     """An attachment on its way in. Whoever began it must `keep` or `discard` it in the end. One call at a time."""
@@ -281,7 +306,8 @@ class Blobs(Protocol):
 
 
 class BotAnswer(msgspec.Struct, frozen=True):
-    """A bot's 2xx answer. The body matters for an `invoke` and for synchronous replies only."""
+    """A bot's 2xx answer. The body matters for an `invoke` and for synchronous replies only; that of an event stream is
+    empty, besides what the bot says there about an `invoke`."""
 
     status: int
     content_type: str
@@ -300,6 +326,7 @@ class BotTransport(Protocol):
         once: bool = False,
         apart: bool = False,
         written: Callable[[], None],
+        said: Callable[[bytes], Awaitable[None]],
     ) -> BotAnswer:
         """POST `activity` (complete JSON) to the bot and answer its 2xx.
 
@@ -310,6 +337,10 @@ class BotTransport(Protocol):
         pauses until `deadline`; what may have reached it is not repeated, besides the cases of bot-side 2.4 (429 and
         503 with a `Retry-After` that fits). `once` (an `invoke`) forbids those too. `apart` asks for a connection of
         its own: it follows so closely on another request that a bot might read the two in the wrong order.
+
+        `said` is awaited with each activity of an answer that is an event stream, in order, while the rest of it is
+        still to come (bot-side 2.6). At the deadline such an answer counts as given, and goes on being heard for as
+        long as the bot has something to say. `said` does not raise.
 
         Raises `NoBot`, `BotUnreachable` (never written), `BotTimedOut`, `BotBroke`, `BotRejected`."""
         ...

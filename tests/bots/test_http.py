@@ -37,6 +37,7 @@ from landline.errors import (
 )
 from landline.ports import BotAnswer
 from support.landline import free_port
+from support.streams import until
 
 KEY = "k" * 32
 LARGE = 8 * 1024 * 1024
@@ -66,13 +67,18 @@ class Outbox:
     def __init__(self, transport: HttpBotTransport) -> None:
         self.transport = transport
         self.written: list[str] = []
+        self.said: list[bytes] = []
 
     async def deliver(self, bot: Bot, text: str = "hi", *, within: float = 10, **options: Any) -> BotAnswer:
         deadline = asyncio.get_running_loop().time() + within
         body = options.pop("body", None) or message(text)
+
+        async def say(activity: bytes) -> None:
+            self.said.append(activity)
+
         try:
             return await self.transport.deliver(
-                bot, body, deadline, written=lambda: self.written.append(text), **options
+                bot, body, deadline, written=lambda: self.written.append(text), said=say, **options
             )
         finally:
             assert self.written.count(text) == 1, "`written` is called exactly once in every outcome"
@@ -797,3 +803,113 @@ async def test_closing_ends_what_is_under_way(scripted: ScriptedBot) -> None:
 async def test_the_client_below_never_repeats_a_post_by_itself() -> None:
     """What `_Body.left` relies on: aiohttp repeats idempotent methods on a kept connection, POST is none."""
     assert "POST" not in aiohttp.client.IDEMPOTENT_METHODS
+
+
+# Event streams
+
+
+def an_event(text: str) -> bytes:
+    return f'event: activity\r\ndata: {{"text":"{text}"}}\r\n\r\n'.encode()
+
+
+class Speech:
+    """What a bot says in an event stream, one event each time it is let go on."""
+
+    def __init__(self, *texts: str) -> None:
+        self._texts = texts
+        self._go_on = asyncio.Semaphore(0)
+
+    def go_on(self, times: int = 1) -> None:
+        for _ in range(times):
+            self._go_on.release()
+
+    async def frames(self) -> AsyncIterator[bytes]:
+        for text in self._texts:
+            await self._go_on.acquire()
+            yield an_event(text)
+
+
+def said(outbox: Outbox) -> list[str]:
+    return [json.loads(activity)["text"] for activity in outbox.said]
+
+
+@pytest.mark.bot_item(31)
+async def test_what_a_bot_streams_is_passed_on_event_by_event(outbox: Outbox, scripted: ScriptedBot) -> None:
+    speech = Speech("one", "two")
+    scripted.speak(speech.frames)
+    delivery = outbox.start(bot_at(scripted.endpoint), "hi")
+    for count in (1, 2):
+        speech.go_on()
+        await until(lambda count=count: len(outbox.said) == count, f"hears {count}")
+    assert said(outbox) == ["one", "two"]
+    assert (await delivery).status == 200
+
+
+async def test_what_a_bot_says_after_the_deadline_is_heard_and_its_slot_is_taken_meanwhile(
+    outbox: Outbox, scripted: ScriptedBot
+) -> None:
+    speech = Speech("early", "late")
+    speech.go_on()
+    scripted.speak(speech.frames)
+    bot = bot_at(scripted.endpoint, concurrency=1)
+    assert (await outbox.deliver(bot, "hi", within=0.5)).status == 200
+    assert said(outbox) == ["early"]
+    scripted.answer()
+    with pytest.raises(BotUnreachable):
+        await outbox.deliver(bot, "next", within=0.3)
+    waiting = outbox.start(bot, "in the end")
+    speech.go_on()
+    assert (await waiting).status == 200
+    assert said(outbox) == ["early", "late"]
+
+
+async def test_an_invoke_whose_answer_does_not_come_in_time_has_an_unknown_outcome(
+    outbox: Outbox, scripted: ScriptedBot
+) -> None:
+    speech = Speech("by the way")
+    speech.go_on()
+    scripted.speak(speech.frames)
+    assert (await outbox.deliver(bot_at(scripted.endpoint), "no answer in it", once=True)).body == b""
+    endless = Speech("never")
+    scripted.speak(endless.frames)
+    with pytest.raises(BotTimedOut):
+        await outbox.deliver(bot_at(scripted.endpoint), "hi", once=True, within=0.3)
+    endless.go_on()
+
+
+async def test_silence_ends_what_a_bot_says(
+    outbox: Outbox, scripted: ScriptedBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("landline.bots.http._SILENCE_S", 0.1)
+    speech = Speech("one", "never")
+    speech.go_on()
+    scripted.speak(speech.frames)
+    assert (await outbox.deliver(bot_at(scripted.endpoint))).status == 200
+    assert said(outbox) == ["one"]
+    speech.go_on()
+
+
+async def test_an_event_that_does_not_end_is_given_up_and_the_message_was_taken(
+    outbox: Outbox, scripted: ScriptedBot
+) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        yield an_event("one") + b"event: activity\r\ndata: "
+        for _ in range(80):
+            yield b"x" * 65536
+
+    scripted.speak(endless)
+    assert (await outbox.deliver(bot_at(scripted.endpoint))).status == 200
+    assert said(outbox) == ["one"]
+
+
+async def test_closing_ends_what_is_still_being_said(scripted: ScriptedBot) -> None:
+    speech = Speech("early", "late", "later", "last")
+    speech.go_on()
+    scripted.speak(speech.frames)
+    async with an_outbox() as outbox:
+        assert (await outbox.deliver(bot_at(scripted.endpoint), "hi", within=0.3)).status == 200
+        still_open = outbox.start(bot_at(scripted.endpoint), "next")
+        await scripted.wait_for_text("next")
+    await asyncio.wait((still_open,))
+    speech.go_on(8)
+    assert said(outbox) == ["early"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from itertools import chain
@@ -11,7 +12,7 @@ import msgspec
 import pytest
 
 from landline.core.conversation import Account, Member
-from landline.core.log import ConversationId
+from landline.core.log import Accepted, ConversationId, NewEntry
 from landline.errors import (
     BotRejected,
     BotTimedOut,
@@ -570,3 +571,87 @@ async def test_a_close_leaves_the_joins_due_that_were_not_announced(
     await transport.nth(0)
     await channel.delivery.close()
     assert [member.announced for member in await channel.store.members(conversation.id)] == [False, False]
+
+
+# Bots that are asked otherwise
+
+
+@pytest.mark.bot_item(11)
+async def test_a_serial_bot_hears_the_next_activity_when_it_has_answered_the_one_before() -> None:
+    transport = ScriptedTransport()
+    bots = registry(bot=msgspec.structs.replace(BOT, turns="serial"))
+    channel = Channel(MemoryStore(TestClock()), transport, registry=bots)
+    conversation = await channel.start("u1")
+    await channel.send(conversation, "first")
+    transport.hold = True
+    sends = [channel.sending(conversation, text) for text in ("a", "b")]
+    first = await transport.nth(2)
+    first.write()
+    await asyncio.sleep(_LINGER_S)
+    assert transport.messages == ["first", "a"]
+    first.answer()
+    (await transport.nth(3)).answer()
+    await asyncio.gather(*sends)
+    assert transport.messages == ["first", "a", "b"]
+    await channel.delivery.close()
+
+
+async def test_a_serial_bot_is_not_disturbed_in_a_slow_greeting() -> None:
+    transport = ScriptedTransport()
+    bots = registry(bot=msgspec.structs.replace(BOT, turns="serial"))
+    channel = Channel(MemoryStore(TestClock()), transport, registry=bots, join_wait_s=0.05)
+    transport.hold = True
+    conversation = await channel.start("u1")
+    sending = channel.sending(conversation, "hi")
+    join = await transport.nth(0)
+    join.write()
+    await asyncio.sleep(_LINGER_S)
+    assert transport.messages == []
+    join.answer()
+    (await transport.nth(1)).answer()
+    await sending
+    await channel.delivery.close()
+
+
+async def test_a_serial_bot_that_fails_a_turn_hears_the_next_one() -> None:
+    transport = ScriptedTransport()
+    bots = registry(bot=msgspec.structs.replace(BOT, turns="serial"))
+    channel = Channel(MemoryStore(TestClock()), transport, registry=bots)
+    conversation = await channel.start("u1")
+    await channel.send(conversation, "first")
+    transport.hold = True
+    slow, following = channel.sending(conversation, "slow", within=0.2), channel.sending(conversation, "next")
+    (await transport.nth(2)).write()
+    with pytest.raises(BotTimedOut):
+        await slow
+    (await transport.nth(3)).answer()
+    await following
+    await channel.delivery.close()
+
+
+@pytest.mark.bot_item(28)
+async def test_replies_are_stored_to_the_end_though_the_request_is_given_up() -> None:
+    """The bot will not say them again."""
+
+    class Slow(MemoryStore):
+        async def append(self, conversation: ConversationId, entry: NewEntry, deadline: float) -> Accepted:
+            if b'"reply' in entry.body:
+                await asyncio.sleep(0.15)
+            return await super().append(conversation, entry, deadline)
+
+    transport = ScriptedTransport()
+    bots = registry(bot=msgspec.structs.replace(BOT, delivery="expectReplies"))
+    channel = Channel(Slow(TestClock()), transport, registry=bots)
+    conversation = await channel.start("u1")
+    await channel.send(conversation, "first")
+    transport.hold = True
+    sending = channel.sending(conversation, "hi", within=0.4)
+    replies = [{"type": "message", "text": f"reply {number}"} for number in range(4)]
+    (await transport.nth(2)).answer(200, json.dumps({"activities": replies}).encode())
+    await sending
+    assert len(await channel.texts(conversation)) < 6, "the sender did not wait for all of it"
+    async with asyncio.timeout(5):
+        while len(texts := await channel.texts(conversation)) < 6:
+            await asyncio.sleep(0.01)
+    assert texts == ["first", "hi", *(reply["text"] for reply in replies)]
+    await channel.delivery.close()

@@ -34,10 +34,7 @@ async def landline(tmp_path_factory: pytest.TempPathFactory, lasting_bot: Script
 async def bot(lasting_bot: ScriptedBot) -> AsyncIterator[ScriptedBot]:
     """The bot of `landline`, well behaved at the beginning of each test. It remembers what other tests did."""
     yield lasting_bot
-    lasting_bot.on_activity = None
-    lasting_bot.answer()
-    lasting_bot.release()
-    await lasting_bot.accept()
+    await lasting_bot.behave()
 
 
 @pytest_asyncio.fixture(loop_scope="module")

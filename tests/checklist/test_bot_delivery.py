@@ -1,7 +1,7 @@
 """What reaches a bot, how often, in which order, and what the client is told of it (bot-side 2; section 8, 1 to 32).
 
-Not here yet: uploads (13), tokens and so the repetition after a 401 (20), the modes of an invoke and of synchronous
-replies (25 to 31).
+What a bot says in its answer is in `test_bot_answers.py` (25 to 31). Not here yet: uploads (13), tokens and so the
+repetition after a 401 (20).
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ async def test_every_type_of_a_client_reaches_the_bot(
 async def test_messages_are_started_towards_the_bot_in_the_order_in_which_they_were_accepted(
     client: DirectLine, bot: ScriptedBot, conversation_id: str
 ) -> None:
-    """Turns overlap: none of these is answered before the last one has begun. Serial turns are not there yet."""
+    """Turns overlap: none of these is answered before the last one has begun. Serial: `test_bot_answers.py`."""
     await client.send(conversation_id, "first of all")
     bot.hang()
     texts = [str(number) for number in range(8)]

@@ -554,7 +554,7 @@ async def test_no_operation_of_the_connector_is_without_a_check(
     """Every route that the connector has, with every method, whatever will be added to it."""
     base, _, key = bot.service_url(conversation_id).rpartition("/b/")
     nothing: Any = None
-    templates = [route.path for route in Connector(nothing, nothing, nothing, nothing, Manners(1, 1)).routes()]
+    templates = [route.path for route in Connector(*[nothing] * 6, Manners(1, 1)).routes()]
     assert len(templates) > 3
     refused = set()
     for template in templates:
@@ -563,11 +563,10 @@ async def test_no_operation_of_the_connector_is_without_a_check(
         for method in ("GET", "POST", "PUT", "DELETE"):
             for headers in ({}, bearer(trust.token(exp=1)), bearer("x")):
                 answer = await bot.request(method, url, json={"type": "message"}, headers=headers)
-                no_method_yet = answer.status == 404 and template.endswith("/history")
-                assert answer.status in (401, 405) or no_method_yet, (method, template)
+                assert answer.status in (401, 405), (method, template)
                 if answer.status == 401:
                     refused.add((method, template))
-    assert {template for _, template in refused} >= {each for each in templates if not each.endswith("/history")}
+    assert {template for _, template in refused} == set(templates)
     assert await client.all_activities(conversation_id) == []
 
 
@@ -682,6 +681,35 @@ async def test_of_three_bots_in_one_server_none_can_be_another(tmp_path: Path, b
         for name, conversation_id in conversations.items():
             assert len(await clients[name].all_activities(conversation_id)) == expected[name], name
         assert expected == {"one": 1, "two": 1, "three": len(tokens)}
+
+
+@pytest.mark.bot_item(69, 70, 71)
+async def test_a_bot_that_has_proven_who_it_is_starts_conversations_and_lists_its_own(
+    tmp_path: Path, bot: ScriptedBot
+) -> None:
+    """With the same call without the token, and by a bot that may not, nothing is started."""
+    async with Landline(tmp_path / "data", drain_s=0) as landline, Operator(landline) as operator:
+        await operator.add_bot("one", bot.endpoint, app_id=APP_ID, create_conversations=True)
+        secret = (await operator.done("POST", "/bots/one/app-secrets/1/rotate"))["secret"]
+        url = f"{landline.url}/oauth2/v2.0/token"
+        token = (await granted(bot, url, client_secret=secret)).json["access_token"]
+        async with DirectLine(landline.directline, await operator.add_site("site", "one")) as client:
+            first = (await client.start()).conversation_id
+            await bot.wait_for(lambda each: each.conversation_id == first)
+            base = f"{bot.service_url(first)}/v3/conversations"
+            asked = {"bot": {"id": "one"}, "members": [{"id": "user"}], "activity": MESSAGE}
+            for method in ("GET", "POST"):
+                assert (await bot.request(method, base, json=asked)).status == 401
+            begun = await bot.request("POST", base, json=asked, headers=bearer(token))
+            assert begun.status == 201, begun
+            assert begun.json["serviceUrl"] == bot.service_url(first)
+            assert (await speak(bot, begun.json["id"], bearer(token), bot.service_url(first))).status == 200
+            listed = (await bot.request("GET", base, headers=bearer(token))).json["conversations"]
+            assert {each["id"] for each in listed} == {first, begun.json["id"]}
+            await client.reconnect(begun.json["id"])
+            assert [each["text"] for each in await client.all_activities(begun.json["id"])] == ["hi", "hi"]
+            await operator.done("PATCH", "/bots/one", {"create_conversations": False})
+            assert (await bot.request("POST", base, json=asked, headers=bearer(token))).status == 403
 
 
 @pytest.mark.bot_item(87)

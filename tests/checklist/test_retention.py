@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from support.directline import DirectLine
-from support.scripted_bot import ScriptedBot
 
 from landline.config import Settings
+from landline.conformance.directline import DirectLine
+from landline.conformance.scripted_bot import ScriptedBot
 from landline.server.app import Server
 from support.landline import SECRET, Landline
 from support.streams import say, started, until

@@ -20,8 +20,8 @@ import pytest
 
 from landline.conformance.directline import Activity, DirectLine
 from landline.conformance.scripted_bot import Answer, ScriptedBot
+from landline.conformance.uploads import FORM, PIXEL, Fetched, activity_part, fetch, file_part, form, part, upload
 from support.landline import SECRET, Landline
-from support.uploads import FORM, PIXEL, Fetched, activity_part, fetch, file_part, form, part, upload
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -546,3 +547,51 @@ def test_a_bot_body_is_either_refused_or_makes_a_whole_activity(body, reply_to):
     assert stored["from"]["id"] == "bot1"
     assert stored["from"]["role"] == "bot"
     assert not stored.keys() & {"id", "timestamp", "serviceUrl", "callerId"}
+
+
+# How a bot replies
+
+
+@pytest.mark.bot_item(32)
+@pytest.mark.parametrize("mode", [None, "expectReplies", "stream"])
+def test_the_delivery_mode_is_the_bots_and_never_on_an_invoke(mode: str | None) -> None:
+    bot = msgspec.structs.replace(BOT, delivery=mode or "normal")
+
+    def told(kind: str) -> object:
+        body = json.dumps({"type": kind, "from": {"id": "u"}, "DeliveryMode": "notification"}).encode()
+        read = from_client(body, conversation=CONVERSATION, bot=bot, bound=None, may_use_dl=True)
+        copy = json.loads(read.for_bot(bot, "id", "time"))
+        assert [name for name in copy if name.lower() == "deliverymode"] in ([], ["deliveryMode"])
+        return copy.get("deliveryMode")
+
+    assert told("message") == mode
+    assert told("invoke") is None
+
+
+@pytest.mark.bot_item(28, 29)
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"", []),
+        (b"  ", []),
+        (b"{}", []),
+        (b'{"activities":null}', []),
+        (b'{"activities":[],"body":1}', []),
+        (b'{"activities":[{"a": 1.50},{"b":2}]}', [b'{"a": 1.50}', b'{"b":2}']),
+        (b'{"activities":[{"t":"\\ud83d"},7]}', [b'{"t":"\\ud83d"}', b"7"]),
+    ],
+)
+def test_replies_are_taken_out_of_an_answer_as_they_were_written(body: bytes, expected: list[bytes]) -> None:
+    assert activity.replies(body) == expected
+
+
+@pytest.mark.parametrize("body", [b"OK", b"[]", b"7", b'{"activities":{}}', b'{"activities":"x"}', b"\xff"])
+def test_an_answer_of_another_form_is_refused(body: bytes) -> None:
+    with pytest.raises(RequestError):
+        activity.replies(body)
+
+
+@pytest.mark.bot_item(29)
+def test_private_members_are_dropped_and_nothing_else() -> None:
+    body = b'{"_channelId":"x","a_b":{"_kept":1},"_":2,"text":"\\ud83d"}'
+    assert activity.without_private_members(body) == b'{"a_b":{"_kept":1},"text":"\\ud83d"}'

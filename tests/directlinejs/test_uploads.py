@@ -13,9 +13,9 @@ import pytest
 
 from landline.conformance.directline import DirectLine
 from landline.conformance.scripted_bot import ScriptedBot
+from landline.conformance.uploads import PIXEL, fetch, upload
 from support.directlinejs import Browser
 from support.landline import SECRET, Landline
-from support.uploads import PIXEL, fetch, upload
 
 
 @pytest.mark.item(103, 105)

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from support.directline import DirectLine
-from support.scripted_bot import ScriptedBot
 
+from landline.conformance.directline import DirectLine
+from landline.conformance.scripted_bot import ScriptedBot
 from support.landline import SECRET, Landline
 from support.streams import log_of, started, until
 

@@ -37,6 +37,10 @@ CALLS = [
     ("POST", "/sites/default/revocations"),
     ("POST", "/sites/default/tokens"),
     ("GET", "/conversations/unknown-conversation"),
+    ("GET", "/failures"),
+    ("POST", "/failures/unknown/redeliver"),
+    ("DELETE", "/conversations/unknown-conversation"),
+    ("POST", "/forget"),
 ]
 _numbers = itertools.count(1)
 
@@ -224,3 +228,60 @@ async def test_rates_of_a_site_are_its_own(landline: Landline, operator: Operato
         started = await slow.start(user={"id": "u1"})
         statuses = [(await slow.send(started.conversation_id, f"{n}")).status for n in range(3)]
         assert statuses == [502, 502, 429]
+
+
+async def test_what_a_bot_did_not_take_is_offered_again_when_somebody_asks_for_it(operator: Operator) -> None:
+    """It is the same activity; nothing of what it said is shown to operators."""
+
+    async def failures() -> list[dict[str, object]]:
+        known = (await operator.done("GET", "/failures"))["failures"]
+        return [each for each in known if each["bot_id"] == "failing"]
+
+    async with ScriptedBot() as bot, DirectLine(operator.landline.directline) as nobody:
+        await operator.add_bot("failing", bot.endpoint)
+        client = nobody.using(await operator.add_site(f"site-{next(_numbers)}", "failing"))
+        conversation_id = (await client.start(user={"id": "ann"})).conversation_id
+        await bot.wait_for(lambda each: each.conversation_id == conversation_id)
+        bot.answer(500, {"printed": "t0p secret"})
+        assert (await client.send(conversation_id, "do it")).error == (502, "BotRejectedActivity")
+        (failure,) = await failures()
+        assert failure["activity"] == f"{conversation_id}|0000000"
+        assert (failure["bot_id"], failure["conversation"]) == ("failing", conversation_id)
+        assert (failure["status"], failure["attempts"]) == (500, 1)
+        assert not {"do it", "t0p secret"} & set(map(str, failure.values()))
+        path = f"/failures/{conversation_id}%7C0000000/redeliver"
+        assert (await operator.call("POST", path)).error == (502, "BotRejectedActivity")
+        (failure,) = await failures()
+        assert failure["attempts"] == 2
+        bot.answer()
+        assert (await operator.call("POST", path)).status == 204
+        assert await failures() == []
+        offered = [each.activity for each in bot.messages]
+        assert [each["text"] for each in offered] == ["do it"] * 3
+        assert offered[0] == offered[1] == offered[2]
+        assert (await operator.call("POST", path)).error == (404, "BadArgument")
+        await operator.call("DELETE", "/bots/failing")
+
+
+@pytest.mark.item(163)
+async def test_a_deleted_conversation_is_gone_for_everybody(landline: Landline, operator: Operator) -> None:
+    async with DirectLine(landline.directline, SECRET) as client:
+        started = await client.start(user={"id": "dl_gone"})
+        conversation_id = started.conversation_id
+        async with client.stream(started.stream_url) as stream:
+            assert (await operator.call("DELETE", f"/conversations/{conversation_id}")).status == 204
+            assert await stream.until_closed() == (4404, "conversation-gone")
+        assert (await client.reconnect(conversation_id)).error == (404, "BadArgument")
+        assert (await operator.call("DELETE", f"/conversations/{conversation_id}")).status == 404
+
+
+async def test_a_person_is_forgotten_with_every_conversation_they_took_part_in(
+    landline: Landline, operator: Operator
+) -> None:
+    async with DirectLine(landline.directline, SECRET) as client:
+        theirs = [(await client.start(user={"id": "dl_forgotten"})).conversation_id for _ in range(3)]
+        kept = (await client.start(user={"id": "dl_kept"})).conversation_id
+        answer = await operator.call("POST", "/forget", {"user": "dl_forgotten"})
+        assert (answer.status, answer.json) == (200, {"conversations": 3})
+        assert [(await client.reconnect(each)).status for each in theirs] == [404] * 3
+        assert (await client.reconnect(kept)).status == 200

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+from typing import Any
 
+import msgspec
 import pytest
 
 from landline.core.conversation import Account, Conversation, Member
+from landline.core.failure import FailedDelivery
 from landline.core.log import (
     LAST_SEQUENCE,
     Accepted,
@@ -442,6 +445,77 @@ async def test_only_joins_that_were_announced_are_no_longer_due_after_a_restart(
     ]
 
 
+async def test_who_left_is_no_member_until_it_joins_again(home: Home) -> None:
+    store = await home.open()
+    await store.start(a_conversation("A", "ann"))
+    await store.join(A, Account("bob"))
+    await store.announced(A, [BOT, "ann", "bob"])
+    await store.leave(A, "ann")
+    await store.leave(A, "ann")
+    await store.leave(A, "nobody")
+    store = await home.restart()
+    assert [member.account.id for member in await store.members(A)] == [BOT, "bob"]
+    assert (await store.join(A, Account("ann")))[-1] == Member(Account("ann"), is_bot=False, announced=False)
+
+
+async def test_a_bot_cannot_leave(store: Store) -> None:
+    await store.start(a_conversation("A"))
+    await store.leave(A, BOT)
+    assert [member.account.id for member in await store.members(A)] == [BOT]
+    with pytest.raises(UnknownConversation):
+        await store.leave(NOWHERE, "ann")
+
+
+async def test_a_bots_conversations_are_listed_in_the_order_in_which_they_were_started(home: Home) -> None:
+    store = await home.open()
+    names = [f"c{number}" for number in (3, 1, 4, 1, 5, 9, 2, 6)]
+    for name in names:
+        await store.start(a_conversation(name))
+    await store.start(msgspec.structs.replace(a_conversation("other"), bot_id="other-bot"))
+    await store.start(a_conversation("last"))
+    expected = [*dict.fromkeys(names), "last"]
+    whole = await store.started_by(BOT, 0, 100)
+    assert [name for _, name in whole] == expected
+    store = await home.restart()
+    found: list[tuple[int, ConversationId]] = []
+    while page := await store.started_by(BOT, found[-1][0] if found else 0, 2):
+        found += page
+    assert found == list(whole)
+    assert await store.started_by("nobody", 0, 10) == []
+
+
+# Deliveries that failed
+
+
+def a_failure(sequence: int, **changes: Any) -> FailedDelivery:
+    return msgspec.structs.replace(FailedDelivery(BOT, A, sequence, NOON_MS, "bot timed out"), **changes)
+
+
+async def test_failures_are_kept_in_their_order_until_they_are_settled(home: Home) -> None:
+    store = await home.open()
+    first, second = a_failure(7, status=500), a_failure(3, conversation=B, bot_id="other")
+    await store.record_failure(first, 10)
+    await store.record_failure(second, 10)
+    store = await home.restart()
+    assert await store.failures() == [first, second]
+    await store.settle_failure(A, 7)
+    await store.settle_failure(A, 3)
+    assert await store.failures() == [second]
+
+
+async def test_a_failure_of_the_same_activity_takes_the_place_of_the_one_before_and_counts_it(store: Store) -> None:
+    await store.record_failure(a_failure(1), 10)
+    await store.record_failure(a_failure(2), 10)
+    await store.record_failure(a_failure(1, reason="bot broke the connection"), 10)
+    assert await store.failures() == [a_failure(2), a_failure(1, reason="bot broke the connection", attempts=2)]
+
+
+async def test_only_so_many_failures_are_kept_and_the_newest_of_them(store: Store) -> None:
+    for number in range(20):
+        await store.record_failure(a_failure(number), 5)
+    assert [failure.sequence for failure in await store.failures()] == [15, 16, 17, 18, 19]
+
+
 # The deployment
 
 
@@ -524,6 +598,11 @@ async def test_a_closed_store_is_unavailable_and_can_be_closed_again(store: Stor
         store.members(A),
         store.join(A, Account("ann")),
         store.announced(A, []),
+        store.leave(A, "ann"),
+        store.started_by(BOT, 0, 1),
+        store.record_failure(a_failure(1), 1),
+        store.failures(),
+        store.settle_failure(A, 1),
         store.remember("a", b""),
         store.recall("a"),
         store.kept("a"),

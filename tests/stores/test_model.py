@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 
 from landline.core.conversation import Account
+from landline.core.failure import FailedDelivery
 from landline.core.log import Audience, ConversationId, Entry, NewEntry, Original, SendKey
 from landline.errors import LandlineError
 from landline.ports import Store
 from landline.stores import tables
 from support.clock import NOON_MS, FakeClock
-from support.stores import InMemory, InSqlite, a_conversation
+from support.stores import BOT, InMemory, InSqlite, a_conversation
 
 NAMES = [ConversationId(name) for name in ("A", "B", "C", "D", "never-started")]
 LARGE = 1 << 20
@@ -80,6 +81,7 @@ class Script:
                 lambda store: store.members(name),
                 lambda store: store.join(name, account),
                 lambda store: store.announced(name, [account.id, "bot"]),
+                lambda store: store.leave(name, account.id),
             )
         )
 
@@ -118,9 +120,14 @@ class Script:
 
     def others(self, name: ConversationId) -> Call:
         sequence = self._dice.randrange(30)
+        failure = FailedDelivery(BOT, name, sequence, 0, "because", None)
         old, new = self._dice.choice((None, b"0", b"1")), self._dice.choice((None, b"0", b"1"))
         return self._dice.choice(
             (
+                lambda store: names_of(store.started_by(BOT, 0, 1 + sequence % 5)),
+                lambda store: store.record_failure(failure, 5),
+                lambda store: store.failures(),
+                lambda store: store.settle_failure(name, sequence),
                 lambda store: store.entry(name, sequence),
                 lambda store: store.is_purged(name),
                 lambda store: in_any_order(store.purged(10)),
@@ -137,6 +144,11 @@ class Script:
 
 async def in_any_order(names: Awaitable[Sequence[ConversationId]]) -> list[ConversationId]:
     return sorted(await names)
+
+
+async def names_of(started: Awaitable[Sequence[tuple[int, ConversationId]]]) -> list[ConversationId]:
+    """A number may be given again when a conversation is forgotten altogether, and then it may not."""
+    return [name for _, name in await started]
 
 
 async def answer(call: Call, store: Store) -> Any:

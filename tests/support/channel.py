@@ -12,6 +12,8 @@ from landline.channel.activities import Activities, PageBounds
 from landline.channel.bots import BotCalls
 from landline.channel.conversations import Conversations, Opened
 from landline.channel.delivery import Delivery
+from landline.channel.members import Members
+from landline.channel.redelivery import Redelivery
 from landline.channel.registry import Registry
 from landline.channel.repeats import Repeats
 from landline.channel.retention import Uses
@@ -84,14 +86,18 @@ class Channel:
 
     def __post_init__(self) -> None:
         self.tokens = Tokens(self.registry, Keys.derive(b"k" * 32), self.clock, self.lives)
-        self.delivery = Delivery(self.store, self.transport, self.registry, self.clock, join_wait_s=self.join_wait_s)
         self.uses = Uses(self.store, self.clock, 3600)
-        self.conversations = Conversations(self.store, self.tokens, self.delivery, self.uses)
         self.repeats = Repeats(self.clock, self.idempotency_ttl_s)
+        self.bots = BotCalls(self.store, self.repeats, self.uses, self.clock, store_wait_s=self.store_wait_s)
+        self.delivery = Delivery(
+            self.store, self.transport, self.registry, self.clock, hear=self.bots.hear, join_wait_s=self.join_wait_s
+        )
+        self.members = Members(self.store, self.delivery)
+        self.redelivery = Redelivery(self.store, self.registry, self.delivery)
+        self.conversations = Conversations(self.store, self.tokens, self.delivery, self.uses)
         self.activities = Activities(
             self.store, self.conversations, self.delivery, self.repeats, self.clock, self.bounds
         )
-        self.bots = BotCalls(self.store, self.repeats, self.uses, self.clock, store_wait_s=self.store_wait_s)
 
     @property
     def secret(self) -> Grant:

@@ -73,3 +73,7 @@ class Operator:
     async def revoke(self, site_id: str, key: int) -> str:
         """Revoke a key; its new secret."""
         return str((await self.done("POST", f"/sites/{site_id}/secrets/{key}/revoke"))["secret"])
+
+    async def disable(self, site_id: str) -> None:
+        """Disable a site."""
+        await self.done("PATCH", f"/sites/{site_id}", {"enabled": False})

@@ -1,4 +1,4 @@
-"""`tests/bots/echo_bot.py`, a bot on the real SDK, in a process of its own: stopped, killed, started again."""
+"""The check bots on the real SDKs, each in a process of its own: stopped, killed, started again."""
 
 from __future__ import annotations
 
@@ -14,21 +14,36 @@ import aiohttp
 from support.landline import free_port
 
 _ROOT = Path(__file__).parents[2]
-_PYTHON = _ROOT / ".tools" / "bots" / "bin" / "python"
-_SOURCE = _ROOT / "tests" / "bots" / "echo_bot.py"
+_BOTS = _ROOT / "tests" / "bots"
+_TOOLS = _ROOT / ".tools"
+COMMANDS = {
+    "bb-py": (str(_TOOLS / "bots" / "bin" / "python"), str(_BOTS / "bb_py.py")),
+    "ag-py": (str(_TOOLS / "agents-bot" / "bin" / "python"), str(_BOTS / "ag_py.py")),
+    "bb-js": ("node", str(_BOTS / "js" / "bb_js.mjs")),
+    "ag-js": ("node", str(_BOTS / "js" / "ag_js.mjs")),
+}
+"""The bots by the SDK that they are built on: Bot Framework or Agents, Python or JavaScript."""
 
 
 class RealBot:
     """`async with RealBot(tmp_path) as bot:` listens at `bot.endpoint`; its conversation references are kept in `data`.
 
-    Its commands stand in the docstring of `echo_bot.py`. `data` must exist; log and references go there.
+    What it can be told stands in `tests/bots/checks.py`. `data` must exist; log and references go there.
     """
 
-    def __init__(self, data: Path, *, port: int | None = None, environment: Mapping[str, str] | None = None) -> None:
-        self._environment = dict(environment or {})
+    def __init__(
+        self,
+        data: Path,
+        sdk: str = "bb-py",
+        *,
+        port: int | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.sdk = sdk
         self.port = port or free_port()
-        self.references_path = data / "echo-bot-references.json"
-        self.log_path = data / "echo-bot.log"
+        self.references_path = data / f"{sdk}-references.json"
+        self.log_path = data / f"{sdk}.log"
+        self._environment = dict(environment or {})
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -47,12 +62,14 @@ class RealBot:
 
     async def start(self, deadline_s: float = 30) -> RealBot:
         """Start the process and wait until it answers."""
-        if not _PYTHON.exists():
-            raise AssertionError(f"there is no {_PYTHON.relative_to(_ROOT)}: run `make test` once, it installs the SDK")
-        environment = os.environ | self._environment | {"ECHO_BOT_REFERENCES": str(self.references_path)}
+        needed = Path(COMMANDS[self.sdk][0]) if self.sdk.endswith("py") else _BOTS / "js" / "node_modules"
+        if not needed.exists():
+            raise AssertionError(f"there is no {needed.relative_to(_ROOT)}: run `make test` once, it installs the SDKs")
+        environment = os.environ | {"CHECK_BOT_REFERENCES": str(self.references_path)} | self._environment
+        environment.pop("PYTHONPATH", None)  # what the bot imports is its own
         with self.log_path.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                _PYTHON, _SOURCE, str(self.port), stdout=log, stderr=log, env=environment
+                *COMMANDS[self.sdk], str(self.port), stdout=log, stderr=log, env=environment
             )
         try:
             async with asyncio.timeout(deadline_s):
@@ -82,6 +99,12 @@ class RealBot:
             if answer.status != 200:
                 raise AssertionError(f"the bot could not speak ({answer.status}):\n{self.log}")
             return str((await answer.json())["id"])
+
+    async def sent(self, conversation_id: str) -> list[tuple[str, str]]:
+        """What the connector answered the bot there in a steady burst: texts and ids, in order."""
+        query = {"conversation": conversation_id}
+        async with aiohttp.ClientSession() as session, session.get(f"{self.url}/sent", params=query) as answer:
+            return [(text, activity_id) for text, activity_id in await answer.json()]
 
     async def stop(self) -> None:
         """SIGTERM, and wait for the end."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from landline.core.bot import Bot
@@ -77,6 +77,7 @@ class ScriptedTransport:
         once: bool = False,
         apart: bool = False,
         written: Callable[[], None],
+        said: Callable[[bytes], Awaitable[None]],
     ) -> BotAnswer:
         post = Post(bot, activity, deadline, once, written)
         self.posts.append(post)

@@ -5,6 +5,9 @@ deadline. One that left completely may have started a turn, so it is never repea
 (bot-side fact 4). `_Body` draws that line: it ends when the operating system has taken the last byte. An HTTP client
 that repeats by itself would blur it; aiohttp does so for idempotent methods only, never for POST.
 
+An answer that is an event stream is a bot speaking for as long as it likes. It is heard by a task of its own, which the
+deadline does not end: what the bot says late is said all the same.
+
 Nothing here knows conversations. The service URL contains the bot's key and is never logged; nor is a token.
 """
 
@@ -13,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import chain, repeat
 from pathlib import Path
 
@@ -24,6 +27,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from landline import __version__
 from landline.bots.credentials import Credentials
+from landline.bots.events import Event, EventStream
 from landline.core.bot import Bot, may_be_called
 from landline.errors import (
     BotBroke,
@@ -34,6 +38,7 @@ from landline.errors import (
     DeliveryError,
     NoBot,
     StoreError,
+    TooLarge,
 )
 from landline.ports import BotAnswer
 
@@ -50,7 +55,13 @@ _LAST_TRY_S = 0.2
 
 _ANSWER_BYTES = 4 * 1024 * 1024
 _ERROR_BYTES = 4096
-"""Bounds of what is read of a bot's answer, and of its error answer (bot-side 2.4)."""
+"""Bounds of what is read of a bot's answer, or of one event in it, and of its error answer (bot-side 2.4)."""
+
+_SILENCE_S = 60.0
+_SPEECH_S = 600.0
+"""An event stream is given up after so long a silence, and in any case after so long."""
+
+_EVENT_STREAM = "text/event-stream"
 
 _HOPELESS = (aiohttp.ClientConnectorCertificateError, aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)
 """Failures that the next attempt would repeat: neither a certificate nor a URL is better a second later."""
@@ -84,6 +95,7 @@ class HttpBotTransport:
         self._apart = _session(aiohttp.TCPConnector(limit=0, force_close=True, ssl=ssl), connect_timeout_s)
         self._slots: dict[tuple[str, int], asyncio.Semaphore] = {}
         self._under_way: set[asyncio.Timeout] = set()
+        self._listening: set[asyncio.Task[BotAnswer]] = set()
         self._closed = False
 
     async def deliver(
@@ -95,13 +107,14 @@ class HttpBotTransport:
         once: bool = False,
         apart: bool = False,
         written: Callable[[], None],
+        said: Callable[[bytes], Awaitable[None]],
     ) -> BotAnswer:
         """See `landline.ports.BotTransport.deliver`.
 
         A server accepts connections in order, but reads from one that it knows before it reads from a new one.
         """
         session = self._apart if apart else self._pooled
-        delivery = _Delivery(session, bot, _Body(activity, written), deadline, once, self._credentials)
+        delivery = _Delivery(session, bot, _Body(activity, written), said, deadline, once, self._credentials)
         try:
             if bot.endpoint is None:
                 raise NoBot
@@ -123,13 +136,35 @@ class HttpBotTransport:
             raise BotUnreachable
         limit = asyncio.timeout_at(delivery.deadline)
         self._under_way.add(limit)
+        slot = self._slot(delivery.bot)
         try:
-            async with limit, self._slot(delivery.bot):
-                return await delivery.run(endpoint)
+            async with limit:
+                await slot.acquire()
+                try:
+                    return await delivery.run(endpoint)
+                finally:
+                    self._leave(slot, delivery.listening)
         except TimeoutError as error:
             return delivery.cut(BotBroke if self._closed else BotTimedOut, error)
         finally:
             self._under_way.discard(limit)
+
+    def _leave(self, slot: asyncio.Semaphore, listening: asyncio.Task[BotAnswer] | None) -> None:
+        """Give the slot back, but not while the bot is still speaking."""
+        if listening is None or listening.done():
+            slot.release()
+            return
+        self._listening.add(listening)
+
+        def end(heard: asyncio.Task[BotAnswer]) -> None:
+            self._listening.discard(heard)
+            slot.release()
+            if not heard.cancelled():
+                heard.exception()  # whoever asked was answered long ago
+
+        listening.add_done_callback(end)
+        if self._closed:
+            listening.cancel()
 
     def _slot(self, bot: Bot) -> asyncio.Semaphore:
         # The bound is part of the key, so that a changed one takes effect.
@@ -146,6 +181,9 @@ class HttpBotTransport:
         for limit in self._under_way:
             if not limit.expired():
                 limit.reschedule(asyncio.get_running_loop().time())
+        for listening in self._listening:
+            listening.cancel()
+        await asyncio.gather(*self._listening, return_exceptions=True)
         await self._pooled.close()
         await self._apart.close()
 
@@ -168,6 +206,7 @@ class _Delivery:
         "_once",
         "_repeating",
         "_retry_after",
+        "_said",
         "_session",
         "_settled",
         "_token",
@@ -175,6 +214,7 @@ class _Delivery:
         "body",
         "bot",
         "deadline",
+        "listening",
     )
 
     def __init__(
@@ -182,6 +222,7 @@ class _Delivery:
         session: aiohttp.ClientSession,
         bot: Bot,
         body: _Body,
+        said: Callable[[bytes], Awaitable[None]],
         deadline: float,
         once: bool,
         credentials: Credentials | None,
@@ -189,7 +230,10 @@ class _Delivery:
         self.bot = bot
         self.body = body
         self.deadline = deadline
+        self.listening: asyncio.Task[BotAnswer] | None = None
+        """What hears an answer that is an event stream."""
         self._session = session
+        self._said = said
         self._once = once
         self._credentials = credentials
         self._token: str | None = None
@@ -232,12 +276,41 @@ class _Delivery:
 
     async def _post(self, endpoint: str) -> BotAnswer:
         headers = await self._authorization()
-        async with self._session.post(endpoint, data=self.body, headers=headers, allow_redirects=False) as response:
-            # Bots may answer before they have read everything, but what is answered was received.
-            self.body.left = True
-            if 200 <= response.status < 300:
+        response = await self._session.post(endpoint, data=self.body, headers=headers, allow_redirects=False)
+        # Bots may answer before they have read everything, but what is answered was received.
+        self.body.left = True
+        good = 200 <= response.status < 300
+        if good and response.content_type == _EVENT_STREAM:
+            return await self._overhear(response)
+        async with response:
+            if good:
                 return await self._taken(response)
             raise await self._rejected(response)
+
+    async def _overhear(self, response: aiohttp.ClientResponse) -> BotAnswer:
+        """Hear an event stream, until its end or for as long as this delivery lasts; then it is heard further."""
+        if not self._once:
+            self._settled = BotAnswer(response.status, _EVENT_STREAM, b"")
+        self.listening = asyncio.create_task(self._hear(response))
+        return await asyncio.shield(self.listening)
+
+    async def _hear(self, response: aiohttp.ClientResponse) -> BotAnswer:
+        """Pass on what the bot says, each activity before the next is read. One that breaks off was taken all the same:
+        the bot has begun to speak."""
+        invoked: Event | None = None
+        async with response:
+            try:
+                async with asyncio.timeout(_SPEECH_S):
+                    async for event in _events(response.content):
+                        if event.name == "activity":
+                            await self._said(event.data)
+                        elif event.name == "invokeResponse":
+                            invoked = event
+            except (aiohttp.ClientError, OSError, TooLarge) as error:
+                _log.warning("what a bot was saying broke off", bot=self.bot.id, error=repr(error))
+                if self._once and invoked is None:
+                    raise BotBroke from error
+        return BotAnswer(response.status, _EVENT_STREAM, b"") if invoked is None else _invoke_answer(invoked)
 
     async def _authorization(self) -> dict[str, str]:
         if self._credentials is None:
@@ -250,7 +323,7 @@ class _Delivery:
 
     async def _taken(self, response: aiohttp.ClientResponse) -> BotAnswer:
         content_type = response.headers.get("Content-Type", "")
-        if not self._once:
+        if not self._once and self.bot.delivery_mode is None:
             self._settled = BotAnswer(response.status, content_type, b"")
         body = await _read(response.content, _ANSWER_BYTES)
         if len(body) > _ANSWER_BYTES:
@@ -346,6 +419,34 @@ async def _read(content: aiohttp.StreamReader, limit: int) -> bytes:
         parts.append(part)
         size += len(part)
     return b"".join(parts)
+
+
+async def _events(content: aiohttp.StreamReader) -> AsyncIterator[Event]:
+    """The events of a response, each as soon as it is complete. A silence raises `TimeoutError`, an OSError."""
+    stream = EventStream(_ANSWER_BYTES)
+    while True:
+        async with asyncio.timeout(_SILENCE_S):
+            part = await content.readany()
+        for event in stream.feed(part) if part else stream.finish():
+            yield event
+        if not part:
+            return
+
+
+class _InvokeAnswer(msgspec.Struct):
+    status: int
+    body: msgspec.Raw = msgspec.Raw(b"")
+
+
+def _invoke_answer(event: Event) -> BotAnswer:
+    """The answer to an `invoke` that came inside an event stream. Raises `BotRejected`, `BotBroke`."""
+    try:
+        answer = msgspec.json.decode(event.data, type=_InvokeAnswer)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BotBroke from error
+    if not 200 <= answer.status < 300:
+        raise BotRejected(answer.status, bytes(answer.body))
+    return BotAnswer(answer.status, "application/json", bytes(answer.body))
 
 
 def _seconds(retry_after: str | None) -> float | None:

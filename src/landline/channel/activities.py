@@ -138,6 +138,7 @@ class Activities:
             deadline,
             place,
             once=posted.type == "invoke",
+            sequence=None if accepted is None else accepted.sequence,
         )
         if accepted is not None and key is not None:
             self._store.taken(conversation.id, accepted.sequence)

@@ -1,18 +1,30 @@
-"""What bots may do in their conversations (bot-side 3.1 to 3.4)."""
+"""What bots may say in their conversations, by call or in what they answer (bot-side 2.6, 3.1 to 3.4,
+3.9)."""
 
 from __future__ import annotations
+
+import structlog
 
 from landline.channel.activities import append, entry_of, pass_by
 from landline.channel.patience import patiently
 from landline.channel.repeats import Repeats
 from landline.channel.retention import Uses
 from landline.core import activity, log
-from landline.core.activity import Kind
+from landline.core.activity import BotActivity, Kind
 from landline.core.bot import Bot
 from landline.core.conversation import Conversation, is_conversation_id
-from landline.core.log import Audience, ConversationId, Entry, NewEntry, Original
-from landline.errors import BadArgument, Forbidden, UnknownActivity, UnknownConversation
+from landline.core.log import Audience, ConversationId, Entry, NewEntry, Original, SendKey
+from landline.errors import (
+    BadArgument,
+    Forbidden,
+    LandlineError,
+    MissingProperty,
+    UnknownActivity,
+    UnknownConversation,
+)
 from landline.ports import Clock, Store
+
+_log = structlog.get_logger(__name__)
 
 
 class BotCalls:
@@ -55,15 +67,49 @@ class BotCalls:
         `request_id`.
         """
         said = activity.from_bot(body, conversation=conversation.id, bot=bot, reply_to=reply_to)
+        key = None
+        if request_id:
+            path = (reply_to or "").encode(errors="surrogatepass")
+            key = self._repeats.key(bot.id, request_id, path, body)
+        return await self._accept(conversation, said, deadline, key)
+
+    async def _accept(
+        self, conversation: Conversation, said: BotActivity, deadline: float, key: SendKey | None = None
+    ) -> str:
         if said.kind in (Kind.STORED, Kind.STREAMS_ONLY):
-            key = None
-            if request_id:
-                path = (reply_to or "").encode(errors="surrogatepass")
-                key = self._repeats.key(bot.id, request_id, path, body)
             entry = entry_of(said.kind, said.stored, key)
             accepted = await append(self._store, conversation, entry, deadline, self._give_up(deadline))
             return log.activity_id(conversation.id, accepted.sequence)
         return pass_by(self._store, self._clock, conversation, said.kind, said.stored)[0]
+
+    async def hear(self, bot: Bot, conversation: Conversation, reply: bytes) -> None:
+        """Accept an activity that the bot answered with, as if it had sent it (bot-side 2.6).
+
+        Nobody can be told of a failure: the answer is under way already, and no bot says it twice.
+        """
+        try:
+            body = activity.without_private_members(reply)
+            await self.send(bot, conversation, body, self._clock.monotonic() + self._store_wait_s)
+        except LandlineError as error:
+            _log.error("a bot's reply was lost", bot=bot.id, conversation=conversation.id, reason=error.message)
+
+    async def add_history(self, bot: Bot, conversation: Conversation, body: bytes, deadline: float) -> str:
+        """Accept what was said elsewhere before, in its order, as if the bot said it now; answer the last id.
+
+        Ids that the bot gives count only against a repeat: what came under one is not stored again (bot-side 3.9).
+        Raises `RequestError` with nothing stored.
+        """
+        past = [
+            (activity.id_of(each), activity.from_bot(each, conversation=conversation.id, bot=bot, reply_to=None))
+            for each in activity.replies(body)
+        ]
+        if not past:
+            raise MissingProperty("'activities' is missing or empty")
+        last = ""
+        for given, said in past:
+            key = self._repeats.key(bot.id, f"history {given}") if given else None
+            last = await self._accept(conversation, said, deadline, key)
+        return last
 
     async def update(
         self,

@@ -3,8 +3,11 @@
 Theory of operation. Each conversation with something under way has a *line*. Whoever has an activity for the bot takes
 a place in it at once, without waiting for anything, right behind the append: so the places stand in log order. A place
 is left when its request has been *written*, not when it is answered; turns of a bot may therefore overlap, and a slow
-turn holds nobody back (specification 8.1.4, D-38). Only a join holds its place until the bot has answered it, or
+turn holds nobody back (specification 8.1.4, D-38), unless the bot was registered as one that takes one turn at a time;
+then the place is left with the answer. Otherwise only a join holds its place until the bot has answered it, or
 `join_wait_s` after it was written (6.4). No lock is held while a bot works: bots call back in the middle of a turn.
+
+What a bot says in its answer instead of calling back goes the way of everything that it says (bot-side 2.6).
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 
 import structlog
 
@@ -21,12 +25,22 @@ from landline.channel.tokens import random_id
 from landline.core import activity, log
 from landline.core.bot import Bot
 from landline.core.conversation import Account, Conversation, Member
+from landline.core.failure import FailedDelivery
 from landline.core.log import ConversationId
 from landline.errors import BotRejected, BotUnreachable, DeliveryError, LandlineError, NoBot, StoreError
 from landline.ports import BotAnswer, BotTransport, Clock, Store
 
+Hear = Callable[[Bot, Conversation, bytes], Awaitable[None]]
+"""Accept an activity that a bot answered with. Never raises: there is nobody left to be told."""
+
 _ANNOUNCED = 65_536
 """Announced members remembered, so that a send need not ask the store. Forgetting one costs a look-up."""
+
+_FAILURES = 1000
+"""Failed deliveries kept for operators. They are offered again by hand; more than that is a matter for the bot."""
+
+_RECORD_S = 1.0
+"""How long a failed request waits for its failure to be on record."""
 
 _log = structlog.get_logger(__name__)
 
@@ -68,12 +82,20 @@ class Delivery:
     """Brings activities and joins to bots, in order, inside the deadline of whoever sends them."""
 
     def __init__(
-        self, store: Store, transport: BotTransport, registry: Registry, clock: Clock, *, join_wait_s: float
+        self,
+        store: Store,
+        transport: BotTransport,
+        registry: Registry,
+        clock: Clock,
+        *,
+        hear: Hear,
+        join_wait_s: float,
     ) -> None:
         self._store = store
         self._transport = transport
         self._registry = registry
         self._clock = clock
+        self._hear = hear
         self._join_wait_s = join_wait_s
         self._lines: dict[ConversationId, asyncio.Future[None]] = {}
         self._announced: OrderedDict[tuple[ConversationId, str], None] = OrderedDict()
@@ -92,17 +114,37 @@ class Delivery:
             del self._lines[conversation]
 
     async def deliver(
-        self, conversation: Conversation, sender: Account, body: bytes, deadline: float, place: Place, *, once: bool
+        self,
+        conversation: Conversation,
+        sender: Account,
+        body: bytes,
+        deadline: float,
+        place: Place,
+        *,
+        once: bool,
+        sequence: int | None = None,
     ) -> BotAnswer:
         """POST `body` to the conversation's bot in its turn, after the joins that are due, the sender's among them.
 
-        Raises `DeliveryError`. The place has been left when this ends.
+        `sequence` is its number, if it has one. Raises `DeliveryError`; if it could be offered again, that is recorded
+        for operators. The place has been left when this ends.
         """
+        try:
+            return await self._deliver(conversation, sender, body, deadline, place, once=once)
+        except DeliveryError as error:
+            if sequence is not None and not once:
+                await self._record(conversation, sequence, error)
+            raise
+
+    async def _deliver(
+        self, conversation: Conversation, sender: Account, body: bytes, deadline: float, place: Place, *, once: bool
+    ) -> BotAnswer:
         try:
             bot = self._endpoint(conversation)
             waited = await place.turn(deadline)
             await self._join(conversation, bot, sender, deadline)
-            return await self._transport.deliver(bot, body, deadline, once=once, apart=waited, written=place.leave)
+            written = _nothing if bot.serial else place.leave
+            return await self._post(conversation, bot, body, deadline, written, once=once, apart=waited)
         except DeliveryError:
             # Whatever became of the bot, who has spoken takes part: by that a person is found who is to be forgotten.
             if (conversation.id, sender.id) not in self._announced:
@@ -110,6 +152,50 @@ class Delivery:
             raise
         finally:
             place.leave()
+
+    async def _record(self, conversation: Conversation, sequence: int, error: DeliveryError) -> None:
+        """Tell operators. A store in trouble holds up the answer only so long, and changes nothing about it."""
+        status = error.status if isinstance(error, BotRejected) else None
+        now_ms = self._clock.now_ms()
+        failure = FailedDelivery(conversation.bot_id, conversation.id, sequence, now_ms, error.message, status)
+        recording = self._keep(self._store.record_failure(failure, _FAILURES))
+        await asyncio.wait((recording,), timeout=_RECORD_S)
+
+    async def _post(
+        self,
+        conversation: Conversation,
+        bot: Bot,
+        body: bytes,
+        deadline: float,
+        written: Callable[[], None],
+        *,
+        once: bool = False,
+        apart: bool = False,
+    ) -> BotAnswer:
+        """POST `body`, and accept what the bot answers with."""
+        said = partial(self._hear, bot, conversation)
+        answer = await self._transport.deliver(bot, body, deadline, once=once, apart=apart, written=written, said=said)
+        if bot.delivery_mode is not None and not once and answer.body:
+            # Whatever becomes of the request: nobody else has these, and the bot will not say them again.
+            hearing = self._keep(self._hear_replies(bot, conversation, answer.body))
+            await asyncio.wait((hearing,), timeout=max(0.0, deadline - self._clock.monotonic()))
+        return answer
+
+    async def _hear_replies(self, bot: Bot, conversation: Conversation, body: bytes) -> None:
+        """Accept synchronous replies in their order (bot-side 2.6)."""
+        try:
+            replies = activity.replies(body)
+        except LandlineError as error:
+            _log.warning(
+                "a bot's answer has no replies", bot=bot.id, conversation=conversation.id, reason=error.message
+            )
+            return
+        for reply in replies:
+            await self._hear(bot, conversation, reply)
+
+    def forget(self, conversation: ConversationId, account: str) -> None:
+        """This member has left: should it speak again, it joins again."""
+        self._announced.pop((conversation, account), None)
 
     def announce(self, conversation: Conversation, deadline: float) -> None:
         """Tell the bot of the members whose join is due, in the background, ahead of everything that comes later.
@@ -170,10 +256,10 @@ class Delivery:
             time=log.timestamp(self._clock.now_ms()),
         )
         written = asyncio.Event()
-        posting = self._keep(self._transport.deliver(bot, update, deadline, written=written.set))
+        posting = self._keep(self._post(conversation, bot, update, deadline, written.set))
         posting.add_done_callback(lambda _: written.set())  # one that `close` cancels may never have begun
         await written.wait()
-        await asyncio.wait((posting,), timeout=self._join_wait_s)
+        await asyncio.wait((posting,), timeout=None if bot.serial else self._join_wait_s)
         if not posting.done():
             return
         if posting.cancelled():
@@ -223,3 +309,7 @@ class Delivery:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _nothing() -> None:
+    """A serial bot's turn is not over when its request was written."""

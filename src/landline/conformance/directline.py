@@ -1,7 +1,8 @@
-"""A thin Direct Line client for tests: every call says what it sends and answers what came, and no call forgives.
+"""A thin Direct Line client for checks and tests: every call says what it sends and answers what came.
 
-Each answer is held against what all answers have in common (specification 3.2, 3.3, 3.5) before a test sees it, so that
-every test of the house checks those rules too. It never retries, follows no redirect and keeps no cookie.
+It never retries, follows no redirect and keeps no cookie. In tests each answer is held against what all answers have in
+common (specification 3.2, 3.3, 3.5) before it is seen, so that every test of the house checks those rules too; a check
+asks for them by itself, or one mistake of a server would fail them all.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ import aiohttp
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from landline.conformance.expect import accepted, expect, same
+
 DEADLINE_S = 10.0
-"""No call of a test waits longer for anything unless it says so."""
+"""Nobody waits longer for anything without saying so."""
 
 PAGES = 10_000
 """Where a walk through the pages of Get Activities is taken for an endless one."""
@@ -37,13 +40,17 @@ WATERMARK = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 CONVERSATION_ID = re.compile(r"[A-Za-z0-9_-]{8,64}", re.ASCII)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Answer:
     """What the server answered. Header names are compared without regard to case."""
 
     status: int
     headers: CIMultiDictProxy[str]
     body: bytes
+
+    def __repr__(self) -> str:
+        headers = "".join(f"{name}: {value}; " for name, value in self.headers.items())
+        return f"{self.status} {self.body[:120].decode(errors='replace')} ({headers.rstrip('; ')})"
 
     @cached_property
     def json(self) -> Any:
@@ -89,8 +96,12 @@ class Answer:
     def activities(self) -> list[Activity]:
         """The activities of an ActivitySet."""
         found = self.json["activities"]
-        assert isinstance(found, list)
-        return found
+        expect(isinstance(found, list), self)
+        return list(found)
+
+
+Inspect = Callable[[Answer, str | None], None]
+"""Looks at an answer, and at the origin of the page that asked."""
 
 
 class DirectLine:
@@ -107,12 +118,15 @@ class DirectLine:
         domain: str,
         credential: str | None = None,
         origin: str | None = None,
+        inspect: Inspect | None = None,
         tls: ssl.SSLContext | bool = True,
     ) -> None:
-        """`tls` says whom to trust where the domain is https."""
+        """`inspect` sees each answer before the caller does; `check_manners` unless it is given. `tls` says whom to
+        trust where the domain is https."""
         self.domain = domain
         self.credential = credential
         self.origin = origin
+        self._inspect = inspect or check_manners
         self._tls = tls
 
     async def __aenter__(self) -> DirectLine:
@@ -138,7 +152,7 @@ class DirectLine:
         return self._like(self.credential, origin)
 
     def _like(self, credential: str | None, origin: str | None) -> DirectLine:
-        other = DirectLine(self.domain, credential, origin, self._tls)
+        other = DirectLine(self.domain, credential, origin, self._inspect, self._tls)
         other._session = self._session
         return other
 
@@ -170,7 +184,7 @@ class DirectLine:
         found: list[Activity] = []
         for _ in range(PAGES):
             answer = await self.activities(conversation_id, watermark)
-            assert answer.status == 200, answer
+            accepted(answer)
             if not answer.activities:
                 return found
             found += answer.activities
@@ -210,7 +224,7 @@ class DirectLine:
             method, self._url(path), data=data, headers=sent, allow_redirects=False
         ) as response:
             answer = Answer(response.status, response.headers, await response.read())
-        check_manners(answer, sent.get("Origin"))
+        self._inspect(answer, sent.get("Origin"))
         return answer
 
     def _headers(self, headers: Mapping[str, str] | None) -> dict[str, str]:
@@ -273,7 +287,7 @@ class DirectLine:
             if opened:
                 response.close()
         if not opened:
-            check_manners(answer, asked.get("Origin"))
+            self._inspect(answer, asked.get("Origin"))
         return answer
 
 
@@ -351,8 +365,7 @@ class ClientStream:
     async def until_closed(self, timeout: float = DEADLINE_S) -> tuple[int, str]:
         """Wait for the end: close code and reason."""
         await self.until(lambda stream: not stream.open, "is closed", timeout)
-        assert self.close_code is not None
-        return self.close_code, self.close_reason
+        return self.close_code or 0, self.close_reason
 
     def stop_reading(self) -> None:
         """Take nothing off the socket any more, and answer no Ping. One message may still come through."""
@@ -407,23 +420,39 @@ class ClientStream:
 
 def check_manners(answer: Answer, origin: str | None) -> None:
     """Fail unless the answer keeps what every answer of the API promises (3.2, 3.3, 3.5)."""
-    assert answer.headers.get("X-Correlating-OperationId"), answer
-    assert answer.headers.get("Referrer-Policy") == "no-referrer", answer
-    assert not 300 <= answer.status < 400, answer
-    if answer.status != 204:
-        assert answer.headers["Content-Type"] == "application/json; charset=utf-8", answer
-        assert answer.headers["Cache-Control"] == "no-store", answer
-        assert isinstance(answer.json, dict), answer
+    has_manners(answer)
+    expect(answer.headers.get("Referrer-Policy") == "no-referrer", answer)
     if answer.status >= 400:
-        assert list(answer.json) == ["error"], answer
-        error = answer.json["error"]
-        assert isinstance(error["code"], str), answer
-        assert error["code"], answer
-        assert isinstance(error["message"], str), answer
+        is_error(answer)
     if origin is not None:
-        assert answer.headers.get("Access-Control-Allow-Origin") == origin, answer
-        assert answer.headers.get("Vary") == "Origin", answer
-        assert "Retry-After" in answer.headers["Access-Control-Expose-Headers"], answer
+        readable_by(answer, origin)
+
+
+def has_manners(answer: Answer) -> None:
+    """Fail unless the answer has an operation id, and is JSON that nobody stores, or nothing at all (3.2)."""
+    expect(answer.headers.get("X-Correlating-OperationId"), f"no operation id: {answer}")
+    expect(not 300 <= answer.status < 400, f"a redirect: {answer}")
+    if answer.status != 204:
+        content_type = answer.headers.get("Content-Type", "").lower().replace(" ", "")
+        same(content_type, "application/json;charset=utf-8", "Content-Type")
+        same(answer.headers.get("Cache-Control"), "no-store", "Cache-Control")
+        expect(isinstance(answer.json, dict), f"no object: {answer}")
+
+
+def is_error(answer: Answer) -> None:
+    """Fail unless the body is the error object of 3.5."""
+    expect(isinstance(answer.json, dict) and list(answer.json) == ["error"], answer)
+    error = answer.json["error"]
+    expect(isinstance(error, dict) and isinstance(error.get("code"), str) and error["code"], answer)
+    expect(isinstance(error.get("message"), str), answer)
+
+
+def readable_by(answer: Answer, origin: str) -> None:
+    """Fail unless a page of this origin may read the answer (3.3)."""
+    same(answer.headers.get("Access-Control-Allow-Origin"), origin, "Access-Control-Allow-Origin")
+    expect("Origin" in answer.headers.get("Vary", ""), f"Vary: {answer}")
+    exposed = answer.headers.get("Access-Control-Expose-Headers", "")
+    expect("retry-after" in exposed.lower(), f"Access-Control-Expose-Headers: {exposed!r}")
 
 
 def edited(url: str, **parameters: str | None) -> str:
@@ -443,8 +472,8 @@ def claims(token: str) -> dict[str, Any]:
     """What a token says, read as clients read it: without verifying (4.2)."""
     payload = token.split(".")[1]
     decoded = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    assert isinstance(decoded, dict)
-    return decoded
+    expect(isinstance(decoded, dict), decoded)
+    return dict(decoded)
 
 
 def dumps(value: object) -> bytes:

@@ -1,4 +1,4 @@
-"""A bot that does what a test tells it to: answer, delay, hang, refuse, break, or call the connector back.
+"""A bot that does what a check or a test tells it to: answer, delay, hang, refuse, break, or call the connector back.
 
 It is a real HTTP server on 127.0.0.1 and a real client of the connector, without an SDK in between, so that a test can
 see the bytes a bot sees and send what no SDK would.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -76,7 +76,7 @@ class ScriptedBot:
         self.on_activity = on_activity
         self.received: list[Received] = []
         self._service_urls: dict[str, str] = {}
-        self._respond: Callable[[web.BaseRequest], Awaitable[web.Response]]
+        self._respond: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
         self.answer()
         self._moving = asyncio.Event()
         self._moving.set()
@@ -152,6 +152,23 @@ class ScriptedBot:
 
         self._respond = respond
 
+    def speak(self, frames: Callable[[], AsyncIterator[bytes]], *, content_type: str = "text/event-stream") -> None:
+        """Answer 200 at once, and then with these pieces, each written when it comes. The connection is cut should
+        `frames` raise `ConnectionError`."""
+
+        async def respond(request: web.BaseRequest) -> web.StreamResponse:
+            response = web.StreamResponse(headers={"Content-Type": content_type})
+            await response.prepare(request)
+            try:
+                async for frame in frames():
+                    await response.write(frame)
+            except ConnectionError:
+                if request.transport is not None:
+                    request.transport.abort()
+            return response
+
+        self._respond = respond
+
     def break_connections(self) -> None:
         """Read the activity, then close the socket without an answer."""
 
@@ -169,6 +186,13 @@ class ScriptedBot:
     def release(self) -> None:
         """Let every turn go on that `hang` holds; they end as `answer` says at this moment."""
         self._moving.set()
+
+    async def behave(self) -> None:
+        """Answer 200 to everything, at once, as in the beginning. What it has received is kept."""
+        self.on_activity = None
+        self.answer()
+        self.release()
+        await self.accept()
 
     # What came
 
@@ -199,7 +223,7 @@ class ScriptedBot:
         """The first message with exactly this text."""
         return await self.wait_for(lambda each: each.type == "message" and each.text == text, timeout)
 
-    async def _handle(self, request: web.BaseRequest) -> web.Response:
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         transport = request.transport
         self._busy.add(transport)
         try:
@@ -207,7 +231,7 @@ class ScriptedBot:
         finally:
             self._busy.discard(transport)
 
-    async def _receive(self, request: web.BaseRequest) -> web.Response:
+    async def _receive(self, request: web.BaseRequest) -> web.StreamResponse:
         begun = time.monotonic()
         body = await request.read()
         received = Received(
@@ -228,7 +252,7 @@ class ScriptedBot:
             self._news.set()
         return response
 
-    async def _turn(self, request: web.BaseRequest, activity: Activity) -> web.Response:
+    async def _turn(self, request: web.BaseRequest, activity: Activity) -> web.StreamResponse:
         response = None
         if self.on_activity is not None:
             try:

@@ -222,8 +222,10 @@ class ClientActivity(msgspec.Struct, frozen=True):
     members: dict[str, Raw]
 
     def for_bot(self, bot: Bot, activity_id: str, time: str) -> bytes:
-        """The bot's copy (bot-side 2.2), complete. It has no `deliveryMode`, whatever the client sent (D-36), and links
-        that lead to this server begin with what the bot calls back (D-29)."""
+        """The bot's copy (bot-side 2.2), complete. Its `deliveryMode` is the bot's, never the client's, and none on an
+        `invoke`, whose own answer it would hide (D-36, bot-side 2.6). Links to this server begin with what the bot
+        calls back (D-29)."""
+        mode = None if self.type == "invoke" else bot.delivery_mode
         copy = _encode(
             {
                 "id": activity_id,
@@ -234,6 +236,7 @@ class ClientActivity(msgspec.Struct, frozen=True):
                 "from": {**self.account, "role": "user"},
                 "recipient": {"id": bot.id, "name": bot.name, "role": "bot"},
                 **_without(self.members, "deliverymode"),
+                **_mode(mode),
             }
         )
         return links.shown(copy, links.json_text(bot.service_url))
@@ -311,6 +314,48 @@ def from_bot(body: bytes, *, conversation: ConversationId, bot: Bot, reply_to: s
     )
 
 
+def replies(body: bytes) -> list[bytes]:
+    """The activities in a bot's answer to `expectReplies`, or in a history, in their order; none in an empty one
+    (bot-side 2.6, 3.9).
+
+    Raises `RequestError` for an answer that is not of that form.
+    """
+    if not body.strip():
+        return []
+    return [bytes(reply) for reply in exact_items_of(decode(body).get("activities", _NULL), "activities")]
+
+
+def id_of(body: bytes) -> str | None:
+    """The id that an activity was given by whoever wrote it. Raises as `decode`."""
+    return lenient_string(decode(body).get("id", _NULL))
+
+
+def without_private_members(body: bytes) -> bytes:
+    """An activity without its members that begin with `_`: state of an SDK that slipped out (bot-side 2.6).
+
+    Raises as `decode`.
+    """
+    return _encode({name: value for name, value in decode(body).items() if not name.startswith("_")})
+
+
+def first_words(body: bytes, *, bot_id: str) -> tuple[list[Account], bytes | None]:
+    """Whom a bot wants in a new conversation, itself aside, and what it says there at once (bot-side 3.7).
+
+    Raises `RequestError`.
+    """
+    given = decode(body)
+    members: dict[str, Account] = {}
+    for each in items_of(given.get("members", _NULL), "members"):
+        written = members_of(each, "members")
+        member = _sender(written, None, "members.id")
+        if member.id != bot_id:
+            members.setdefault(member.id, member)
+    if not members:
+        raise BadArgument("'members' names nobody but the bot")
+    said = given.get("activity", _NULL)
+    return list(members.values()), None if said == _NULL else bytes(said)
+
+
 class _Authored(msgspec.Struct):
     author: Raw = msgspec.field(default=_NULL, name="from")
 
@@ -352,16 +397,16 @@ def _type(members: dict[str, Raw]) -> str:
     return kind
 
 
-def _sender(written: dict[str, Raw], bound: Account | None) -> Account:
-    """Who speaks: the token's user, else `from`."""
-    given = string(written.get("id", _NULL), "from.id")
+def _sender(written: dict[str, Raw], bound: Account | None, named: str = "from.id") -> Account:
+    """Who speaks: the token's user, else `from`. `named` is what a refusal calls the id."""
+    given = string(written.get("id", _NULL), named)
     name = lenient_string(written.get("name", _NULL))
     if bound is not None:
         return Account(bound.id, name if bound.name is None else bound.name)
     if not given:
-        raise MissingProperty("'from.id' is missing")
+        raise MissingProperty(f"'{named}' is missing")
     if len(given) > ID_CHARACTERS:
-        raise BadArgument(f"'from.id' is longer than {ID_CHARACTERS} characters")
+        raise BadArgument(f"'{named}' is longer than {ID_CHARACTERS} characters")
     return Account(given, name)
 
 
@@ -472,10 +517,15 @@ def join(
         "from": {**_shown(user), "role": "user"},
         "recipient": {"id": bot.id, "name": bot.name, "role": "bot"},
         "membersAdded": [_shown(member) for member in joined.values()],
+        **_mode(bot.delivery_mode),
     }
     if locale is not None:
         update["locale"] = locale
     return _encode(update)
+
+
+def _mode(mode: str | None) -> dict[str, str]:
+    return {} if mode is None else {"deliveryMode": mode}
 
 
 def _shown(account: Account) -> dict[str, str]:

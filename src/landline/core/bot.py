@@ -48,6 +48,23 @@ class Profile(Own, frozen=True, kw_only=True, omit_defaults=True):
     concurrency: Annotated[
         int, Meta(ge=1, description="Requests to it at the same time; more wait for their turn.")
     ] = 64
+    delivery: Annotated[
+        str,
+        Meta(
+            pattern="^(normal|expectReplies|stream)$",
+            description="Where its replies come: by calls, or in its answer; `stream` is for .NET on the Agents SDK.",
+        ),
+    ] = "normal"
+    turns: Annotated[
+        str,
+        Meta(
+            pattern="^(overlap|serial)$",
+            description="Whether it hears the next activity of a conversation at once or when it has answered.",
+        ),
+    ] = "overlap"
+    create_conversations: Annotated[
+        bool, Meta(description="Let it start conversations and list its own, if it has an app id.")
+    ] = False
     app_id: Annotated[
         AppId | None, Meta(description="Its app id. With one, Landline and the bot show tokens to each other.")
     ] = None
@@ -70,9 +87,22 @@ class Bot(Own, frozen=True):
     reference_grammar_id: str
     channel_id: str = "directline"
     concurrency: int = 64
+    delivery: str = "normal"
+    turns: str = "overlap"
+    create_conversations: bool = False
     app_id: str | None = None
     former_keys: tuple[str, ...] = ()
     app_secrets: tuple[bytes, ...] = ()
+
+    @property
+    def delivery_mode(self) -> str | None:
+        """What its activities say of where its replies go; normally nothing (bot-side 2.6)."""
+        return None if self.delivery == "normal" else self.delivery
+
+    @property
+    def serial(self) -> bool:
+        """Whether it hears the next activity of a conversation only when it has answered the one before."""
+        return self.turns == "serial"
 
     @property
     def service_urls(self) -> tuple[str, ...]:

@@ -15,11 +15,14 @@ from msgspec import Meta
 from starlette.routing import Route
 
 from landline.channel.keys import SigningKeys
+from landline.channel.redelivery import Redelivery
 from landline.channel.registrations import RegisteredBot, RegisteredSite, Registrations, Secret
+from landline.channel.retention import Retention
 from landline.channel.tokens import Tokens
 from landline.core import activity, log
 from landline.core.bot import Profile, Site
 from landline.core.conversation import is_conversation_id
+from landline.core.failure import FailedDelivery
 from landline.core.keys import SigningKey
 from landline.core.log import ConversationId
 from landline.core.tokens import digest, read_parameters, ski_of
@@ -37,6 +40,10 @@ class _Revocation(msgspec.Struct):
     ski: Annotated[str, Meta(max_length=64)]
 
 
+class _Person(msgspec.Struct):
+    user: Annotated[str, Meta(min_length=1, max_length=activity.ID_CHARACTERS)]
+
+
 class Admin:
     """The endpoints under `/admin`."""
 
@@ -45,14 +52,18 @@ class Admin:
         registrations: Registrations,
         tokens: Tokens,
         keys: SigningKeys,
+        redelivery: Redelivery,
         store: Store,
+        retention: Retention,
         credential: str,
         manners: Manners,
     ) -> None:
         self._registrations = registrations
         self._tokens = tokens
         self._keys = keys
+        self._redelivery = redelivery
         self._store = store
+        self._retention = retention
         self._credential = digest(credential)
         self._manners = manners
 
@@ -74,7 +85,15 @@ class Admin:
             Resource(site + "/secrets/{key}/revoke", manners, POST=self.revoke),
             Resource(site + "/revocations", manners, POST=self.revoke_ski),
             Resource(site + "/tokens", manners, POST=self.make_token),
-            Resource(PREFIX + "/conversations/{conversation}", manners, GET=self.conversation),
+            Resource(
+                PREFIX + "/conversations/{conversation}",
+                manners,
+                GET=self.conversation,
+                DELETE=self.delete_conversation,
+            ),
+            Resource(PREFIX + "/forget", manners, POST=self.forget),
+            Resource(PREFIX + "/failures", manners, GET=self.failures),
+            Resource(PREFIX + "/failures/{activity}/redeliver", manners, POST=self.redeliver),
             Resource(PREFIX + "/signing-keys", manners, GET=self.signing_keys),
             Resource(PREFIX + "/signing-keys/rotate", manners, POST=self.rotate_signing_key),
         )
@@ -238,6 +257,31 @@ class Admin:
         }
         await exchange.json(200, _encode(said))
 
+    async def delete_conversation(self, exchange: Exchange) -> None:
+        """Delete a conversation at once; its streams close with 4404 (specification 9)."""
+        self._check(exchange)
+        await self._retention.delete(exchange.path("conversation"))
+        await exchange.answer(204, b"")
+
+    async def forget(self, exchange: Exchange) -> None:
+        """Forget a person: delete every conversation in which they took part (specification 9)."""
+        self._check(exchange)
+        person = _read(await exchange.json_body(), _Person)
+        await exchange.json(200, _encode({"conversations": await self._retention.forget(person.user)}))
+
+    # What bots did not take
+
+    async def failures(self, exchange: Exchange) -> None:
+        """The activities that bots did not take, oldest first."""
+        self._check(exchange)
+        await exchange.json(200, _encode({"failures": [_failure(each) for each in await self._redelivery.failed()]}))
+
+    async def redeliver(self, exchange: Exchange) -> None:
+        """Offer one of them to its bot once more."""
+        self._check(exchange)
+        await self._redelivery.offer(exchange.path("activity"), exchange.deadline)
+        await exchange.answer(204, b"")
+
 
 def _number(exchange: Exchange) -> int:
     number = exchange.path("key")
@@ -308,6 +352,18 @@ def _site(site: RegisteredSite) -> dict[str, object]:
         "former": [{"ski": each.ski, "until": log.timestamp(each.until_ms)} for each in keys.former],
         "revoked": list(keys.revoked),
         "read_only": site.read_only,
+    }
+
+
+def _failure(failure: FailedDelivery) -> dict[str, object]:
+    return {
+        "activity": log.activity_id(failure.conversation, failure.sequence),
+        "bot_id": failure.bot_id,
+        "conversation": failure.conversation,
+        "at": log.timestamp(failure.at_ms),
+        "reason": failure.reason,
+        "status": failure.status,
+        "attempts": failure.attempts,
     }
 
 

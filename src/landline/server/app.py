@@ -23,11 +23,14 @@ from landline.bots.http import HttpBotTransport
 from landline.bots.issuers import HttpIssuers
 from landline.channel.activities import Activities, PageBounds
 from landline.channel.attachments import Attachments, UploadBounds
+from landline.channel.bot_conversations import BotConversations
 from landline.channel.bot_tokens import BotTokens
 from landline.channel.bots import BotCalls
 from landline.channel.conversations import Conversations
 from landline.channel.delivery import Delivery
 from landline.channel.keys import SigningKeys
+from landline.channel.members import Members
+from landline.channel.redelivery import Redelivery
 from landline.channel.registrations import Registrations
 from landline.channel.registry import Registry
 from landline.channel.repeats import Repeats
@@ -108,6 +111,7 @@ class Server:
     registrations: Registrations
     tokens: Tokens
     keys: SigningKeys
+    redelivery: Redelivery
     retention: Retention
     listener: Listener
     routes: list[BaseRoute]
@@ -195,14 +199,16 @@ class Server:
             allowed_hosts=settings.bot_allowed_hosts,
         )
         closers.push_async_callback(transport.close)
-        delivery = Delivery(store, transport, registry, clock, join_wait_s=settings.join_wait_s)
-        closers.push_async_callback(delivery.close)
-        keeping = _keeping(settings)
+        repeats = Repeats(clock, settings.idempotency_ttl_s)
+        keeping = keeping_of(settings)
         uses = Uses(store, clock, keeping.grain_s)
         self.streams.tell(uses.left)
+        calls = BotCalls(store, repeats, uses, clock, store_wait_s=settings.store_wait_s)
+        delivery = Delivery(store, transport, registry, clock, hear=calls.hear, join_wait_s=settings.join_wait_s)
+        closers.push_async_callback(delivery.close)
+        self.redelivery = Redelivery(store, registry, delivery)
         conversations = Conversations(store, tokens, delivery, uses)
         bounds = PageBounds(settings.page_activities, settings.page_bytes)
-        repeats = Repeats(clock, settings.idempotency_ttl_s)
         activities = Activities(store, conversations, delivery, repeats, clock, bounds)
         files = Attachments(blobs, store, activities, clock, _upload_bounds(settings))
         self.retention = Retention(store, blobs, self.streams, clock, keeping)
@@ -215,13 +221,13 @@ class Server:
         direct_line = directline.DirectLine(
             tokens, throttle, conversations, activities, files, streaming, _client_manners(settings)
         )
-        calls = BotCalls(store, repeats, uses, clock, store_wait_s=settings.store_wait_s)
         trusted = HttpIssuers(key_sets(settings.trusted_issuers))
         closers.push_async_callback(trusted.close)
         bot_tokens = BotTokens(registry, keys, trusted, clock, issuer=issuer, life_s=settings.bot_token_ttl_s)
+        begun, members = BotConversations(store, calls), Members(store, delivery)
         paths = self._paths(
             direct_line,
-            connector.Connector(registry, bot_tokens, calls, files, _bot_manners(settings)),
+            connector.Connector(registry, bot_tokens, calls, begun, members, files, _bot_manners(settings)),
             attachments.Downloads(registry, files, _client_manners(settings)),
             Issuer(registry, keys, bot_tokens, _issuer_manners(settings), issuer=issuer, base=base),
         )
@@ -262,7 +268,9 @@ class Server:
             await (unknown if in_api else unknown_elsewhere)(scope, receive, send)
 
         credential = admin_secret(settings, self._directory)
-        operators = admin.Admin(self.registrations, self.tokens, self.keys, self.store, credential, bots)
+        operators = admin.Admin(
+            self.registrations, self.tokens, self.keys, self.redelivery, self.store, self.retention, credential, bots
+        )
         routes: list[BaseRoute] = [*direct_line.routes(), *calls.routes(), *downloads.routes(), *operators.routes()]
         for path, endpoint in (("/live", self._live), ("/ready", self._is_ready)):
             routes.append(Route(path, Resource(path, bots, GET=endpoint)))
@@ -368,7 +376,8 @@ def _upload_bounds(settings: Settings) -> UploadBounds:
     return UploadBounds(settings.upload_files, settings.activity_bytes, settings.upload_ttl_s)
 
 
-def _keeping(settings: Settings) -> Keeping:
+def keeping_of(settings: Settings) -> Keeping:
+    """How long things are kept."""
     longest_token_s = 14 * 86_400
     return Keeping(
         idle_s=settings.conversation_idle_ttl_s or None,

@@ -7,26 +7,33 @@ a path without a good key is as unknown as any other.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import msgspec
 from starlette.routing import Route
 
 from landline.channel.attachments import Attachments
+from landline.channel.bot_conversations import BotConversations
 from landline.channel.bot_tokens import BotTokens
 from landline.channel.bots import BotCalls
+from landline.channel.members import Members
 from landline.channel.registry import Registry
 from landline.core.bot import Bot
+from landline.core.conversation import Conversation, Member
 from landline.core.links import VIEWS
 from landline.errors import (
+    BadArgument,
     BotNotAuthenticated,
     Forbidden,
     IssuerUnavailable,
     MissingCredential,
     MissingProperty,
     NotFound,
+    OutcomeUnknown,
     UnknownActivity,
     UnknownAttachment,
     UnknownConversation,
+    UnknownMember,
 )
 from landline.server.exchange import Exchange, Manners, Resource
 from landline.server.openapi import ADDING, operation
@@ -49,11 +56,20 @@ class Connector:
     """The endpoints under the service URL of each bot."""
 
     def __init__(
-        self, registry: Registry, tokens: BotTokens, calls: BotCalls, files: Attachments, manners: Manners
+        self,
+        registry: Registry,
+        tokens: BotTokens,
+        calls: BotCalls,
+        conversations: BotConversations,
+        members: Members,
+        files: Attachments,
+        manners: Manners,
     ) -> None:
         self._registry = registry
         self._tokens = tokens
         self._calls = calls
+        self._conversations = conversations
+        self._members = members
         self._files = files
         self._manners = manners
         self._uploading = asyncio.Semaphore(_UPLOADS)
@@ -66,8 +82,13 @@ class Connector:
         resources = (
             Resource(activities, manners, POST=self.send),
             # Reserved for a call of its own, which must not pass for a reply to an activity of that name (3.9).
-            Resource(activities + "/history", manners),
+            Resource(activities + "/history", manners, POST=self.add_history),
             Resource(activities + "/{activity}", manners, POST=self.reply, PUT=self.update, DELETE=self.delete),
+            Resource(activities + "/{activity}/members", manners, GET=self.members),
+            Resource(conversation + "/members", manners, GET=self.members),
+            Resource(conversation + "/members/{member}", manners, GET=self.member, DELETE=self.remove),
+            Resource(conversation + "/pagedmembers", manners, GET=self.paged_members),
+            Resource(PREFIX + "/{key}/v3/conversations", manners, GET=self.conversations, POST=self.start),
             Resource(conversation + "/attachments", manners.for_files(), POST=self.attach),
             # The bytes themselves need no key: `server.attachments`.
             Resource(PREFIX + "/{key}" + VIEWS + "/{attachment}", manners, GET=self.attachment),
@@ -87,8 +108,8 @@ class Connector:
     @_MADE
     async def update(self, exchange: Exchange) -> None:
         """Update activity (bot-side 3.3)."""
-        bot, activity_id = await self._bot(exchange), exchange.path("activity")
-        conversation = await self._calls.find(bot, exchange.path("conversation"))
+        bot, conversation = await self._in_conversation(exchange)
+        activity_id = exchange.path("activity")
         body = await exchange.json_body()
         await self._calls.update(bot, conversation, activity_id, body, exchange.deadline, _request_id(exchange))
         await exchange.json(200, _encode({"id": activity_id}))
@@ -96,19 +117,83 @@ class Connector:
     @operation(_TAG, {200: None}, raises=(*_CALLING, UnknownConversation, UnknownActivity, *ADDING))
     async def delete(self, exchange: Exchange) -> None:
         """Delete activity (bot-side 3.4). Most SDKs take a 204 for an error (fact 7)."""
-        bot = await self._bot(exchange)
-        conversation = await self._calls.find(bot, exchange.path("conversation"))
+        bot, conversation = await self._in_conversation(exchange)
         await self._calls.delete(bot, conversation, exchange.path("activity"), exchange.deadline)
         await exchange.answer(200, b"")
 
     async def _accept(self, exchange: Exchange, reply_to: str | None) -> None:
-        bot = await self._bot(exchange)
-        conversation = await self._calls.find(bot, exchange.path("conversation"))
+        bot, conversation = await self._in_conversation(exchange)
         body = await exchange.json_body()
         activity_id = await self._calls.send(
             bot, conversation, body, exchange.deadline, reply_to, _request_id(exchange)
         )
         await exchange.json(200, _encode({"id": activity_id}))
+
+    @operation(_TAG, {200: "Resource"}, body="History", raises=(*_CALLING, UnknownConversation, *ADDING))
+    async def add_history(self, exchange: Exchange) -> None:
+        """Send conversation history (bot-side 3.9)."""
+        bot, conversation = await self._in_conversation(exchange)
+        last = await self._calls.add_history(bot, conversation, await exchange.json_body(), exchange.deadline)
+        await exchange.json(200, _encode({"id": last}))
+
+    # Members
+
+    @operation(_TAG, {200: "Members"}, raises=(*_CALLING, UnknownConversation))
+    async def members(self, exchange: Exchange) -> None:
+        """All members, of a conversation or of one of its activities, which all of them see (bot-side 3.5)."""
+        bot, conversation = await self._in_conversation(exchange)
+        members = await self._members.all(bot, conversation)
+        await exchange.json(200, _encode([_shown(member) for member in members]))
+
+    @operation(_TAG, {200: "Account"}, raises=(*_CALLING, UnknownConversation, UnknownMember))
+    async def member(self, exchange: Exchange) -> None:
+        """One member (bot-side 3.5)."""
+        bot, conversation = await self._in_conversation(exchange)
+        member = await self._members.one(bot, conversation, exchange.path("member"))
+        await exchange.json(200, _encode(_shown(member)))
+
+    @operation(
+        _TAG,
+        {200: "PagedMembers"},
+        parameters=("pageSize", "continuationToken"),
+        raises=(*_CALLING, UnknownConversation, BadArgument),
+    )
+    async def paged_members(self, exchange: Exchange) -> None:
+        """A page of members. A continuation that is null would break a bot (bot-side 1, fact 8)."""
+        bot, conversation = await self._in_conversation(exchange)
+        size, continuation = exchange.query("pageSize"), exchange.query("continuationToken")
+        members, following = await self._members.page(bot, conversation, size, continuation)
+        shown = {"members": [_shown(member) for member in members]}
+        await exchange.json(200, _encode(_paged(shown, following)))
+
+    @operation(_TAG, {200: None}, raises=(*_CALLING, UnknownConversation, BadArgument, OutcomeUnknown))
+    async def remove(self, exchange: Exchange) -> None:
+        """End a membership (bot-side 3.5)."""
+        bot, conversation = await self._in_conversation(exchange)
+        await self._members.remove(bot, conversation, exchange.path("member"))
+        await exchange.json(200, b"")
+
+    # Conversations
+
+    @operation(_TAG, {201: "CreatedConversation"}, body="ConversationParameters", raises=(*_CALLING, *ADDING))
+    async def start(self, exchange: Exchange) -> None:
+        """Create conversation (bot-side 3.7). Who the bot is says the path, not the body."""
+        bot = await self._bot(exchange)
+        begun = await self._conversations.start(bot, await exchange.json_body(), exchange.deadline)
+        created = {"id": begun.conversation, "serviceUrl": bot.service_url}
+        if begun.activity_id is not None:
+            created["activityId"] = begun.activity_id
+        await exchange.json(201, _encode(created))
+
+    @operation(_TAG, {200: "Conversations"}, parameters=("continuationToken",), raises=(*_CALLING, BadArgument))
+    async def conversations(self, exchange: Exchange) -> None:
+        """The bot's conversations (bot-side 3.8)."""
+        bot, continuation = await self._bot(exchange), exchange.query("continuationToken")
+        found, following = await self._conversations.page(bot, continuation)
+        shown = [{"id": name, "members": [_shown(member) for member in members]} for name, members in found]
+        await exchange.json(200, _encode(_paged({"conversations": shown}, following)))
+
+    # Attachments
 
     @operation(_TAG, {201: "Resource"}, body="AttachmentData", raises=(*_CALLING, UnknownConversation, MissingProperty))
     async def attach(self, exchange: Exchange) -> None:
@@ -130,6 +215,10 @@ class Connector:
         views = [{"viewId": view.id, "size": view.size} for view in known.views]
         await exchange.json(200, _encode({"name": known.name, "type": known.content_type, "views": views}))
 
+    async def _in_conversation(self, exchange: Exchange) -> tuple[Bot, Conversation]:
+        bot = await self._bot(exchange)
+        return bot, await self._calls.find(bot, exchange.path("conversation"))
+
     async def _bot(self, exchange: Exchange) -> Bot:
         """Who is calling: known by the key path and, with an app id, by a token besides (bot-side 6.2)."""
         bot = self._registry.bot_of_key(exchange.path("key"))
@@ -141,6 +230,17 @@ class Connector:
             token = None
         await self._tokens.check(bot, token)
         return bot
+
+
+def _shown(member: Member) -> dict[str, str]:
+    account = {"id": member.account.id, "role": "bot" if member.is_bot else "user"}
+    if member.account.name is not None:
+        account["name"] = member.account.name
+    return account
+
+
+def _paged(page: Mapping[str, object], following: str | None) -> dict[str, object]:
+    return {**page} if following is None else {**page, "continuationToken": following}
 
 
 def _request_id(exchange: Exchange) -> str | None:

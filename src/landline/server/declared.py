@@ -48,6 +48,9 @@ def _the_one_bot(settings: Settings) -> Profile:
         endpoint=settings.bot,
         channel_id=settings.bot_channel_id,
         concurrency=settings.bot_concurrency,
+        delivery=settings.bot_delivery,
+        turns=settings.bot_turns,
+        create_conversations=settings.bot_create_conversations,
         app_id=settings.bot_app_id,
     )
 

@@ -118,7 +118,7 @@ class DirectLine:
         issued = await self._conversations.refresh(grant)
         await exchange.json(200, _encode(_issued(issued)))
 
-    @operation(_TAG, {200: "Session"}, security=("token",), raises=(NotTrusted,))
+    @operation(_TAG, {200: "Session"}, security=("token",), parameters=("Origin",), raises=(NotTrusted,))
     async def session(self, exchange: Exchange) -> None:
         """The session of a browser, for sign-in cards (5.7)."""
         grant = self._tokens.grant(exchange.bearer())

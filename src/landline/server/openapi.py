@@ -342,6 +342,34 @@ _SCHEMAS: dict[str, Json] = {
         type=_text,
         views={"type": "array", "items": _object(("viewId", "size"), viewId=_text, size={"type": "integer"})},
     ),
+    "History": _object(
+        ("activities",),
+        open_=True,
+        activities={"type": "array", "items": _reference("schemas", "Activity"), "minItems": 1},
+    ),
+    "Members": {"type": "array", "items": _reference("schemas", "Account")},
+    "PagedMembers": _object(
+        ("members",), members={"type": "array", "items": _reference("schemas", "Account")}, continuationToken=_name
+    ),
+    "ConversationParameters": _object(
+        ("members",),
+        open_=True,
+        members={"type": "array", "items": _object(("id",), open_=True, id=_name, name=_text), "minItems": 1},
+        activity=_reference("schemas", "Activity"),
+    ),
+    "CreatedConversation": _object(("id", "serviceUrl"), id=_conversation_id, serviceUrl=_name, activityId=_name),
+    "Conversations": _object(
+        ("conversations",),
+        conversations={
+            "type": "array",
+            "items": _object(
+                ("id", "members"),
+                id=_conversation_id,
+                members={"type": "array", "items": _reference("schemas", "Account")},
+            ),
+        },
+        continuationToken=_name,
+    ),
     "Error": _object(
         ("error",),
         error=_object(("code", "message"), code=_name, message=_text, innerHttpError={"type": "object"}),
@@ -352,7 +380,8 @@ _SCHEMAS: dict[str, Json] = {
 _ID = "Kq3vW9sTz1"
 _issued_example: Json = {"conversationId": _ID, "token": "eyJ...", "expires_in": 3600}
 _said: Json = {"type": "message", "from": {"id": "dl_7f3c"}, "text": "hello"}
-_EXAMPLES: dict[str, Json] = {
+_member: Json = {"id": "dl_7f3c", "name": "Ann", "role": "user"}
+_EXAMPLES: dict[str, Any] = {
     "Session": {"sessionId": "b0b9a3d6f1c24e67a9d1"},
     "TokenParameters": {"user": {"id": "dl_7f3c", "name": "Ann"}},
     "Token": _issued_example,
@@ -377,6 +406,17 @@ _EXAMPLES: dict[str, Json] = {
     "Resource": {"id": f"{_ID}|0000000"},
     "AttachmentData": {"type": "image/png", "name": "a.png", "originalBase64": "iVBORw0KGgo="},
     "AttachmentInfo": {"name": "a.png", "type": "image/png", "views": [{"viewId": "original", "size": 8}]},
+    "Account": _member,
+    "History": {"activities": [{"type": "message", "id": "past-1", "text": "hello"}]},
+    "Members": [_member],
+    "PagedMembers": {"members": [_member]},
+    "ConversationParameters": {"members": [{"id": "dl_7f3c"}], "activity": {"type": "message", "text": "hello"}},
+    "CreatedConversation": {
+        "id": _ID,
+        "serviceUrl": "https://chat.example.org/b/Zm9vYmFy",
+        "activityId": f"{_ID}|0000000",
+    },
+    "Conversations": {"conversations": [{"id": _ID, "members": [_member]}]},
     "Status": {"status": "ready"},
 }
 
@@ -429,6 +469,28 @@ _PARAMETERS: dict[str, Json] = {
         "schema": _name,
         "example": "original",
     },
+    "member": {
+        "name": "member",
+        "in": "path",
+        "required": True,
+        "description": "The id of the account that is meant.",
+        "schema": _name,
+        "example": "dl_7f3c",
+    },
+    "pageSize": {
+        "name": "pageSize",
+        "in": "query",
+        "description": "Most members on the page.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
+        "example": 50,
+    },
+    "continuationToken": {
+        "name": "continuationToken",
+        "in": "query",
+        "description": "What the page before said.",
+        "schema": _text,
+        "example": "",
+    },
     "watermark": {
         "name": "watermark",
         "in": "query",
@@ -457,6 +519,13 @@ _PARAMETERS: dict[str, Json] = {
         "description": "A send that is repeated under its key is said once.",
         "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
         "example": "8e03978e-40d5-43e8-bc93-6894a57f9324",
+    },
+    "Origin": {
+        "name": "Origin",
+        "in": "header",
+        "description": "The origin of the page that asks; browsers send it.",
+        "schema": _text,
+        "example": "https://www.example.org",
     },
     "Range": {
         "name": "Range",

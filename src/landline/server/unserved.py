@@ -6,14 +6,17 @@ import secrets
 
 from starlette.types import Message
 
+from landline.blobs.files import FileBlobs
 from landline.channel.keys import SigningKeys
+from landline.channel.redelivery import Redelivery
 from landline.channel.registrations import Registrations
 from landline.channel.registry import Registry
+from landline.channel.retention import Retention
 from landline.channel.streams import OpenStreams
 from landline.channel.tokens import Tokens
 from landline.config import Settings
 from landline.server.admin import Admin
-from landline.server.app import SystemClock, keys_of, lives
+from landline.server.app import SystemClock, keeping_of, keys_of, lives
 from landline.server.declared import declared
 from landline.server.exchange import Manners, Resource
 from landline.server.paths import Paths
@@ -33,7 +36,10 @@ async def ask(settings: Settings, method: str, path: str, query: str, body: byte
         tokens = Tokens(registry, await keys_of(store), clock, lives(settings))
         manners = Manners(settings.bot_timeout_s, settings.activity_bytes, cross_origin=False)
         keys = SigningKeys(store, clock, lead_s=settings.key_lead_s)
-        routes = Admin(registrations, tokens, keys, store, credential, manners).routes()
+        blobs = FileBlobs(settings.data / "blobs")
+        retention = Retention(store, blobs, OpenStreams(), clock, keeping_of(settings))
+        redelivery = Redelivery(store, registry, None)
+        routes = Admin(registrations, tokens, keys, redelivery, store, retention, credential, manners).routes()
         return await _call(Paths(routes, Resource("unknown", manners)), method, path, query, body, credential)
     finally:
         await store.close()

@@ -42,6 +42,7 @@ _STEPS = (
         purged_ms INTEGER,
         cleared INTEGER NOT NULL DEFAULT 0
     ) STRICT;
+    CREATE INDEX by_bot ON conversations (bot_id);
     CREATE INDEX by_use ON conversations (used_ms) WHERE purged_ms IS NULL;
     CREATE INDEX tombstones ON conversations (cleared, purged_ms) WHERE purged_ms IS NOT NULL;
     CREATE TABLE entries (
@@ -69,6 +70,17 @@ _STEPS = (
         PRIMARY KEY (conversation, account_id)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX memberships ON members (account_id) WHERE NOT is_bot;
+    CREATE TABLE failures (
+        arrival INTEGER PRIMARY KEY AUTOINCREMENT,
+        bot_id TEXT NOT NULL,
+        conversation TEXT NOT NULL,
+        sequence INTEGER NOT NULL,
+        at_ms INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        status INTEGER,
+        attempts INTEGER NOT NULL,
+        UNIQUE (conversation, sequence)
+    ) STRICT;
     CREATE TABLE kept (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
     """,
 )

@@ -10,7 +10,10 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from landline.core.conversation import Account, Conversation, Member, NewConversation
+from landline.core.failure import FailedDelivery
 from landline.core.log import (
     LAST_SEQUENCE,
     Accepted,
@@ -47,8 +50,9 @@ class _Sent(NamedTuple):
 class _Log:
     """One conversation. Entries stand at their numbers less `base`: 0 until some expire, or a test sets the head."""
 
-    def __init__(self, started: NewConversation, used_ms: int) -> None:
+    def __init__(self, started: NewConversation, number: int, used_ms: int) -> None:
         self.started = started
+        self.number = number
         self.used_ms = used_ms
         self.base = 0
         self.oldest = 0
@@ -118,6 +122,8 @@ class MemoryStore:
         self._closed = False
         self._kept: dict[str, bytes] = {}
         self._logs: dict[ConversationId, _Log] = {}
+        self._started = 0
+        self._failures: dict[tuple[ConversationId, int], FailedDelivery] = {}
         self._arrived: deque[tuple[_Log, int]] = deque()
         self._tombstones: dict[ConversationId, int] = {}
         self._uncleared: dict[ConversationId, None] = {}
@@ -162,7 +168,8 @@ class MemoryStore:
         self._check_open()
         if conversation.id in self._logs or conversation.id in self._tombstones:
             return False
-        self._logs[conversation.id] = _Log(conversation, self._clock.now_ms())
+        self._started += 1
+        self._logs[conversation.id] = _Log(conversation, self._started, self._clock.now_ms())
         return True
 
     async def conversation(self, conversation: ConversationId) -> Conversation | None:
@@ -294,6 +301,38 @@ class MemoryStore:
                 known = members[account_id]
                 members[account_id] = Member(known.account, is_bot=known.is_bot, announced=True)
 
+    async def leave(self, conversation: ConversationId, account_id: str) -> None:
+        """As `Store.leave`."""
+        self._check_open()
+        members = self._log(conversation).members
+        if account_id in members and not members[account_id].is_bot:
+            del members[account_id]
+
+    async def started_by(self, bot_id: str, after: int, most: int) -> Sequence[tuple[int, ConversationId]]:
+        """As `Store.started_by`."""
+        self._check_open()
+        theirs = [(log.number, name) for name, log in self._logs.items() if log.started.bot_id == bot_id]
+        return [(number, name) for number, name in theirs if number > after][:most]
+
+    async def record_failure(self, failure: FailedDelivery, most: int) -> None:
+        """As `Store.record_failure`."""
+        self._check_open()
+        earlier = self._failures.pop((failure.conversation, failure.sequence), None)
+        attempts = failure.attempts + (earlier.attempts if earlier else 0)
+        self._failures[failure.conversation, failure.sequence] = msgspec.structs.replace(failure, attempts=attempts)
+        while len(self._failures) > most:
+            del self._failures[next(iter(self._failures))]
+
+    async def failures(self) -> Sequence[FailedDelivery]:
+        """As `Store.failures`."""
+        self._check_open()
+        return list(self._failures.values())
+
+    async def settle_failure(self, conversation: ConversationId, sequence: int) -> None:
+        """As `Store.settle_failure`."""
+        self._check_open()
+        self._failures.pop((conversation, sequence), None)
+
     # How long conversations are kept.
 
     def used(self, conversation: ConversationId, at_ms: int) -> None:
@@ -327,6 +366,7 @@ class MemoryStore:
         if used_before_ms is not None and log.used_ms >= used_before_ms:
             return False
         del self._logs[conversation]
+        self._failures = {place: failure for place, failure in self._failures.items() if place[0] != conversation}
         self._tombstones[conversation] = self._clock.now_ms()
         self._uncleared[conversation] = None
         return True

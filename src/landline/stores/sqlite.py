@@ -20,6 +20,7 @@ import apsw
 import structlog
 
 from landline.core.conversation import Account, Conversation, Member, NewConversation
+from landline.core.failure import FailedDelivery
 from landline.core.log import Accepted, ConversationId, Entry, NewEntry, Page
 from landline.errors import LandlineError, OutcomeUnknown, StoreUnavailable
 from landline.ports import Clock
@@ -319,6 +320,26 @@ class SqliteStore:
     async def announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
         """As `Store.announced`."""
         await self._write(lambda writer: writer.announced(conversation, account_ids))
+
+    async def leave(self, conversation: ConversationId, account_id: str) -> None:
+        """As `Store.leave`."""
+        await self._write(lambda writer: writer.leave(conversation, account_id))
+
+    async def started_by(self, bot_id: str, after: int, most: int) -> Sequence[tuple[int, ConversationId]]:
+        """As `Store.started_by`."""
+        return await self._read(lambda reader: reader.started_by(bot_id, after, most))
+
+    async def record_failure(self, failure: FailedDelivery, most: int) -> None:
+        """As `Store.record_failure`."""
+        await self._write(lambda writer: writer.record_failure(failure, most))
+
+    async def failures(self) -> Sequence[FailedDelivery]:
+        """As `Store.failures`."""
+        return await self._read(lambda reader: reader.failures())
+
+    async def settle_failure(self, conversation: ConversationId, sequence: int) -> None:
+        """As `Store.settle_failure`."""
+        await self._write(lambda writer: writer.settle_failure(conversation, sequence))
 
     # How long conversations are kept.
 

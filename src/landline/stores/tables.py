@@ -12,8 +12,10 @@ from hashlib import blake2b
 from typing import Any
 
 import apsw
+import msgspec
 
 from landline.core.conversation import Account, Conversation, Member, NewConversation
+from landline.core.failure import FailedDelivery
 from landline.core.log import (
     LAST_SEQUENCE,
     SEQUENCE_BITS,
@@ -159,6 +161,24 @@ class Reader:
     def members(self, conversation: ConversationId) -> Sequence[Member]:
         """As `Store.members`."""
         return self._members(self._known(conversation))
+
+    def started_by(self, bot_id: str, after: int, most: int) -> Sequence[tuple[int, ConversationId]]:
+        """As `Store.started_by`."""
+        rows: Iterable[Row] = self.connection.execute(
+            """
+            SELECT number, id FROM conversations WHERE bot_id = ? AND number > ? AND purged_ms IS NULL
+            ORDER BY number LIMIT ?
+            """,
+            (bot_id, after, most),
+        )
+        return [(number, ConversationId(name)) for number, name in rows]
+
+    def failures(self) -> Sequence[FailedDelivery]:
+        """As `Store.failures`."""
+        rows = self.connection.execute(
+            "SELECT bot_id, conversation, sequence, at_ms, reason, status, attempts FROM failures ORDER BY arrival"
+        )
+        return [FailedDelivery(*row) for row in rows]
 
     def idle(self, before_ms: int, most: int) -> Sequence[ConversationId]:
         """As `Store.idle`."""
@@ -374,6 +394,7 @@ class Writer(Reader):
             if self.connection.execute(query, (stand.number,)).get >= used_before_ms:
                 return False
         self.connection.execute("DELETE FROM members WHERE conversation = ?", (stand.number,))
+        self.connection.execute("DELETE FROM failures WHERE conversation = ?", (conversation,))
         self.connection.execute(
             """
             UPDATE conversations SET purged_ms = ?, user_id = NULL, user_name = NULL, locale = NULL WHERE number = ?
@@ -491,6 +512,41 @@ class Writer(Reader):
         self.connection.executemany(
             "UPDATE members SET announced = 1 WHERE conversation = ? AND account_id = ? AND NOT announced",
             [(number, account_id) for account_id in account_ids],
+        )
+
+    def leave(self, conversation: ConversationId, account_id: str) -> None:
+        """As `Store.leave`."""
+        self.connection.execute(
+            "DELETE FROM members WHERE conversation = ? AND account_id = ? AND NOT is_bot",
+            (self._known(conversation), account_id),
+        )
+
+    def record_failure(self, failure: FailedDelivery, most: int) -> None:
+        """As `Store.record_failure`."""
+        earlier = self.connection.execute(
+            "DELETE FROM failures WHERE conversation = ? AND sequence = ? RETURNING attempts",
+            (failure.conversation, failure.sequence),
+        ).get
+        row = *msgspec.structs.astuple(failure)[:-1], failure.attempts + (earlier or 0)
+        self.connection.execute(
+            """
+            INSERT INTO failures (bot_id, conversation, sequence, at_ms, reason, status, attempts)
+            VALUES (?, ?, ?, ?, ?, ?, ?)
+            """,
+            row,
+        )
+        self.connection.execute(
+            """
+            DELETE FROM failures
+            WHERE arrival <= (SELECT arrival FROM failures ORDER BY arrival DESC LIMIT 1 OFFSET ?)
+            """,
+            (most,),
+        )
+
+    def settle_failure(self, conversation: ConversationId, sequence: int) -> None:
+        """As `Store.settle_failure`."""
+        self.connection.execute(
+            "DELETE FROM failures WHERE conversation = ? AND sequence = ?", (conversation, sequence)
         )
 
     def remember(self, name: str, value: bytes) -> bytes:

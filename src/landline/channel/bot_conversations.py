@@ -1,0 +1,90 @@
+"""Conversations that bots start, and the list of those that they have (bot-side 3.7, 3.8).
+
+Whoever reads one activity knows the URL of an anonymous bot; that must not open all of its conversations. So only a bot
+with an app id may do either, and only if its operator said so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from landline.channel.bots import BotCalls
+from landline.channel.patience import patiently
+from landline.channel.tokens import new_conversation_id
+from landline.core import activity
+from landline.core.bot import Bot
+from landline.core.conversation import Account, Member, NewConversation
+from landline.core.log import ConversationId
+from landline.errors import BadArgument, Forbidden
+from landline.ports import Store
+
+PAGE = 50
+"""Conversations on a page of the list."""
+MEMBERS = 100
+"""Members that a bot may name when it starts a conversation."""
+
+
+class Begun(msgspec.Struct, frozen=True):
+    """A conversation that a bot has started, and the id of what it said there at once."""
+
+    conversation: ConversationId
+    activity_id: str | None
+
+
+class BotConversations:
+    """The use cases of a bot around its conversations as a whole."""
+
+    def __init__(self, store: Store, calls: BotCalls) -> None:
+        self._store = store
+        self._calls = calls
+
+    async def start(self, bot: Bot, body: bytes, deadline: float) -> Begun:
+        """Start a conversation with those whom the bot names; say there what it sends along, if anything.
+
+        Nobody is connected yet. The joins stay due, so that the bot hears of its user when that one has come. Raises
+        `Forbidden` unless the bot is known by more than a URL and may do this, `RequestError` with nothing started.
+        """
+        _check_may_start(bot)
+        members, said = activity.first_words(body, bot_id=bot.id)
+        if len(members) > MEMBERS:
+            raise BadArgument(f"More than {MEMBERS} members")
+        name = new_conversation_id()
+        if said is not None:
+            activity.from_bot(said, conversation=name, bot=bot, reply_to=None)
+        # A token for this conversation is bound to its user; of several, nobody can say which one asks for it.
+        user = members[0] if len(members) == 1 else None
+        await patiently(deadline, lambda: self._store.start(NewConversation(name, bot.id, user)))
+        for member in members:
+            await self._join(name, member, deadline)
+        activity_id = None
+        if said is not None:
+            activity_id = await self._calls.send(bot, await self._calls.find(bot, name), said, deadline)
+        return Begun(name, activity_id)
+
+    async def _join(self, conversation: ConversationId, member: Account, deadline: float) -> None:
+        await patiently(deadline, lambda: self._store.join(conversation, member))
+
+    async def page(
+        self, bot: Bot, continuation: str | None
+    ) -> tuple[Sequence[tuple[ConversationId, Sequence[Member]]], str | None]:
+        """A page of the bot's conversations with their members, and what asks for the next page; None where there is
+        none. Raises `Forbidden` as `start` does, and `BadArgument`."""
+        _check_may_start(bot)
+        found = await self._store.started_by(bot.id, _place(continuation), PAGE + 1)
+        page = [(name, await self._store.members(name)) for _, name in found[:PAGE]]
+        return page, str(found[PAGE - 1][0]) if len(found) > PAGE else None
+
+
+def _check_may_start(bot: Bot) -> None:
+    if bot.app_id is None or not bot.create_conversations:
+        raise Forbidden("This bot may not start or list conversations")
+
+
+def _place(continuation: str | None) -> int:
+    if not continuation:
+        return 0
+    if not (continuation.isascii() and continuation.isdigit() and len(continuation) < 16):
+        raise BadArgument("'continuationToken' is not one of ours")
+    return int(continuation)

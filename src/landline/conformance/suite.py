@@ -1,0 +1,42 @@
+"""All checks, in the order of the specification; and which of them somebody wants."""
+
+from __future__ import annotations
+
+from landline.conformance import (
+    credentials,
+    end_to_end,
+    reading,
+    reconnect,
+    send,
+    start,
+    streams,
+    tokens,
+    transport,
+    upload,
+)
+from landline.conformance.checks import Check
+
+GROUPS = tuple(
+    module.group
+    for module in (transport, credentials, tokens, start, send, upload, reading, reconnect, streams, end_to_end)
+)
+
+CHECKS: tuple[Check, ...] = tuple(check for group in GROUPS for check in group.checks)
+
+
+def chosen(only: str) -> list[Check]:
+    """The checks that are meant by `A,B,73-98`: groups by their letters, checks by their numbers.
+
+    Raises ValueError, with the part that means nothing.
+    """
+    letters = {group.letter for group in GROUPS}
+    wanted: set[int] = set()
+    for part in filter(None, (each.strip() for each in only.split(","))):
+        if part.upper() in letters:
+            wanted |= {check.number for check in CHECKS if check.group == part.upper()}
+            continue
+        first, _, last = part.partition("-")
+        if not (first.isdigit() and (last or first).isdigit()):
+            raise ValueError(part)
+        wanted |= set(range(int(first), int(last or first) + 1))
+    return [check for check in CHECKS if check.number in wanted]

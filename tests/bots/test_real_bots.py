@@ -1,0 +1,403 @@
+"""Bots on the four real SDKs behind the real server: what their users would notice first (bot-side 8, "End to end").
+
+Anonymous mode: bots without app id. Each test runs with every SDK that can do what it is about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from landline.conformance.directline import Activity, Answer, DirectLine
+from landline.conformance.uploads import PIXEL, activity_part, fetch, file_part, form, upload
+from support.landline import SECRET, Landline
+from support.real_bot import COMMANDS, RealBot
+from support.streams import Follower
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+each_agent = pytest.mark.parametrize("sdk", ["ag-py", "ag-js"], indirect=True, scope="module")
+"""The SDKs that stream answers themselves."""
+
+
+@pytest.fixture(scope="module", params=list(COMMANDS))
+def sdk(request: pytest.FixtureRequest) -> str:
+    """The SDK that the bot is built on."""
+    return str(request.param)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def real_bot(tmp_path_factory: pytest.TempPathFactory, sdk: str) -> AsyncIterator[RealBot]:
+    """The bot of all tests with one SDK: starting one takes as long as most of them."""
+    async with RealBot(tmp_path_factory.mktemp("bot"), sdk) as bot:
+        yield bot
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def landline(tmp_path_factory: pytest.TempPathFactory, real_bot: RealBot) -> AsyncIterator[Landline]:
+    """The server in front of it."""
+    data = tmp_path_factory.mktemp("server") / "data"
+    async with Landline(data, bot=real_bot.endpoint, drain_s=0, inner_http_error="true") as landline:
+        yield landline
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def client(landline: Landline) -> AsyncIterator[DirectLine]:
+    """A client with the secret."""
+    async with DirectLine(landline.directline, SECRET) as client:
+        yield client
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def opened(client: DirectLine) -> Answer:
+    """A new conversation with a user."""
+    return await client.start(user={"id": "user"})
+
+
+async def has(follower: Follower, count: int) -> None:
+    """Wait until so many activities have come."""
+    await follower.until(lambda follower: len(follower.activities) >= count, f"has {count} activities")
+
+
+async def tell(client: DirectLine, real_bot: RealBot, opened: Answer, said: str | Activity) -> None:
+    """Send something to the bot, and see that its turn went well."""
+    answer = await client.send(opened.conversation_id, said)
+    assert answer.status == 200, (answer.body, real_bot.log)
+
+
+# Turns
+
+
+@pytest.mark.bot_item(95)
+async def test_a_real_bot_greets_and_answers(real_bot: RealBot, client: DirectLine, opened: Answer) -> None:
+    async with client.stream(opened.stream_url) as stream:
+        await stream.until_text("hello user")
+        await tell(client, real_bot, opened, "Grüße \U0001f600")
+        answer = await stream.until_text("echo: Grüße \U0001f600")
+        assert stream.texts == ["hello user", "Grüße \U0001f600", "echo: Grüße \U0001f600"]
+        assert (answer["from"]["id"], answer["from"]["role"]) == ("bot", "bot")
+        logged = await client.all_activities(opened.conversation_id)
+        assert logged == stream.activities
+
+
+@pytest.mark.bot_item(95)
+async def test_typing_of_a_real_bot_is_seen_live_and_never_again(
+    real_bot: RealBot, client: DirectLine, opened: Answer
+) -> None:
+    async with client.stream(opened.stream_url) as stream:
+        await tell(client, real_bot, opened, "typing")
+        await stream.until_text("echo: typing")
+        assert [each["type"] for each in stream.activities[-3:]] == ["message", "typing", "message"]
+    logged = await client.all_activities(opened.conversation_id)
+    assert [each["type"] for each in logged] == ["message"] * 3
+
+
+@pytest.mark.bot_item(95)
+async def test_what_a_real_bot_sends_in_one_call_arrives_in_its_order(
+    real_bot: RealBot, client: DirectLine, opened: Answer
+) -> None:
+    async with client.stream(opened.stream_url) as stream:
+        await tell(client, real_bot, opened, "batch")
+        await stream.until_text("batch 2")
+        shown = [(each["type"], each.get("text")) for each in stream.activities[-3:]]
+        assert shown == [("message", "batch 1"), ("typing", None), ("message", "batch 2")]
+
+
+@pytest.mark.bot_item(95)
+async def test_a_card_and_an_inline_picture_of_a_real_bot_arrive_as_they_are(
+    real_bot: RealBot, client: DirectLine, opened: Answer
+) -> None:
+    async with client.stream(opened.stream_url) as stream:
+        await tell(client, real_bot, opened, "card")
+        card, picture = (await stream.until_text("a card"))["attachments"]
+    assert card["contentType"] == "application/vnd.microsoft.card.hero"
+    assert card["content"]["title"] == "A card"
+    assert picture["contentType"] == "image/png"
+    assert picture["contentUrl"].startswith("data:image/png;base64,")
+
+
+@pytest.mark.bot_item(95)
+async def test_a_real_bot_finds_out_who_takes_part(real_bot: RealBot, client: DirectLine, opened: Answer) -> None:
+    async with client.stream(opened.stream_url) as stream:
+        await tell(client, real_bot, opened, "members")
+        await stream.until_text("members: bot user")
+
+
+@pytest.mark.bot_item(95)
+async def test_what_a_real_bot_changes_or_takes_back_is_changed_and_gone(
+    real_bot: RealBot, client: DirectLine, opened: Answer
+) -> None:
+    async with client.stream(opened.stream_url) as stream:
+        await tell(client, real_bot, opened, "update")
+        after = await stream.until_text("after")
+        before = await stream.until_text("before")
+        assert (after["id"], after["timestamp"]) == (before["id"], before["timestamp"])
+        await tell(client, real_bot, opened, "delete")
+        await stream.until_text("deleted")
+        gone = await stream.until_text("gone")
+        assert [each["type"] for each in stream.activities if each["id"] == gone["id"]] == ["message", "messageDelete"]
+    assert "gone" not in [each.get("text") for each in await client.all_activities(opened.conversation_id)]
+
+
+@pytest.mark.bot_item(95)
+async def test_files_go_both_ways(real_bot: RealBot, client: DirectLine, opened: Answer) -> None:
+    async with client.stream(opened.stream_url) as stream:
+        sent = form(activity_part({"type": "message"}), file_part("dot.png", PIXEL))
+        answer = await upload(client, opened.conversation_id, sent, user_id="user")
+        assert answer.status == 200, (answer.body, real_bot.log)
+        await stream.until_text(f"got {len(PIXEL)} bytes of image/png")
+        await tell(client, real_bot, opened, "attach")
+        (attached,) = (await stream.until_text("attached"))["attachments"]
+    fetched = await fetch(attached["contentUrl"])
+    assert (fetched.status, fetched.headers["Content-Type"]) == (200, "image/png")
+    assert fetched.body.startswith(b"\x89PNG")
+
+
+@pytest.mark.bot_item(95)
+async def test_a_real_bot_hears_events_and_may_say_that_it_is_done(
+    real_bot: RealBot, client: DirectLine, opened: Answer
+) -> None:
+    async with client.stream(opened.stream_url) as stream:
+        await tell(client, real_bot, opened, {"type": "event", "name": "clicked", "from": {"id": "user"}})
+        await stream.until_text("event: clicked")
+        await tell(client, real_bot, opened, "end")
+        await stream.until(lambda s: s.activities[-1]["type"] == "endOfConversation", "sees the end")
+        assert stream.activities[-1]["code"] == "completedSuccessfully"
+        await tell(client, real_bot, opened, "go on")
+        await stream.until_text("echo: go on")
+
+
+# Answers
+
+
+@pytest.mark.bot_item(25, 26, 95)
+async def test_a_real_bot_answers_invokes(real_bot: RealBot, client: DirectLine, opened: Answer) -> None:
+    async def invoke(name: str) -> Answer:
+        said = {"type": "invoke", "name": name, "value": {"a": 1}, "from": {"id": "user"}}
+        return await client.send(opened.conversation_id, said)
+
+    for name in ("ping", "empty"):
+        answer = await invoke(name)
+        assert answer.status == 200, (answer.body, real_bot.log)
+    refused, unknown = await invoke("refuse"), await invoke("no such thing")
+    assert refused.error == unknown.error == (502, "BotRejectedActivity")
+    assert refused.json["error"]["innerHttpError"] == {"statusCode": 418, "body": {"reason": "teapot"}}
+    assert unknown.json["error"]["innerHttpError"] == {"statusCode": 501, "body": None}
+    logged = await client.all_activities(opened.conversation_id)
+    assert [each["type"] for each in logged if each["type"] != "message"] == ["invoke"] * 4
+
+
+@pytest.mark.bot_item(28, 29, 30, 95)
+async def test_a_real_bot_that_cannot_call_out_replies_in_its_answer(tmp_path: Path, real_bot: RealBot) -> None:
+    """The address that it is told to call is one that nobody listens at."""
+    async with (
+        Landline(
+            tmp_path / "data",
+            bot=real_bot.endpoint,
+            drain_s=0,
+            bot_delivery="expectReplies",
+            service_url="http://127.0.0.1:9",
+        ) as landline,
+        DirectLine(landline.directline, SECRET) as client,
+    ):
+        opened = await client.start(user={"id": "user"})
+        async with client.stream(opened.stream_url) as stream:
+            await stream.until_text("hello user")
+            await tell(client, real_bot, opened, "batch")
+            await tell(client, real_bot, opened, "hi")
+            await stream.until_text("echo: hi")
+            texts = [each["text"] for each in stream.activities if each["type"] == "message"]
+            assert texts == ["hello user", "batch", "batch 1", "batch 2", "hi", "echo: hi"]
+        logged = await client.all_activities(opened.conversation_id)
+    assert [each["text"] for each in logged] == texts
+    for each in logged:
+        assert each["channelId"] == "directline"
+        assert not [name for name in each if name.startswith("_")]
+
+
+@pytest.mark.bot_item(99)
+async def test_an_adapter_that_fails_on_an_invoke_is_a_failed_send_and_nothing_more(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The adapter of the Bot Framework SDK for Python, as it was published."""
+    async with (
+        RealBot(tmp_path, "bb-py", environment={"STOCK_PROCESS": "1"}) as bot,
+        Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0, inner_http_error="true") as landline,
+        DirectLine(landline.directline, SECRET) as client,
+    ):
+        opened = await client.start(user={"id": "user"})
+        said = {"type": "invoke", "name": "ping", "value": {"a": 1}, "from": {"id": "user"}}
+        answer = await client.send(opened.conversation_id, said)
+        assert answer.error == (502, "BotRejectedActivity")
+        assert answer.json["error"]["innerHttpError"]["statusCode"] == 500
+        async with client.stream(opened.stream_url) as stream:
+            await tell(client, bot, opened, "still there?")
+            await stream.until_text("echo: still there?")
+
+
+# Streamed answers
+
+
+@each_agent
+@pytest.mark.bot_item(72, 73, 74, 95)
+async def test_an_answer_that_grows_is_seen_growing_and_kept_whole(
+    real_bot: RealBot, client: DirectLine, opened: Answer
+) -> None:
+    async with client.stream(opened.stream_url) as stream:
+        await stream.until_text("hello user")
+        await tell(client, real_bot, opened, "stream")
+        *chunks, final = [each for each in stream.activities if each.get("entities")]
+    assert [each["type"] for each in chunks] == ["typing"] * len(chunks)
+    assert final["type"] == "message"
+    assert final["text"] == "one two three"
+    assert len(chunks) >= 3, "status and at least two chunks"
+    for earlier, later in zip(chunks[1:], [*chunks[2:], final], strict=True):
+        assert later["text"].startswith(earlier["text"])
+    known = [_stream_information(each) for each in [*chunks, final]]
+    assert [each["streamType"] for each in known] == ["informative", *["streaming"] * (len(chunks) - 1), "final"]
+    numbers = [each["streamSequence"] for each in known if "streamSequence" in each]
+    assert numbers == sorted(set(numbers))
+    ids = {each["streamId"] for each in known if "streamId" in each}
+    assert len(ids) == 1
+    if real_bot.sdk == "ag-js":
+        assert ids == {chunks[0]["id"]}, "the id that the first send was answered with"
+    assert len({each["id"] for each in [*chunks, final]}) == len(chunks) + 1
+    logged = await client.all_activities(opened.conversation_id)
+    assert [each["text"] for each in logged] == ["hello user", "stream", "one two three"]
+
+
+@each_agent
+@pytest.mark.bot_item(75, 95)
+async def test_a_client_that_comes_back_in_mid_stream_sees_its_end(
+    real_bot: RealBot, client: DirectLine, opened: Answer
+) -> None:
+    async with Follower(client, opened) as follower:
+        await has(follower, 1)
+        telling = asyncio.create_task(client.send(opened.conversation_id, "stream"))
+        await follower.until(lambda f: any(each["type"] == "typing" for each in f.activities), "sees a chunk")
+        follower.streams[-1].cut()
+        assert (await telling).status == 200, real_bot.log
+        await follower.until(lambda f: f.activities[-1].get("text") == "one two three", "sees the end")
+        final = follower.activities[-1]
+        assert (final["type"], _stream_information(final)["streamType"]) == ("message", "final")
+        assert follower.cuts == 1
+
+
+def _stream_information(activity: Activity) -> dict[str, object]:
+    (found,) = [each for each in activity["entities"] if each["type"] == "streaminfo"]
+    return dict(found)
+
+
+# Cuts
+
+
+@pytest.mark.bot_item(95, 97)
+async def test_a_burst_of_200_arrives_in_order_while_the_client_is_cut_again_and_again(
+    real_bot: RealBot, client: DirectLine, opened: Answer
+) -> None:
+    texts = [f"burst {number}" for number in range(1, 201)]
+    async with Follower(client, opened) as follower:
+        await has(follower, 1)
+        bursting = asyncio.create_task(client.send(opened.conversation_id, "burst 200"))
+        for heard in (40, 120):
+            await has(follower, heard)
+            follower.streams[-1].cut()
+        assert (await bursting).status == 200, real_bot.log
+        await follower.until(lambda f: f.activities[-1].get("text") == texts[-1], "has everything")
+        assert follower.cuts == 2
+        assert [each["text"] for each in follower.activities] == ["hello user", "burst 200", *texts]
+    logged = await client.all_activities(opened.conversation_id)
+    assert [each["text"] for each in logged] == ["hello user", "burst 200", *texts]
+
+
+@pytest.mark.bot_item(95, 98)
+async def test_every_message_that_a_real_bot_got_a_200_for_is_delivered_once_though_the_channel_was_killed_meanwhile(
+    tmp_path: Path, real_bot: RealBot
+) -> None:
+    """A send that got no answer may be in the log or not; never twice, whether its SDK repeats it or not."""
+    async with (
+        Landline(tmp_path / "data", bot=real_bot.endpoint, drain_s=0) as landline,
+        DirectLine(landline.directline, SECRET) as client,
+    ):
+        opened = await client.start(user={"id": "user"})
+        async with Follower(client, opened) as follower:
+            await has(follower, 1)
+            bursting = asyncio.create_task(client.send(opened.conversation_id, "steady burst 200"))
+            await has(follower, 40)
+            await landline.restart(kill=True)
+            await asyncio.gather(bursting, return_exceptions=True)
+            await follower.until(lambda f: f.activities[-1].get("text") == "burst 200", "hears the last one")
+            heard = [(each["text"], each["id"]) for each in follower.activities]
+        sent = await real_bot.sent(opened.conversation_id)
+        logged = [(each["text"], each["id"]) for each in await client.all_activities(opened.conversation_id)]
+        assert len(sent) > 60, "sends were answered before the kill and after"
+        assert [each for each in logged if each in set(sent)] == sent, real_bot.log
+        assert len(dict(logged)) == len(logged), "nothing twice"
+        assert heard == logged
+
+
+@pytest.mark.bot_item(78, 95)
+async def test_a_real_bot_speaks_by_the_reference_it_kept_after_landline_was_killed(
+    tmp_path: Path, real_bot: RealBot
+) -> None:
+    async with (
+        Landline(tmp_path / "data", bot=real_bot.endpoint, drain_s=0) as landline,
+        DirectLine(landline.directline, SECRET) as client,
+    ):
+        opened = await client.start(user={"id": "user"})
+        async with Follower(client, opened) as follower:
+            await has(follower, 1)
+            await tell(client, real_bot, opened, "before")
+            await has(follower, 3)
+            await landline.restart(kill=True)
+            spoken = await real_bot.speak(str(opened.conversation_id), "I remember you")
+            await follower.until(lambda f: spoken in f.ids, "hears the bot again")
+            texts = [each["text"] for each in follower.activities]
+        assert texts == ["hello user", "before", "echo: before", "I remember you"]
+        await tell(client, real_bot, opened, "after")
+        logged = await client.all_activities(opened.conversation_id)
+        assert [each["text"] for each in logged] == [*texts, "after", "echo: after"], "nobody is greeted twice"
+
+
+@pytest.mark.bot_item(77, 95)
+async def test_a_real_bot_speaks_after_its_turn(real_bot: RealBot, client: DirectLine, opened: Answer) -> None:
+    async with client.stream(opened.stream_url) as stream:
+        await stream.until_text("hello user")
+        await tell(client, real_bot, opened, "later 0.3 seconds surprise")
+        assert "surprise" not in stream.texts, "the turn is over"
+        await stream.until_text("surprise")
+
+
+@pytest.mark.bot_item(79, 95)
+async def test_what_a_real_bot_says_to_nobody_is_there_when_the_client_comes_back(
+    real_bot: RealBot, client: DirectLine, opened: Answer
+) -> None:
+    async with client.stream(opened.stream_url) as stream:
+        await stream.until_text("hello user")
+        watermark = stream.watermark
+        stream.cut()
+    for text in ("one", "two", "three"):
+        await real_bot.speak(str(opened.conversation_id), text)
+    async with client.stream((await client.reconnect(opened.conversation_id, watermark)).stream_url) as stream:
+        await stream.until_text("three")
+        assert stream.texts == ["one", "two", "three"]
+
+
+async def test_a_real_bot_that_was_killed_and_started_again_goes_on(
+    real_bot: RealBot, client: DirectLine, opened: Answer
+) -> None:
+    """A message sent while it is away reaches it if it comes back in time."""
+    async with client.stream(opened.stream_url) as stream:
+        await stream.until_text("hello user")
+        await real_bot.kill()
+        sending = asyncio.create_task(client.send(opened.conversation_id, "are you there?"))
+        await stream.until_text("are you there?")
+        await real_bot.start()
+        assert (await sending).status == 200, real_bot.log
+        await stream.until_text("echo: are you there?")
+        spoken = await real_bot.speak(str(opened.conversation_id), "I am back")
+        await stream.until(lambda s: spoken in [each["id"] for each in s.activities], "hears the bot")

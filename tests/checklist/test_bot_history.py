@@ -1,0 +1,94 @@
+"""What was said elsewhere before, as a bot adds it (bot-side 3.9; items 62 to 64)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from landline.conformance.directline import Activity, DirectLine
+from landline.conformance.scripted_bot import Answer, ScriptedBot
+from support.landline import SECRET, Landline
+from support.streams import started
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+def said(number: int, **more: object) -> Activity:
+    """An entry as the Bot Framework SDK for Python writes it: no timestamp, from, or conversation."""
+    return {"type": "message", "id": f"past-{number}", "text": f"said {number}", **more}
+
+
+async def add(bot: ScriptedBot, conversation_id: str, *past: object) -> Answer:
+    url = f"{bot.service_url(conversation_id)}/v3/conversations/{conversation_id}/activities/history"
+    return await bot.request("POST", url, json={"activities": list(past)})
+
+
+async def texts(client: DirectLine, conversation_id: str) -> list[str]:
+    return [each["text"] for each in await client.all_activities(conversation_id)]
+
+
+@pytest.mark.bot_item(62, 63, 64)
+async def test_a_history_is_stored_in_its_order_and_is_no_reply_to_an_activity_of_that_name(
+    client: DirectLine, bot: ScriptedBot
+) -> None:
+    opened = await started(client, bot)
+    past = [said(number) for number in range(40)]
+    async with client.stream(opened.stream_url) as stream:
+        answer = await add(bot, opened.conversation_id, *past)
+        await stream.until_text("said 39")
+    logged = await client.all_activities(opened.conversation_id)
+    assert answer.status == 200
+    assert list(answer.json) == ["id"]
+    assert answer.json["id"] == logged[-1]["id"]
+    assert [each["text"] for each in logged] == [each["text"] for each in past]
+    assert stream.activities == logged
+    for each in logged:
+        assert "replyToId" not in each
+        assert each["from"] == {"id": "bot", "name": "Bot", "role": "bot"}
+        assert each["timestamp"].endswith("Z")
+
+
+@pytest.mark.bot_item(63)
+async def test_a_repeated_history_adds_only_what_is_new(client: DirectLine, bot: ScriptedBot) -> None:
+    conversation_id = (await started(client, bot)).conversation_id
+    first = await add(bot, conversation_id, said(0), said(1))
+    assert (await add(bot, conversation_id, said(0, text="written otherwise"), said(1))).json == first.json
+    await add(bot, conversation_id, said(1), said(2), said(2))
+    assert await texts(client, conversation_id) == ["said 0", "said 1", "said 2"]
+
+
+async def test_an_entry_without_an_id_is_another_one_each_time(client: DirectLine, bot: ScriptedBot) -> None:
+    conversation_id = (await started(client, bot)).conversation_id
+    for _ in range(2):
+        await add(bot, conversation_id, said(0, id=None))
+    assert await texts(client, conversation_id) == ["said 0"] * 2
+
+
+@pytest.mark.bot_item(63)
+async def test_a_history_is_known_after_a_restart(tmp_path: Path, bot: ScriptedBot) -> None:
+    async with (
+        Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0) as landline,
+        DirectLine(landline.directline, SECRET) as client,
+    ):
+        conversation_id = (await started(client, bot)).conversation_id
+        await add(bot, conversation_id, said(0), said(1))
+        await landline.restart(kill=True)
+        await add(bot, conversation_id, said(0), said(1), said(2))
+        assert await texts(client, conversation_id) == ["said 0", "said 1", "said 2"]
+
+
+async def test_ids_of_a_history_count_in_their_conversation_only(client: DirectLine, bot: ScriptedBot) -> None:
+    for _ in range(2):
+        conversation_id = (await started(client, bot)).conversation_id
+        await add(bot, conversation_id, said(0))
+        assert await texts(client, conversation_id) == ["said 0"]
+
+
+@pytest.mark.parametrize("past", [[], [{"text": "no type"}], [said(0), 7], [said(0), {"type": 7}]])
+async def test_a_history_that_is_not_good_as_a_whole_adds_nothing(
+    client: DirectLine, bot: ScriptedBot, past: list[object]
+) -> None:
+    conversation_id = (await started(client, bot)).conversation_id
+    assert (await add(bot, conversation_id, *past)).status == 400
+    assert await texts(client, conversation_id) == []
