@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: test lint unit demo serve bench clean
+.PHONY: test lint unit statements demo serve bench clean
 .DEFAULT_GOAL := test
 
 test: lint unit
@@ -67,6 +67,10 @@ lint: $(VENV)/.installed
 unit: $(VENV)/.installed .tools/bots/.installed .tools/agents-bot/.installed tests/bots/js/node_modules/.installed \
 		tests/directlinejs/node_modules/.installed $(PAGE) .tools/chromium
 	$(BIN)/python -m pytest
+
+# docs/conformance.md: what checks each numbered statement.
+statements: $(VENV)/.installed
+	PYTHONPATH=src:tests $(BIN)/python -m conformance.page
 
 demo: $(VENV)/.installed $(PAGE)
 	$(BIN)/landline demo

@@ -351,3 +351,6 @@ async def test_what_a_bot_did_not_take_is_shown_and_offered_again(tmp_path: Path
         assert await operator.do("redeliver", activity) == ""
         assert bot.messages[-1].text == "do it"
         assert await operator.json("redeliver") == []
+        for word in ("redeliver", "delete"):
+            assert "Unknown" in await operator.refused(1, word, "-1DtVPKu-grl|0000000"), "an id may begin so"
+        assert "Unknown" in await operator.refused(1, "bot", "remove-key", "bot", "-1DtVPKu-grl")

@@ -132,6 +132,9 @@ def _in_office(command: Callable[..., None]) -> Callable[..., None]:
     return click.option("--data", type=path, help="The server's data directory.")(config(run))
 
 
+_MADE_UP = {"ignore_unknown_options": True}
+"""For commands about ids and marks that we made up: one in 64 begins with a hyphen, and is no option for that."""
+
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print everything there is to know, as JSON.")
 
 
@@ -263,7 +266,7 @@ def new_service_key(office: Office, id_: str) -> None:
         click.echo(key["mark"])
 
 
-@bot.command("remove-key", context_settings={"ignore_unknown_options": True})  # a mark may begin with -
+@bot.command("remove-key", context_settings=_MADE_UP)
 @click.argument("id_", metavar="ID")
 @click.argument("mark")
 @_in_office
@@ -492,7 +495,7 @@ def _generate(at: str, body: Mapping[str, object]) -> Any:
 # What bots did not take
 
 
-@click.command("redeliver")
+@click.command("redeliver", context_settings=_MADE_UP)
 @click.argument("activity", metavar="[ACTIVITY]", required=False)
 @_as_json
 @_in_office
@@ -512,7 +515,7 @@ def redeliver(office: Office, activity: str | None, as_json: bool) -> None:
 # Conversations
 
 
-@click.command("delete")
+@click.command("delete", context_settings=_MADE_UP)
 @click.argument("conversation_id", metavar="CONVERSATION")
 @_in_office
 def delete(office: Office, conversation_id: str) -> None:

@@ -1,7 +1,8 @@
 """Checks: what a check is, what it needs, and how one is written.
 
 A check is a coroutine function that takes a `Subject` and returns if the statement holds. Its docstring is the
-statement, as in section 14 of the specification. It is registered in the group of its module:
+statement, word for word as in section 14 of the specification; a second paragraph says where the check stops short of
+it. It is registered in the group of its module:
 
     group = Group("A", "Transport, errors, CORS")
 
@@ -37,22 +38,23 @@ Run = Callable[[Subject], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Check:
-    """One numbered statement. `slow` ones take up to minutes at the defaults of a server."""
+    """One numbered statement. `note`: where the check stops short of it; empty if nowhere. `slow` ones take up to
+    minutes at the defaults of a server."""
 
     number: int
     group: str
     statement: str
+    note: str
     run: Run
     needs: frozenset[Need]
     slow: bool
 
     @property
     def kind(self) -> str:
-        """`wire`, or what it needs most."""
-        for need in (Need.CONTROL, Need.BOT):
-            if need in self.needs:
-                return str(need.value)
-        return "wire"
+        """`wire`, or what it needs most; and what else it needs."""
+        most = next((need for need in (Need.CONTROL, Need.BOT) if need in self.needs), None)
+        others = sorted(need.value for need in self.needs - {Need.CONTROL, Need.BOT})
+        return " and ".join(["wire" if most is None else most.value, *others])
 
     def missing(self, subject: Subject, *, slow: bool) -> str | None:
         """Why it cannot be run against `subject`; None if it can. `slow`: the time does not matter."""
@@ -82,8 +84,9 @@ class Group:
         """Register a check under its number."""
 
         def register(run: Run) -> Run:
-            statement = " ".join((inspect.getdoc(run) or "").split())
-            self.checks.append(Check(number, self.letter, statement, run, frozenset(needs), slow))
+            statement, _, note = (inspect.getdoc(run) or "").partition("\n\n")
+            statement, note = " ".join(statement.split()), " ".join(note.split())
+            self.checks.append(Check(number, self.letter, statement, note, run, frozenset(needs), slow))
             return run
 
         return register

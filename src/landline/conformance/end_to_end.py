@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import Any
 
 from landline.conformance import wire
@@ -27,10 +27,6 @@ CUTS = 15
 """What a check that anybody can run has of the 1000 messages and 50 cuts of the statement."""
 
 
-def _has(count: int, stream: ClientStream) -> bool:
-    return len(stream.activities) >= count or END in stream.texts
-
-
 async def follow(talk: Conversation, dice: random.Random) -> list[str]:
     """A client that is cut at random points, and comes back with its last watermark, until it has seen the end. The ids
     of what it got, in the order in which it got them."""
@@ -39,7 +35,7 @@ async def follow(talk: Conversation, dice: random.Random) -> list[str]:
     while True:
         enough = dice.randrange(1, 2 * MESSAGES // CUTS) if cuts else MESSAGES + 1
         async with talk.client.stream((await talk.reconnect(watermark)).stream_url) as stream:
-            await stream.until(partial(_has, enough), "goes on")
+            await stream.until(_has(enough), "goes on")
             if stream.open:
                 stream.cut()
             await stream.until_closed()
@@ -47,6 +43,10 @@ async def follow(talk: Conversation, dice: random.Random) -> list[str]:
         seen += [each["id"] for each in stream.activities]
         if END in stream.texts:
             return seen
+
+
+def _has(enough: int) -> Callable[[ClientStream], bool]:
+    return lambda stream: len(stream.activities) >= enough or END in stream.texts
 
 
 async def cut_again_and_again(s: Subject, clients: int) -> None:
@@ -70,7 +70,9 @@ async def cut_again_and_again(s: Subject, clients: int) -> None:
 @group.check(164, Need.BOT)
 async def cuts(s: Subject) -> None:
     """Client cut at random points 50 times while 1000 bot messages flow, always reconnecting with its last WM → set of
-    ids received equals ids accepted. (Here: 15 cuts, 300 messages.)"""
+    ids received equals ids accepted.
+
+    Here 15 cuts and 300 messages."""
     await cut_again_and_again(s, 1)
 
 
@@ -250,7 +252,9 @@ async def too_often(s: Subject) -> None:
 @group.check(183, Need.BOT)
 async def update(s: Subject) -> None:
     """Bot PUT on one of its activities → a stream gets an entry with the same id, the original timestamp and the new
-    content, at a later watermark. (What an unmodified Web Chat shows needs Web Chat.)"""
+    content, at a later watermark; unmodified Web Chat shows only the new content.
+
+    Without Web Chat."""
     talk = await s.start()
     async with talk.stream() as stream:
         id_ = await talk.say("old")
@@ -265,7 +269,9 @@ async def update(s: Subject) -> None:
 @group.check(184, Need.BOT)
 async def delete(s: Subject) -> None:
     """Bot DELETE → the stream gets a full `messageDelete` activity with that id; the content is no longer in Get
-    Activities nor in any later replay. (What an unmodified Web Chat shows needs Web Chat.)"""
+    Activities nor in any later replay; unmodified Web Chat no longer shows it.
+
+    Without Web Chat."""
     talk = await s.start()
     async with talk.stream() as stream:
         id_ = await talk.say("to be deleted")
@@ -344,7 +350,9 @@ async def link_of_a_bot(s: Subject) -> None:
 @group.check(192, Need.BOT)
 async def no_cors_elsewhere(s: Subject) -> None:
     """No CORS header on connector, token endpoint, admin, console, metrics; `Referrer-Policy: no-referrer` on Direct
-    Line answers and attachments. (Here the connector; where the others are, each server decides.)"""
+    Line answers and attachments.
+
+    Here the connector; where the others are, each server decides."""
     talk = await s.start()
     url = f"{s.bot.service_url(talk.id)}/v3/conversations/{talk.id}/activities"
     answer = await s.bot.request("POST", url, json={"type": "message"}, headers={"Origin": ORIGIN})
@@ -359,8 +367,9 @@ async def no_cors_elsewhere(s: Subject) -> None:
 
 @group.check(194, Need.BOT, slow=True)
 async def deadline(s: Subject) -> None:
-    """Deadline: store and bot together slower than `bot_timeout_s` → the client has its 502 or 503 before 18 s. (Here
-    the bot alone.)"""
+    """Deadline: store and bot together slower than `bot_timeout_s` → the client has its 502 or 503 before 18 s.
+
+    Here the bot alone."""
     async with s.quick() as quick:
         talk = await quick.start()
         await talk.sent("joined")
@@ -380,8 +389,9 @@ async def storm(s: Subject) -> None:
 @group.check(196, slow=True)
 async def slow_requests(s: Subject) -> None:
     """A client that sends one header byte per second, or stops in mid-body, is gone after the stated time, and others
-    notice nothing; 200 such clients cost no more than their sockets. (Here 20 of
-    each, and one other who notices nothing.)"""
+    notice nothing; 200 such clients cost no more than their sockets.
+
+    Here 20 of each, and one other who notices nothing."""
     async with s.quick() as quick, AsyncExitStack() as left:
         length = "Content-Length: 100"
         credential = f"Authorization: Bearer {quick.secret}"

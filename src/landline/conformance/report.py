@@ -61,6 +61,7 @@ def as_json(domain: str, results: Sequence[Result]) -> str:
                     "number": each.check.number,
                     "group": each.check.group,
                     "statement": each.check.statement,
+                    "note": each.check.note,
                     "outcome": each.outcome.value,
                     "reason": each.reason,
                     "seconds": round(each.seconds, 3),

@@ -239,7 +239,9 @@ async def bot_hangs(s: Subject) -> None:
 
 @group.check(94, Need.BOT, slow=True)
 async def kept_after_a_failure(s: Subject) -> None:
-    """After 92/93 the activity is on GA and was echoed on the stream, once."""
+    """After 92/93 the activity is on GA and was echoed on the stream, once.
+
+    Here after 92."""
     async with s.quick() as quick:
         talk = await quick.start()
         async with talk.stream() as stream:

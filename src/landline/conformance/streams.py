@@ -45,7 +45,9 @@ async def two_replays(talk: Conversation, last: str) -> list[list[object]]:
 async def frames(s: Subject) -> None:
     """The first frame of a stream is an ActivitySet with no activities and the start position as watermark; every later
     non-empty frame is text, JSON, with exactly one activity and a non-empty string `watermark`; 500 activities replayed
-    come out in order. (What an unmodified DirectLineJS makes of them needs DirectLineJS.)"""
+    to an unmodified DirectLineJS come out in order.
+
+    Without DirectLineJS."""
     talk = await s.start()
     said = [await talk.say(f"n {n}") for n in range(500)]
     async with talk.stream() as stream:
@@ -70,7 +72,9 @@ async def keep_alive(s: Subject) -> None:
 
 @group.check(146)
 async def empty_frames(s: Subject) -> None:
-    """Client sends empty frames every second for a minute → stream stays open, no reply. (Sixty of them, faster.)"""
+    """Client sends empty frames every second for a minute → stream stays open, no reply.
+
+    Here sixty of them, faster."""
     talk = await s.start()
     async with talk.stream() as stream:
         for _ in range(60):

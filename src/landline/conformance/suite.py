@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from landline.conformance import (
     credentials,
     end_to_end,
@@ -35,8 +37,8 @@ def chosen(only: str) -> list[Check]:
         if part.upper() in letters:
             wanted |= {check.number for check in CHECKS if check.group == part.upper()}
             continue
-        first, _, last = part.partition("-")
-        if not (first.isdigit() and (last or first).isdigit()):
+        span = re.fullmatch(r"(\d+)(?:-(\d+))?", part, re.ASCII)
+        if span is None:
             raise ValueError(part)
-        wanted |= set(range(int(first), int(last or first) + 1))
+        wanted |= set(range(int(span[1]), int(span[2] or span[1]) + 1))
     return [check for check in CHECKS if check.number in wanted]
