@@ -12,7 +12,7 @@ import {
 import { INLINE, PICTURE, fetched, references, serve, speakLater, steadyBurst } from './checks.mjs'
 
 const appId = process.env.MicrosoftAppId ?? ''
-const adapter = new CloudAdapter(new ConfigurationBotFrameworkAuthentication(process.env, appId && credentials()))
+const adapter = new CloudAdapter(new ConfigurationBotFrameworkAuthentication(process.env, appId ? credentials() : undefined))
 
 // The library that fetches tokens knows no authority but Microsoft's unless it is told.
 function credentials () {
