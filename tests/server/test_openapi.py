@@ -31,7 +31,7 @@ from landline.server.exchange import Resource
 
 SECRET = "a-secret-from-the-environment"
 ORIGIN = "https://www.example.org"
-EXAMPLES = 8
+EXAMPLES = 6
 """Requests per operation, way of making them up, and how much of what they say is true."""
 KEPT = (
     schemathesis.checks.not_a_server_error,

@@ -20,6 +20,8 @@ from landline.conformance.subject import Subject
 from landline.conformance.suite import CHECKS, chosen
 
 _PREFIX = "/v3/directline"
+_HELLO_S = 4.0
+"""Within this a server tells its bot of a new conversation."""
 _FAILED, _UNUSABLE = 1, 2
 """Exit codes: a statement does not hold; nothing could be checked."""
 
@@ -87,6 +89,6 @@ async def _say_hello(subject: Subject) -> None:
         raise LookupError(f"{subject.domain} does not start a conversation: {answer.status} {answer.body[:200]!r}")
     if subject.maybe_bot is not None:
         try:
-            await subject.started(answer)
+            await subject.maybe_bot.wait_for(lambda each: each.conversation_id == answer.conversation_id, _HELLO_S)
         except AssertionError:
             raise LookupError(f"the server does not call the bot at {subject.maybe_bot.endpoint}") from None
