@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 
 from landline.conformance.directline import DirectLine, claims
 from landline.conformance.scripted_bot import ScriptedBot
+from landline.server.certificates import fingerprint, make_certificate
 from support.landline import SECRET, Landline, free_port
 
 LANDLINE = [sys.executable, "-m", "landline"]
@@ -283,6 +285,46 @@ async def test_config_and_environment_of_the_server_are_those_of_the_commands(tm
             ("named", True)
         ]
     assert [each["id"] for each in await operator.json("bot", "list")] == ["bot"]
+
+
+async def test_app_ids_and_their_secrets_are_exchanged(operator: Operator) -> None:
+    first = await operator.do("bot", "add", "second", "--app-id", "an-app")
+    second = await operator.do("bot", "secret", "second", "--key", "2")
+    assert all(len(text.splitlines()) == 1 and len(text) > 43 for text in (first, second))
+    (bot,) = (each for each in await operator.json("bot", "list") if each["id"] == "second")
+    assert bot["app_id"] == "an-app"
+    assert [each["key"] for each in bot["app_secrets"]] == [1, 2]
+    await operator.do("bot", "remove-secret", "second")
+    assert await operator.refused(1, "bot", "remove-secret", "second")
+    assert "has no app id" in await operator.refused(1, "bot", "secret", "bot")
+    shown = json.dumps(await operator.json("bot", "list"))
+    assert not any(text.strip() in shown for text in (first, second))
+    assert "has no app id" in await operator.refused(1, "bot", "settings", "bot", "agents-js")
+
+
+async def test_a_signing_key_is_rotated_once_at_a_time(operator: Operator) -> None:
+    before = (await operator.do("signing-key", "list")).splitlines()
+    assert len(before) == 2
+    rotated = (await operator.do("signing-key", "rotate")).splitlines()
+    assert (await operator.do("signing-key", "rotate")).splitlines() == rotated
+    assert (await operator.do("signing-key", "list")).splitlines() == [*before, rotated[1]]
+
+
+async def test_a_server_that_speaks_tls_is_asked_and_nobody_in_its_place(tmp_path: Path) -> None:
+    """By its certificate alone: it need not be good for the address, nor for anybody else."""
+    now = dt.datetime.now(dt.UTC)
+    tls, other = (make_certificate(tmp_path / name, ("chat.example",), now) for name in ("tls", "other"))
+    address = tmp_path / "data" / "address"
+    server = Landline(tmp_path / "data", tls=tls, drain_s=0)
+    server.trust = False  # chat.example is nobody on this machine
+    async with server as landline:
+        operator = Operator(landline.data)
+        await operator.do("bot", "add", "second", "--app-id", "an-app")
+        printed = await operator.do("bot", "settings", "second", "botbuilder-js")
+        assert f"ToBotFromChannelTokenIssuer={landline.url}\n" in printed
+        address.write_text(f"{landline.url} {fingerprint(other.certificate)}")
+        line = await operator.refused(1, "bot", "list")
+        assert landline.url in line
 
 
 async def test_what_a_bot_did_not_take_is_shown_and_offered_again(tmp_path: Path) -> None:

@@ -13,7 +13,14 @@ from landline.config import Settings, description, settings_from
 from landline.errors import ConfigurationError
 
 GOOD_SECRET = "A-secret.of_24-characters"
-LISTS = ("trusted_proxies", "cors_origins", "trusted_origins")
+LISTS = (
+    "trusted_proxies",
+    "cors_origins",
+    "trusted_origins",
+    "bot_app_secret",
+    "bot_allowed_hosts",
+    "trusted_issuers",
+)
 
 
 def written(directory: Path, text: str) -> Path:
@@ -230,7 +237,7 @@ def test_secret_that_is_short_or_has_other_characters_is_refused_and_not_repeate
 
 def test_secrets_and_tables_are_the_settings_that_are_no_flags() -> None:
     flags = {parameter.name for parameter in serve.params} - {"config", "help"}
-    assert set(Settings.__struct_fields__) - flags == {"secret", "admin_secret", "bots"}
+    assert set(Settings.__struct_fields__) - flags == {"secret", "admin_secret", "bot_app_secret", "bots"}
 
 
 # Tables of bots

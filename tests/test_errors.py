@@ -50,7 +50,14 @@ def test_an_own_message_replaces_the_default() -> None:
 
 def test_a_retry_is_promised_only_where_it_can_help() -> None:
     hopeful = {kind.__name__ for kind in ALL if kind.retry}
-    assert hopeful == {"Draining", "RateLimited", "StoreUnavailable", "DeadlinePassed", "OutcomeUnknown"}
+    assert hopeful == {
+        "Draining",
+        "IssuerUnavailable",
+        "RateLimited",
+        "StoreUnavailable",
+        "DeadlinePassed",
+        "OutcomeUnknown",
+    }
     assert errors.StoreUnavailable().retry
     assert not errors.StoreUnavailable(retry=False).retry
 

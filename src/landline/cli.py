@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import gc
 import os
 import signal
@@ -24,9 +25,10 @@ from landline.errors import StartupError
 from landline.observe import log_to_stderr
 from landline.operate import COMMANDS
 from landline.server.app import Server
+from landline.server.certificates import HOSTS, make_certificate
 from landline.server.listener import inherited_socket, raise_file_limit
 
-_NEVER_FLAGS = frozenset(("secret", "admin_secret", "bots"))
+_NEVER_FLAGS = frozenset(("secret", "admin_secret", "bot_app_secret", "bots"))
 """A command line is public, and has no tables."""
 
 _DEMO_DEFAULTS = {"LANDLINE_DATA": "landline-data/demo", "LANDLINE_LOG_LEVEL": "warning"}
@@ -78,6 +80,32 @@ def demo(**flags: Any) -> None:
         log_to_stderr(settings.log_level)
         shown = Demo(settings)
         _run(shown, lambda: click.echo(f"\nLandline's demo is at {shown.url}\nCtrl-C stops it.\n"))
+
+
+@main.command("dev-cert")
+@click.argument("hosts", nargs=-1)
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path),
+    default=Path("landline-cert"),
+    show_default=True,
+    help="Where the files are written, and where the authority is looked for.",
+)
+def dev_cert(hosts: tuple[str, ...], directory: Path) -> None:
+    """Make a certificate for TLS, and an authority of your own that signs it.
+
+    HOSTS are names and addresses by which the server is reached; without any, those of this machine.
+    """
+    with _exit_codes():
+        paths = make_certificate(directory, hosts or HOSTS, dt.datetime.now(dt.UTC))
+        click.echo(f"landline serve --tls-cert {paths.certificate} --tls-key {paths.key}\n")
+        click.echo(f"Who connects has to trust {paths.ca}:")
+        for who, variable in (
+            ("Python", "SSL_CERT_FILE"),
+            ("Python", "REQUESTS_CA_BUNDLE"),
+            ("Node", "NODE_EXTRA_CA_CERTS"),
+        ):
+            click.echo(f"    {who:8}{variable}={paths.ca.absolute()}")
 
 
 for _command in COMMANDS:

@@ -18,11 +18,15 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from landline.core.bot import URL, Own, PerSecond, Profile, SiteId, Url
+from landline.core.bot import URL, AppId, Own, PerSecond, Profile, SiteId, Url, may_be_called
+from landline.core.bot_tokens import MICROSOFT
 from landline.core.tokens import origin
 from landline.errors import BadArgument, ConfigurationError
 
 _SECRET = re.compile(r"[A-Za-z0-9._-]{24,}", re.ASCII)
+_APP_SECRET = re.compile(r"[A-Za-z0-9._~-]{24,}", re.ASCII)
+_HOST = re.compile(r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", re.ASCII)
+_KEY_SET = re.compile(r"(https://|http://(localhost|127\.0\.0\.1|\[::1\])[:/])[^\s#@]+", re.ASCII)
 _PREFIX = "LANDLINE_"
 DEFAULT_SITE = "default"
 """The site that there is where none is named."""
@@ -44,9 +48,15 @@ class SiteTable(Own, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
 
 
+AppSecrets = Annotated[tuple[str, ...], Meta(max_length=2)]
+
+
 class BotTable(Profile, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A `[[bots]]` table: what an operator says about a bot, and its sites."""
 
+    app_secret: Annotated[
+        AppSecrets, Meta(description="Secret of its app id, or two while one replaces the other; never stored.")
+    ] = ()
     sites: Annotated[
         tuple[SiteTable, ...],
         Meta(description="Its `[[bots.sites]]`. The first bot has one, `default`, if none is named."),
@@ -88,6 +98,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     bot_create_conversations: Annotated[
         bool, Meta(description="Let a bot with an app id start conversations and list its own.")
     ] = False
+    bot_app_id: Annotated[
+        AppId | None,
+        Meta(description="App id of the bot. With one, Landline and the bot show tokens to each other."),
+    ] = None
+    bot_app_secret: Annotated[
+        AppSecrets, Meta(description="Secret of that app id, or two while one replaces the other; never stored.")
+    ] = ()
+    bot_allowed_hosts: Annotated[
+        tuple[str, ...],
+        Meta(description="Hosts that bots may be on, such as bot.internal or *.example.org. Default: any."),
+    ] = ()
     bots: Annotated[
         tuple[BotTable, ...],
         Meta(description="In the file only: `[[bots]]` tables, in place of the settings of the one bot and its site."),
@@ -108,6 +129,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     service_url: Annotated[
         Url | None, Meta(description="Base of the URL that the bot calls back. Default: the listener's own address.")
     ] = None
+    tls_cert: Annotated[
+        Path | None,
+        Meta(description="PEM file with the listener's certificate and its chain. With it only TLS is spoken."),
+    ] = None
+    tls_key: Annotated[Path | None, Meta(description="PEM file with the key of that certificate.")] = None
     trusted_proxies: Annotated[
         tuple[str, ...],
         Meta(description="IP addresses and networks whose X-Forwarded-Proto, -Host and -Prefix are believed."),
@@ -181,6 +207,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     clock_leeway_s: Annotated[
         float, Meta(ge=0, description="Leeway for the times in tokens. Stream URLs have none.")
     ] = 5
+    issuer: Annotated[
+        Url | None,
+        Meta(
+            description="Landline's name in the tokens that it shows to bots. Default: the base of what the bot calls."
+        ),
+    ] = None
+    bot_token_ttl_s: Annotated[
+        int, Meta(ge=1, le=3600, description="Life of the tokens that Landline shows to bots, and gives to them.")
+    ] = 3600
+    key_lead_s: Annotated[
+        Seconds,
+        Meta(description="How long a new signing key is shown before it signs, and an old one afterwards."),
+    ] = 90_000
+    trusted_issuers: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Other issuers whose tokens bots may show, each as its name, `=`, and the URL of its key set."
+        ),
+    ] = ()
     sends_per_s: Annotated[
         PerSecond, Meta(description="Activities that clients may send into one conversation; bursts are twice that.")
     ] = 20
@@ -247,7 +292,29 @@ def settings_from(flags: Mapping[str, object], environment: Mapping[str, str], c
         for name, value in given.items():
             chosen[name] = _converted(name, value, source)
     _check_bots_alone(chosen)
-    return Settings(**chosen)  # type: ignore[arg-type]  # each value was converted to its field's type
+    settings = Settings(**chosen)  # type: ignore[arg-type]  # each value was converted to its field's type
+    _check_together(settings)
+    return settings
+
+
+def key_sets(trusted_issuers: tuple[str, ...]) -> dict[str, str]:
+    """The address of the key set of each issuer."""
+    return {issuer: url for issuer, _, url in (each.partition("=") for each in trusted_issuers)}
+
+
+def _check_together(settings: Settings) -> None:
+    """What one value says of another."""
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        raise ConfigurationError("tls_key: a certificate and its key, tls_cert and tls_key, need each other")
+    if settings.bot_app_id is None and settings.bot_app_secret:
+        raise ConfigurationError("bot_app_secret: belongs to an app id, bot_app_id")
+    if settings.bot is not None and not may_be_called(settings.bot, settings.bot_allowed_hosts):
+        raise ConfigurationError("bot: its host is not one of bot_allowed_hosts")
+    for bot in settings.bots:
+        if bot.app_id is None and bot.app_secret:
+            raise ConfigurationError("bots: an app_secret belongs to an app_id")
+        if bot.endpoint is not None and not may_be_called(bot.endpoint, settings.bot_allowed_hosts):
+            raise ConfigurationError("bots: the host of an endpoint is not one of bot_allowed_hosts")
 
 
 _OF_THE_ONE_BOT = (
@@ -259,6 +326,8 @@ _OF_THE_ONE_BOT = (
     "bot_delivery",
     "bot_turns",
     "bot_create_conversations",
+    "bot_app_id",
+    "bot_app_secret",
     "enhanced_authentication",
     "trusted_origins",
 )
@@ -354,6 +423,32 @@ def _origins(origins: tuple[str, ...]) -> None:
             raise ValueError(f"{each!r} is not an origin such as https://www.example.org") from error
 
 
+def _app_secrets(app_secrets: tuple[str, ...]) -> None:
+    if not all(_APP_SECRET.fullmatch(secret) for secret in app_secrets):
+        raise ValueError("an app secret needs at least 24 characters of A-Z a-z 0-9 . _ ~ -")
+
+
+def _own_name(issuer: str) -> None:
+    if issuer.rstrip("/").lower() == MICROSOFT:
+        raise ValueError("bots would fetch Microsoft's keys instead of ours")
+    _addressable(issuer)
+
+
+def _hosts(hosts: tuple[str, ...]) -> None:
+    for host in hosts:
+        if not _HOST.fullmatch(host):
+            raise ValueError(f"{host!r} is no host such as bot.internal or *.example.org")
+
+
+def _key_sets(trusted: tuple[str, ...]) -> None:
+    for each in trusted:
+        issuer, _, url = each.partition("=")
+        if not issuer or not _KEY_SET.fullmatch(url):
+            raise ValueError(f"{each!r} is not ISSUER=URL, https unless on this machine")
+    if len(key_sets(trusted)) != len(trusted):
+        raise ValueError("an issuer is named twice")
+
+
 def _distinct(what: str, given: list[str]) -> None:
     if len(set(given)) < len(given):
         raise ValueError(f"two {what}")
@@ -370,6 +465,7 @@ def _bots(bots: tuple[BotTable, ...]) -> None:
     for bot in bots:
         if bot.endpoint is not None:
             _addressable(bot.endpoint)
+        _app_secrets(bot.app_secret)
     for site in sites:
         _origins(site.trusted_origins)
         if site.secret is not None:
@@ -386,4 +482,8 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "service_url": _addressable,
     "trusted_proxies": _networks,
     "cors_origins": _origins,
+    "bot_app_secret": _app_secrets,
+    "issuer": _own_name,
+    "trusted_issuers": _key_sets,
+    "bot_allowed_hosts": _hosts,
 }

@@ -14,6 +14,7 @@
     │   └── MethodNotAllowed
     ├── CredentialError              who is asking
     │   ├── MissingCredential        nothing usable was presented
+    │   ├── BotNotAuthenticated      a bot with an app id showed no good token
     │   ├── Forbidden                presented, but not good enough
     │   │   └── BotGone              good once, but its bot was deleted
     │   ├── NotTrusted               a page of this origin may not know its session
@@ -29,6 +30,7 @@
     ├── ReadOnly                     it is named in the settings, and changed there only
     ├── UnknownAttachment            unknown, gone, or another bot's
     ├── Conflict                     the same key was used for something else
+    ├── IssuerUnavailable            the keys of a trusted issuer could not be fetched
     ├── Draining                     this process is going away
     ├── NotServing                   this process cannot call bots: only its data was opened
     ├── ClientGone                   nobody is there to be answered
@@ -125,6 +127,10 @@ class MissingCredential(CredentialError):
     """Missing token or secret"""
 
 
+class BotNotAuthenticated(CredentialError):
+    """The bot's token is missing or not valid"""
+
+
 class Forbidden(CredentialError):
     """Invalid token or secret"""
 
@@ -190,6 +196,12 @@ class UnknownMember(LandlineError):
 
 class Conflict(LandlineError):
     """The Idempotency-Key was used for something else"""
+
+
+class IssuerUnavailable(LandlineError):
+    """The keys of the token's issuer cannot be fetched"""
+
+    retry = True
 
 
 class Draining(LandlineError):

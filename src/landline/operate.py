@@ -23,13 +23,14 @@ import msgspec
 from msgspec import Meta
 from yarl import URL
 
+from landline.bots.sdks import Identity, Sdk, rendered
 from landline.config import DEFAULT_SITE, Settings, reason, settings_from
 from landline.core.bot import Profile, Site
 from landline.errors import DataDirectoryError, DirectoryInUse, StartupError
 from landline.observe import log_to_stderr
 from landline.server import directline, unserved
 from landline.server.admin import PREFIX
-from landline.server.app import ADDRESS_FILE, admin_secret
+from landline.server.app import ADDRESS_FILE, admin_secret, service_base
 from landline.stores.directory import Directory
 
 _TIMEOUT_S = 30
@@ -64,6 +65,15 @@ class Office:
             _end(error.message, error.exit_code)
         return _good(status, answer)
 
+    def identity(self, app_id: str) -> Identity:
+        """What a bot with this app id is told. The secret is left out: it was shown once."""
+        settings = self._settings
+        own = (Directory(settings.data).read(ADDRESS_FILE) or "").partition(" ")[0]
+        if not own and settings.service_url is None:
+            _end("start the server first, or name its service_url: nobody knows its address yet")
+        base = service_base(settings, own)
+        return Identity(app_id, "THE-APP-SECRET", base, settings.issuer or base)
+
 
 async def _ask(settings: Settings, method: str, path: str, query: str, body: bytes) -> tuple[int, bytes]:
     if not settings.data.is_dir():
@@ -75,14 +85,17 @@ async def _ask(settings: Settings, method: str, path: str, query: str, body: byt
         address = directory.read(ADDRESS_FILE)
         if address is None:
             raise
-        return await _request(method, f"{address}{path}?{query}", admin_secret(settings, directory), body)
+        base, _, pin = address.partition(" ")
+        return await _request(method, f"{base}{path}?{query}", admin_secret(settings, directory), body, pin)
 
 
-async def _request(method: str, url: str, credential: str, body: bytes) -> tuple[int, bytes]:
+async def _request(method: str, url: str, credential: str, body: bytes, pin: str = "") -> tuple[int, bytes]:
+    """`pin` names the one certificate that is good; without it, it must be good for everybody."""
     headers = {"Authorization": f"Bearer {credential}", "Content-Type": "application/json"}
+    tls = aiohttp.TCPConnector(ssl=aiohttp.Fingerprint(bytes.fromhex(pin)) if pin else True)
     try:
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(_TIMEOUT_S)) as session,
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(_TIMEOUT_S), connector=tls) as session,
             session.request(
                 method, URL(url, encoded=True), data=body, headers=headers, allow_redirects=False
             ) as response,
@@ -202,8 +215,12 @@ _BESIDES = ("id",)
 @_properties(Profile, *_BESIDES)
 @_in_office
 def add_bot(office: Office, id_: str, **said: object) -> None:
-    """Register a bot. It needs a site before anybody can talk to it."""
+    """Register a bot. It needs a site before anybody can talk to it.
+
+    With an app id its first secret is printed."""
     office.ask("POST", "bots", body={"id": id_, **_given(said)})
+    if said["app_id"] is not None:
+        _print_secret(office.ask("POST", "bots", id_, "app-secrets", "1", "rotate")["secret"])
 
 
 @bot.command("change")
@@ -256,6 +273,62 @@ def new_service_key(office: Office, id_: str) -> None:
 def remove_service_key(office: Office, id_: str, mark: str) -> None:
     """Let a former service URL of a bot work no longer. MARK is what new-key printed."""
     office.ask("DELETE", "bots", id_, "service-keys", mark)
+
+
+_app_key = click.option(
+    "--key", type=click.Choice(["1", "2"]), default="1", show_default=True, help="Which secret of the bot."
+)
+
+
+@bot.command("secret")
+@click.argument("id_", metavar="ID")
+@_app_key
+@_in_office
+def rotate_app_secret(office: Office, id_: str, key: str) -> None:
+    """Exchange a secret of the bot's app id, or make the second one, and print it."""
+    _print_secret(office.ask("POST", "bots", id_, "app-secrets", key, "rotate")["secret"])
+
+
+@bot.command("remove-secret")
+@click.argument("id_", metavar="ID")
+@_app_key
+@_in_office
+def remove_app_secret(office: Office, id_: str, key: str) -> None:
+    """Do without a secret of the bot's app id."""
+    office.ask("DELETE", "bots", id_, "app-secrets", key)
+
+
+@bot.command("settings")
+@click.argument("id_", metavar="ID")
+@click.argument("sdk", type=click.Choice([sdk.value for sdk in Sdk]))
+@_in_office
+def bot_settings(office: Office, id_: str, sdk: str) -> None:
+    """Print what a bot with an app id has to be told, in the words of its SDK."""
+    app_id = office.ask("GET", "bots", id_)["app_id"]
+    if app_id is None:
+        _end(f"the bot {id_!r} has no app id, and needs no settings")
+    click.echo(rendered(Sdk(sdk), office.identity(app_id)), nl=False)
+
+
+@click.group("signing-key")
+def signing_key() -> None:
+    """The keys by which bots with an app id know this server."""
+
+
+@signing_key.command("list")
+@_in_office
+def list_signing_keys(office: Office) -> None:
+    """Show the keys that bots may see, and when each begins to sign."""
+    keys = office.ask("GET", "signing-keys")["signing_keys"]
+    _print_rows([("KEY", "SIGNS FROM"), *((key["kid"], key["signs_from"]) for key in keys)])
+
+
+@signing_key.command("rotate")
+@_in_office
+def rotate_signing_key(office: Office) -> None:
+    """Show a new key. It signs when every bot has had the time to fetch it; the old one stays good as long again."""
+    key = office.ask("POST", "signing-keys", "rotate")
+    _print_rows([("KEY", "SIGNS FROM"), (key["kid"], key["signs_from"])])
 
 
 # Sites
@@ -458,4 +531,4 @@ def forget(office: Office, user_id: str) -> None:
     click.echo(office.ask("POST", "forget", body={"user": user_id})["conversations"])
 
 
-COMMANDS: tuple[click.Command, ...] = (bot, site, secret, token, redeliver, delete, forget)
+COMMANDS: tuple[click.Command, ...] = (bot, site, secret, token, redeliver, delete, forget, signing_key)

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from typing import Protocol
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from landline.core.attachments import ORIGINAL, Attachment, AttachmentId
 from landline.core.bot import Bot
@@ -346,4 +347,19 @@ class BotTransport(Protocol):
 
     async def close(self) -> None:
         """Let go of connections. Deliveries under way fail as `BotBroke`."""
+        ...
+
+
+class TrustedIssuers(Protocol):
+    """The keys of issuers whose tokens are good beside our own. Which these are, and where each has its keys, the
+    operator said; no address is ever taken from a token."""
+
+    async def key(self, issuer: str, kid: str) -> RSAPublicKey | None:
+        """The key of that name, or None where the issuer is not trusted or has no such key.
+
+        Raises `IssuerUnavailable` where its keys could not be fetched and none are known from before."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
         ...

@@ -1,12 +1,16 @@
 """The check bot on the Microsoft 365 Agents SDK for Python. What it does stands in `checks.py`.
 
 python ag_py.py PORT
+
+Its configuration is the environment. Without a connection there it has no app id.
 """
 
 import asyncio
 import base64
+import os
 from typing import Any
 
+import jwt
 from aiohttp import web
 from checks import INLINE, PICTURE, Sent, asked_for, fetched, kept_references, serve
 from microsoft_agents.activity import (
@@ -17,6 +21,7 @@ from microsoft_agents.activity import (
     ConversationReference,
     HeroCard,
     InvokeResponse,
+    load_configuration_from_env,
 )
 from microsoft_agents.authentication.msal import MsalConnectionManager
 from microsoft_agents.hosting.aiohttp import CloudAdapter
@@ -29,7 +34,32 @@ from microsoft_agents.hosting.core import (
     TurnContext,
 )
 
-ANONYMOUS = AgentAuthConfiguration(anonymous_allowed=True)
+ANONYMOUS = {"CONNECTIONS": {"SERVICE_CONNECTION": {"SETTINGS": {"ANONYMOUS_ALLOWED": "true"}}}}
+
+
+class Channel:
+    """Whom this bot listens to. The SDK itself takes the tokens of Microsoft's services only."""
+
+    def __init__(self, settings: AgentAuthConfiguration) -> None:
+        self._settings = settings
+        self._keys = jwt.PyJWKClient(f"{settings.AUTHORITY}/discovery/v2.0/keys")
+
+    async def identity(self, request: web.Request) -> ClaimsIdentity:
+        """Raises `HTTPUnauthorized` for everybody else."""
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        try:
+            key = await asyncio.to_thread(self._keys.get_signing_key_from_jwt, token)
+            claims = jwt.decode(
+                token,
+                key.key,
+                algorithms=["RS256"],
+                audience=self._settings.CLIENT_ID,
+                issuer=self._settings.ISSUERS,
+                leeway=300,
+            )
+        except jwt.PyJWTError as error:
+            raise web.HTTPUnauthorized from error
+        return ClaimsIdentity(claims, "Bearer", token)
 
 
 class Bot(ActivityHandler):
@@ -38,11 +68,17 @@ class Bot(ActivityHandler):
     def __init__(self) -> None:
         self.references = kept_references()
         self.sent = Sent()
-        connections = MsalConnectionManager({"SERVICE_CONNECTION": ANONYMOUS})
+        configuration = load_configuration_from_env(os.environ)
+        connections = MsalConnectionManager(**(configuration if configuration.get("CONNECTIONS") else ANONYMOUS))
+        settings = connections.get_default_connection_configuration()
+        self._app_id = settings.CLIENT_ID
+        self._channel = Channel(settings) if self._app_id else None
         self._adapter = CloudAdapter(connection_manager=connections)
         self._later: set[asyncio.Task[str]] = set()
 
     async def turn(self, request: web.Request) -> web.StreamResponse:
+        if self._channel is not None:
+            request["claims_identity"] = await self._channel.identity(request)
         return await self._adapter.process(request, self) or web.Response()
 
     async def speak(self, reference: Any, text: str) -> str:
@@ -52,7 +88,8 @@ class Bot(ActivityHandler):
             ids.append((await context.send_activity(text)).id)
 
         activity = ConversationReference.model_validate(reference).get_continuation_activity()
-        await self._adapter.continue_conversation_with_claims(ClaimsIdentity(), activity, say)
+        identity = ClaimsIdentity({"aud": self._app_id} if self._app_id else {})
+        await self._adapter.continue_conversation_with_claims(identity, activity, say)
         return ids[0]
 
     async def on_turn(self, turn_context: TurnContext) -> Any:

@@ -4,11 +4,14 @@
 
 Its adapter fails (500) for every invoke that has an answer, and for every `expectReplies` turn: it takes a dictionary
 for text. `STOCK_PROCESS=1` leaves it so; otherwise the bot writes those answers itself.
+
+`CHECK_BOT_CONFIG` has the attributes of its configuration, as Python. Without it the bot has no app id.
 """
 
 import asyncio
 import os
 from http import HTTPStatus
+from types import SimpleNamespace
 from typing import Any
 
 from aiohttp import web
@@ -26,13 +29,21 @@ from botbuilder.schema import (
 from checks import INLINE, PICTURE, Sent, asked_for, fetched, kept_references, serve
 
 
+def configuration() -> SimpleNamespace:
+    attributes: dict[str, Any] = {}
+    exec(os.environ.get("CHECK_BOT_CONFIG", ""), {}, attributes)
+    return SimpleNamespace(**attributes)
+
+
 class Bot(ActivityHandler):
     """The turns."""
 
     def __init__(self) -> None:
         self.references = kept_references()
         self.sent = Sent()
-        self._adapter = CloudAdapter(ConfigurationBotFrameworkAuthentication(object()))
+        config = configuration()
+        self._app_id = getattr(config, "APP_ID", "")  # anonymous bots have none; the SDK wants a text nevertheless
+        self._adapter = CloudAdapter(ConfigurationBotFrameworkAuthentication(config))
         self._later: set[asyncio.Task[str]] = set()
 
     async def turn(self, request: web.Request) -> web.StreamResponse:
@@ -52,8 +63,7 @@ class Bot(ActivityHandler):
         async def say(context: TurnContext) -> None:
             ids.append((await context.send_activity(text)).id)
 
-        # Anonymous bots have no app id; the SDK wants a text nevertheless.
-        await self._adapter.continue_conversation(ConversationReference().deserialize(reference), say, "")
+        await self._adapter.continue_conversation(ConversationReference().deserialize(reference), say, self._app_id)
         return ids[0]
 
     async def on_turn(self, turn_context: TurnContext) -> None:

@@ -1,6 +1,6 @@
 """What the check bots on Python share, none of it an SDK's. Those on JavaScript have the same in `js/checks.mjs`.
 
-A check bot is an ordinary bot without app id, written as users of its SDK write theirs, that can be told what to do:
+A check bot is an ordinary bot, written as users of its SDK write theirs, that can be told what to do:
 
     any text               answers "echo: <text>"
     typing                 sends a typing activity, then "echo: typing"

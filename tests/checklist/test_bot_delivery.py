@@ -367,7 +367,7 @@ async def test_a_bots_refusal_is_not_repeated_and_the_activity_stays(
 async def test_a_redirect_of_a_bot_leads_nowhere(
     client: DirectLine, bot: ScriptedBot, conversation_id: str, status: int
 ) -> None:
-    """There is no token yet that could go astray; the activity must not either."""
+    """Of tokens the same is shown in test_bot_trust.py; the activity must not go astray either."""
     async with ScriptedBot() as elsewhere:
         bot.answer(status, headers={"Location": elsewhere.endpoint})
         assert (await client.send(conversation_id, "secret plans")).error == (502, "BotRejectedActivity")

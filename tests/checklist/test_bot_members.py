@@ -1,7 +1,7 @@
 """Who takes part, as bots ask for it, and conversations that bots start (bot-side 3.5, 3.7, 3.8; 59 to 61, 69 to 71).
 
-No bot of the server has an app id yet, so what only such bots may do is shown with the connector itself, served without
-the rest of the server.
+The bot of the server has no app id, so what only bots with one may do is shown with the connector itself, served with
+what checks tokens and without the rest of the server.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 import msgspec
@@ -18,10 +19,14 @@ import pytest_asyncio
 from starlette.routing import Router
 
 from landline.blobs.files import FileBlobs
+from landline.bots.issuers import HttpIssuers
 from landline.channel.attachments import Attachments, UploadBounds
 from landline.channel.bot_conversations import BotConversations
+from landline.channel.bot_tokens import BotTokens
+from landline.channel.keys import SigningKeys
 from landline.conformance.directline import DirectLine
 from landline.conformance.scripted_bot import Answer, ScriptedBot
+from landline.core.tokens import digest
 from landline.server.connector import Connector
 from landline.server.exchange import Manners
 from landline.stores.memory import MemoryStore
@@ -29,9 +34,11 @@ from support.channel import BOT, Channel, TestClock, registry
 from support.edges import Served, serving
 from support.scripted_transport import ScriptedTransport
 from support.streams import started
+from support.wires import Response
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+APP_SECRET = "secret-of-app-1-0123456789"
 OURS = {"id": "bot", "name": "Bot", "role": "bot"}
 
 
@@ -146,10 +153,21 @@ async def test_an_anonymous_bot_may_neither_start_nor_list_conversations(
     assert (answer.status, answer.json["error"]["code"]) == (403, "BadArgument")
 
 
+class Caller(NamedTuple):
+    """A bot that shows its token, if it has one."""
+
+    served: Served
+    token: str | None
+
+    async def ask(self, method: str, path: str, body: bytes = b"") -> Response:
+        headers = () if self.token is None else (f"Authorization: Bearer {self.token}",)
+        return await self.served.ask(method, path, *headers, body=body)
+
+
 @asynccontextmanager
-async def a_connector(path: Path, **changes: object) -> AsyncIterator[tuple[Channel, Served]]:
+async def a_connector(path: Path, **changes: object) -> AsyncIterator[tuple[Channel, Caller]]:
     """The connector of a bot with an app id that may start conversations, unless `changes` say otherwise."""
-    trusted = {"app_id": "app-1", "create_conversations": True}
+    trusted = {"app_id": "app-1", "app_secrets": (digest(APP_SECRET),), "create_conversations": True}
     clock = TestClock()
     bots = registry(bot=msgspec.structs.replace(BOT, **(trusted | changes)))
     channel = Channel(MemoryStore(clock), ScriptedTransport(), clock, registry=bots)
@@ -158,14 +176,19 @@ async def a_connector(path: Path, **changes: object) -> AsyncIterator[tuple[Chan
     files = Attachments(blobs, channel.store, channel.activities, clock, UploadBounds(20, 262_144, None))
     manners = Manners(deadline_s=10, body_bytes=1 << 20, cross_origin=False)
     conversations = BotConversations(channel.store, channel.bots)
-    connector = Connector(bots, channel.bots, conversations, channel.members, files, manners)
+    issuers, keys = HttpIssuers({}), SigningKeys(channel.store, clock, lead_s=90_000)
+    tokens = BotTokens(bots, keys, issuers, clock, issuer="https://landline.example", life_s=3600)
+    app_id = bots.bot("bot").app_id
+    token = None if app_id is None else (await tokens.grant(app_id, APP_SECRET, None)).token
+    connector = Connector(bots, tokens, channel.bots, conversations, channel.members, files, manners)
     async with serving(Router(connector.routes())) as served:
-        yield channel, served
+        yield channel, Caller(served, token)
+    await issuers.close()
     await channel.delivery.close()
     await blobs.close()
 
 
-async def post(served: Served, path: str, body: object) -> tuple[int, dict[str, object]]:
+async def post(served: Caller, path: str, body: object) -> tuple[int, dict[str, object]]:
     answer = await served.ask("POST", f"/b/key-1{path}", body=json.dumps(body).encode())
     return answer.status, json.loads(answer.body)
 
@@ -173,7 +196,7 @@ async def post(served: Served, path: str, body: object) -> tuple[int, dict[str, 
 @pytest.mark.bot_item(69, 70)
 @pytest.mark.parametrize("name", ["bot", "agent"])
 async def test_a_bot_with_an_app_id_starts_a_conversation_and_speaks_there(tmp_path: Path, name: str) -> None:
-    """Behind the connector alone; with real tokens when bots may have app ids."""
+    """Behind the connector alone; tests/checklist/test_bot_trust.py has the same over the whole way."""
     async with a_connector(tmp_path) as (channel, served):
         status, created = await post(
             served,

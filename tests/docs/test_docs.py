@@ -178,7 +178,7 @@ def test_every_flag_that_is_no_setting_is_documented_once(name: str) -> None:
 
 
 def test_every_setting_but_secrets_and_tables_is_a_flag_of_serve() -> None:
-    names = set(Settings.__struct_fields__) - {"secret", "admin_secret", "bots"}
+    names = set(Settings.__struct_fields__) - {"secret", "admin_secret", "bot_app_secret", "bots"}
     assert {f"--{name.replace('_', '-')}" for name in names} == flags(commands()["serve"]) - {"--config", "--help"}
 
 
@@ -297,7 +297,7 @@ def test_every_property_of_bots_and_sites_is_documented_once(heading: str, kind:
 def test_every_call_of_the_admin_api_is_documented_once() -> None:
     calls = {
         (method, route.path)
-        for route in Admin(*[None] * 5, "", Manners(1, 1)).routes()  # type: ignore[arg-type]  # nothing is called
+        for route in Admin(*[None] * 6, "", Manners(1, 1)).routes()  # type: ignore[arg-type]  # nothing is called
         for method in route.app.methods  # type: ignore[attr-defined]  # a Resource
     }
     documented = [tuple(row[0].strip("`").split(" ")) for row in rows(section(REFERENCE / "admin.md", "## Calls"))]

@@ -446,7 +446,7 @@ def requests(logged: list[MutableMapping[str, Any]]) -> list[MutableMapping[str,
 
 @pytest.mark.bot_item(94)
 async def test_no_log_line_has_a_secret_and_every_answer_has_a_log_line(tmp_path: Path) -> None:
-    """Bot-side item 94 as far as it goes without bot tokens: secret, token, ticket, service key, texts, user ids."""
+    """Bot-side item 94: secret, token, ticket, service key, texts, user ids; of bot tokens see test_bot_trust.py."""
     answers: list[Answer] = []
     with capture_logs() as logged:
         async with ScriptedBot() as bot:

@@ -6,12 +6,15 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
 import aiohttp
+
+from landline.server.certificates import Files
 
 SECRET = "test-secret-of-the-default-site-0123456789"
 
@@ -38,12 +41,19 @@ class Landline:
         port: int | None = None,
         environment: Mapping[str, str] | None = None,
         secret: str | None = SECRET,
+        tls: Files | None = None,
         **settings: object,
     ) -> None:
+        """`tls` makes it speak TLS, with a certificate for this machine."""
         self.data = data
         self.port = port or free_port()
         self.secret = secret or ""
         self.settings = UNHURRIED | ({"bot": bot, **settings} if bot else settings)
+        self.tls = tls
+        self.trust: ssl.SSLContext | bool = True if tls is None else ssl.create_default_context(cafile=tls.ca)
+        """What a client of its own has to trust."""
+        if tls is not None:
+            self.settings |= {"tls_cert": tls.certificate, "tls_key": tls.key}
         self.log_path = data.parent / f"{data.name}.log"
         self._environment = dict(environment or {})
         self._process: asyncio.subprocess.Process | None = None
@@ -51,7 +61,7 @@ class Landline:
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self.tls is None else 'https'}://127.0.0.1:{self.port}"
 
     @property
     def directline(self) -> str:
@@ -87,7 +97,7 @@ class Landline:
     async def _until_ready(self, deadline_s: float) -> None:
         assert self._process is not None
         give_up = asyncio.get_running_loop().time() + deadline_s
-        async with aiohttp.ClientSession() as session:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self.trust)) as session:
             while True:
                 if self._process.returncode is not None:
                     raise AssertionError(f"landline exited with {self._process.returncode}:\n{self.log}")

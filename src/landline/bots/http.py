@@ -8,7 +8,7 @@ that repeats by itself would blur it; aiohttp does so for idempotent methods onl
 An answer that is an event stream is a bot speaking for as long as it likes. It is heard by a task of its own, which the
 deadline does not end: what the bot says late is said all the same.
 
-Nothing here knows conversations. The service URL contains the bot's key and is never logged.
+Nothing here knows conversations. The service URL contains the bot's key and is never logged; nor is a token.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import chain, repeat
 from pathlib import Path
 
@@ -26,8 +26,9 @@ import structlog
 from aiohttp.abc import AbstractStreamWriter
 
 from landline import __version__
+from landline.bots.credentials import Credentials
 from landline.bots.events import Event, EventStream
-from landline.core.bot import Bot
+from landline.core.bot import Bot, may_be_called
 from landline.errors import (
     BotBroke,
     BotRejected,
@@ -36,6 +37,7 @@ from landline.errors import (
     ConfigurationError,
     DeliveryError,
     NoBot,
+    StoreError,
     TooLarge,
 )
 from landline.ports import BotAnswer
@@ -71,10 +73,20 @@ class HttpBotTransport:
     """Implements `landline.ports.BotTransport` with one pool of connections, made on the running event loop.
 
     `connect_timeout_s` limits one attempt to connect: name, TCP and TLS together. `ca_file` (PEM) replaces the system's
-    authorities for https bots; `ConfigurationError` if it is not usable.
+    authorities for https bots; `ConfigurationError` if it is not usable. `credentials` is what bots with an app id are
+    shown. Where `allowed_hosts` are given, a bot anywhere else is never connected to.
     """
 
-    def __init__(self, *, connect_timeout_s: float, ca_file: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        connect_timeout_s: float,
+        ca_file: Path | None = None,
+        credentials: Credentials | None = None,
+        allowed_hosts: Sequence[str] = (),
+    ) -> None:
+        self._credentials = credentials
+        self._allowed_hosts = tuple(allowed_hosts)
         ssl = _authorities(ca_file)
         # No limit of its own: a slow bot must not use up what others need. `Bot.concurrency` is the bound.
         self._pooled = _session(
@@ -102,10 +114,12 @@ class HttpBotTransport:
         A server accepts connections in order, but reads from one that it knows before it reads from a new one.
         """
         session = self._apart if apart else self._pooled
-        delivery = _Delivery(session, bot, _Body(activity, written), said, deadline, once)
+        delivery = _Delivery(session, bot, _Body(activity, written), said, deadline, once, self._credentials)
         try:
             if bot.endpoint is None:
                 raise NoBot
+            if not may_be_called(bot.endpoint, self._allowed_hosts):
+                raise BotUnreachable("Failed to send activity: bot's host is not allowed")
             if self._closed:
                 raise BotUnreachable
             return await self._within_limits(delivery, bot.endpoint)
@@ -188,12 +202,14 @@ class _Delivery:
     """One activity on its way to one bot, over as many attempts as it may take."""
 
     __slots__ = (
+        "_credentials",
         "_once",
         "_repeating",
         "_retry_after",
         "_said",
         "_session",
         "_settled",
+        "_token",
         "_why",
         "body",
         "bot",
@@ -209,6 +225,7 @@ class _Delivery:
         said: Callable[[bytes], Awaitable[None]],
         deadline: float,
         once: bool,
+        credentials: Credentials | None,
     ) -> None:
         self.bot = bot
         self.body = body
@@ -218,6 +235,9 @@ class _Delivery:
         self._session = session
         self._said = said
         self._once = once
+        self._credentials = credentials
+        self._token: str | None = None
+        """What the attempt under way shows to the bot."""
         self._retry_after: float | None = None
         self._settled: BotAnswer | BotRejected | None = None
         """What the bot's status line has settled already, whatever becomes of the rest of its answer."""
@@ -255,7 +275,8 @@ class _Delivery:
         return self._repeating or BotUnreachable(f"Failed to send activity: {self._why}")
 
     async def _post(self, endpoint: str) -> BotAnswer:
-        response = await self._session.post(endpoint, data=self.body, allow_redirects=False)
+        headers = await self._authorization()
+        response = await self._session.post(endpoint, data=self.body, headers=headers, allow_redirects=False)
         # Bots may answer before they have read everything, but what is answered was received.
         self.body.left = True
         good = 200 <= response.status < 300
@@ -291,6 +312,15 @@ class _Delivery:
                     raise BotBroke from error
         return BotAnswer(response.status, _EVENT_STREAM, b"") if invoked is None else _invoke_answer(invoked)
 
+    async def _authorization(self) -> dict[str, str]:
+        if self._credentials is None:
+            return {}
+        try:
+            self._token = await self._credentials.token(self.bot)
+        except StoreError as error:
+            raise BotUnreachable("Failed to send activity: no token could be made for the bot") from error
+        return {} if self._token is None else {"Authorization": f"Bearer {self._token}"}
+
     async def _taken(self, response: aiohttp.ClientResponse) -> BotAnswer:
         content_type = response.headers.get("Content-Type", "")
         if not self._once and self.bot.delivery_mode is None:
@@ -302,14 +332,24 @@ class _Delivery:
 
     async def _rejected(self, response: aiohttp.ClientResponse) -> BotRejected:
         self._settled = BotRejected(response.status)
-        self._retry_after = _seconds(response.headers.get("Retry-After")) if response.status in (429, 503) else None
-        # Bots print what they were sent. The key is read to its end, so that no part of one stays.
-        key = self.bot.service_key.encode()
-        body = await _read(response.content, _ERROR_BYTES + len(key))
-        return BotRejected(response.status, body.replace(key, b"***") if key else body)
+        self._retry_after = self._may_repeat_after(response)
+        # Bots print what they were sent. A secret is read to its end, so that no part of one stays.
+        hidden = [each.encode() for each in (self._token, self.bot.service_key) if each]
+        body = await _read(response.content, _ERROR_BYTES + max(map(len, hidden), default=0))
+        for each in hidden:
+            body = body.replace(each, b"***")
+        return BotRejected(response.status, body)
+
+    def _may_repeat_after(self, response: aiohttp.ClientResponse) -> float | None:
+        """Seconds after which this rejection is worth one repetition, or None (bot-side 2.4)."""
+        if response.status in (401, 403) and self._token is not None and self._credentials is not None:
+            # Keys and clocks go wrong on both sides; a token that is made this moment has the best chance.
+            self._credentials.refused(self.bot, self._token)
+            return 0.0
+        return _seconds(response.headers.get("Retry-After")) if response.status in (429, 503) else None
 
     def _before_repeating(self, rejected: BotRejected) -> float:
-        """Seconds until the one repetition that `Retry-After` asks for; raises `rejected` if there is none."""
+        """Seconds until the one repetition that this rejection allows; raises `rejected` if there is none."""
         pause, self._retry_after = self._retry_after, None
         if self._once or self._repeating or pause is None or pause >= self._time_left():
             raise rejected

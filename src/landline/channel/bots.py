@@ -14,7 +14,14 @@ from landline.core.activity import BotActivity, Kind
 from landline.core.bot import Bot
 from landline.core.conversation import Conversation, is_conversation_id
 from landline.core.log import Audience, ConversationId, Entry, NewEntry, Original, SendKey
-from landline.errors import BadArgument, LandlineError, MissingProperty, UnknownActivity, UnknownConversation
+from landline.errors import (
+    BadArgument,
+    Forbidden,
+    LandlineError,
+    MissingProperty,
+    UnknownActivity,
+    UnknownConversation,
+)
 from landline.ports import Clock, Store
 
 _log = structlog.get_logger(__name__)
@@ -31,10 +38,13 @@ class BotCalls:
         self._store_wait_s = store_wait_s
 
     async def find(self, bot: Bot, conversation: str) -> Conversation:
-        """The bot's conversation. Raises `UnknownConversation`, also for another bot's."""
+        """The bot's conversation. Another bot's is `Forbidden` to one that has proven who it is, and for one that has
+        not it is as unknown as any: raises `UnknownConversation` (bot-side 8, 91 and 93)."""
         if not is_conversation_id(conversation):
             raise UnknownConversation
         found = await self._store.conversation(ConversationId(conversation))
+        if found is not None and found.bot_id != bot.id and bot.app_id is not None:
+            raise Forbidden("The conversation belongs to another bot")
         if found is None or found.bot_id != bot.id:
             raise UnknownConversation
         self._uses.note(found.id)

@@ -34,7 +34,8 @@ from landline.errors import (
 from landline.ports import Clock, Store
 
 KEYS = (1, 2)
-"""The secrets of a site: both work, so that one can be exchanged while the other is in use (4.1)."""
+"""The secrets of a site, and of a bot's app id: both work, so that one can be exchanged while the other is in use (4.1,
+bot-side 6.1)."""
 _FORMER = 32
 """Rotated secrets whose `ski` is still shown, newest first: somebody may learn late that one had leaked."""
 _PREFIX = "registered/"
@@ -47,16 +48,18 @@ class Declared(msgspec.Struct, frozen=True):
     """What the settings name. `secrets` maps digests of secrets that are never stored to the ids of their sites.
 
     `default` is the site that exists because nothing else was said: it can be disabled, though not changed otherwise.
+    `app_secrets` has the digests of more secrets that are never stored, by the id of the bot.
     """
 
     profiles: tuple[Profile, ...]
     sites: tuple[Site, ...]
     secrets: Mapping[bytes, str]
     default: str | None = None
+    app_secrets: Mapping[str, tuple[bytes, ...]] = {}
 
 
 class Key(msgspec.Struct, frozen=True):
-    """One secret of a site, as far as it is kept."""
+    """One secret of a site or of a bot's app id, as far as it is kept."""
 
     digest: bytes
     since_ms: int
@@ -111,10 +114,13 @@ class ServiceKey(msgspec.Struct, frozen=True):
 
 
 class RegisteredBot(msgspec.Struct, frozen=True):
-    """A bot with everything that an operator can see of it. The first of `service_keys` is the one it is told."""
+    """A bot with everything that an operator can see of it. The first of `service_keys` is the one it is told.
+    `settings` has the digests of app secrets in the settings."""
 
     profile: Profile
     service_keys: tuple[ServiceKey, ...]
+    app_secrets: Mapping[int, Key]
+    settings: tuple[bytes, ...]
     read_only: bool
 
 
@@ -190,7 +196,9 @@ class Registrations:
         for profiles, read_only in ((stored, False), (self._declared.profiles, True)):
             for profile in profiles:
                 keys = _decoded(kept.get(_service_keys(profile.id)), tuple[ServiceKey, ...])
-                yield RegisteredBot(profile, keys, read_only)
+                app_secrets = _decoded(kept.get(_app_secrets(profile.id)), dict[int, Key])
+                settings = self._declared.app_secrets.get(profile.id, ())
+                yield RegisteredBot(profile, keys, app_secrets, settings if read_only else (), read_only)
 
     def _sites_in(self, kept: Mapping[str, bytes]) -> Iterator[RegisteredSite]:
         stored = {site.id: site for site in (_decoded(value, Site) for _, value in _under(_PREFIX + "site/", kept))}
@@ -213,6 +221,7 @@ class Registrations:
             service_url=f"{self._service_base}/{current}",
             service_key=current,
             former_keys=tuple(former),
+            app_secrets=(*registered.settings, *(key.digest for key in registered.app_secrets.values())),
             reference_grammar_id=str(uuid.uuid5(uuid.NAMESPACE_URL, f"landline:{registered.profile.id}")),
         )
 
@@ -277,6 +286,7 @@ class Registrations:
                 await self._remove_site(each)
             await self._put(_bot(bot_id), lambda kept: None)
             await self._put(_service_keys(bot_id), lambda kept: None)
+            await self._put(_app_secrets(bot_id), lambda kept: None)
 
         await self._change(remove)
 
@@ -302,6 +312,37 @@ class Registrations:
             await self._put(_service_keys(bot_id), lambda kept: tuple(each for each in keys if each.mark != mark))
 
         await self._change(remove)
+        return self.bot(bot_id)
+
+    async def rotate_app_secret(self, bot_id: str, number: int) -> Secret:
+        """A new secret of the bot's app id in place of key `number`, which gets no token any more; those that it got
+        live on, for an hour at most (bot-side 6.1). Raises `UnknownBot`, `UnknownKey`, `BadArgument`."""
+        if number not in KEYS:
+            raise UnknownKey
+        secret = random.token_urlsafe(32)
+        new = Key(tokens.digest(secret), self._clock.now_ms())
+        await self._change_app_secrets(bot_id, lambda keys: keys | {number: new})
+        return Secret(number, secret, new.ski)
+
+    async def remove_app_secret(self, bot_id: str, number: int) -> RegisteredBot:
+        """Have no key `number` any more. Raises `UnknownBot`, `UnknownKey`, `BadArgument`."""
+
+        def remove(keys: dict[int, Key]) -> dict[int, Key]:
+            if number not in keys:
+                raise UnknownKey
+            return {each: key for each, key in keys.items() if each != number}
+
+        return await self._change_app_secrets(bot_id, remove)
+
+    async def _change_app_secrets(
+        self, bot_id: str, change: Callable[[dict[int, Key]], dict[int, Key]]
+    ) -> RegisteredBot:
+        async def put() -> None:
+            if self.bot(bot_id).profile.app_id is None:
+                raise BadArgument("The bot has no app id")
+            await self._put(_app_secrets(bot_id), lambda kept: change(_decoded(kept, dict[int, Key])))
+
+        await self._change(put)
         return self.bot(bot_id)
 
     def _changeable_bot(self, bot_id: str) -> Profile:
@@ -470,6 +511,10 @@ def _bot(bot_id: str) -> str:
 
 def _service_keys(bot_id: str) -> str:
     return f"{_PREFIX}service-keys/{bot_id}"
+
+
+def _app_secrets(bot_id: str) -> str:
+    return f"{_PREFIX}app-secrets/{bot_id}"
 
 
 def _site(site_id: str) -> str:

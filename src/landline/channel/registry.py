@@ -5,7 +5,7 @@ Where it comes from, and how it changes, is `channel/registrations.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from landline.core import tokens
 from landline.core.bot import Bot, Site
@@ -82,3 +82,7 @@ class Registry:
     def bot_of_key(self, service_key: str) -> Bot | None:
         """The bot whose service URL carries this key (bot-side 3), or carried it and still may."""
         return self._keys.get(service_key)
+
+    def bots(self) -> Collection[Bot]:
+        """All bots."""
+        return self._bots.values()

@@ -15,6 +15,7 @@ import json
 import os
 import re
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -118,15 +119,19 @@ class DirectLine:
         credential: str | None = None,
         origin: str | None = None,
         inspect: Inspect | None = None,
+        tls: ssl.SSLContext | bool = True,
     ) -> None:
-        """`inspect` sees each answer before the caller does; `check_manners` unless it is given."""
+        """`inspect` sees each answer before the caller does; `check_manners` unless it is given. `tls` says whom to
+        trust where the domain is https."""
         self.domain = domain
         self.credential = credential
         self.origin = origin
         self._inspect = inspect or check_manners
+        self._tls = tls
 
     async def __aenter__(self) -> DirectLine:
         self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=self._tls),
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("Content-Type", "User-Agent"),
             timeout=aiohttp.ClientTimeout(total=30),
@@ -147,7 +152,7 @@ class DirectLine:
         return self._like(self.credential, origin)
 
     def _like(self, credential: str | None, origin: str | None) -> DirectLine:
-        other = DirectLine(self.domain, credential, origin, self._inspect)
+        other = DirectLine(self.domain, credential, origin, self._inspect, self._tls)
         other._session = self._session
         return other
 
@@ -250,7 +255,9 @@ class DirectLine:
         refused handshake raises `aiohttp.WSServerHandshakeError`; `handshake` shows its whole answer.
         """
         connector = aiohttp.TCPConnector(
-            socket_factory=_socket_factory(receive_buffer) if receive_buffer else None, force_close=True
+            socket_factory=_socket_factory(receive_buffer) if receive_buffer else None,
+            force_close=True,
+            ssl=self._tls,
         )
         async with (
             aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session,

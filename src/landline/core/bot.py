@@ -5,7 +5,9 @@ What an operator may say about either stands here with its bounds, once for the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -15,6 +17,7 @@ Url = Annotated[str, Meta(pattern=URL)]
 BotId = Annotated[str, Meta(min_length=1, max_length=256)]
 SiteId = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
 Text = Annotated[str, Meta(min_length=1, max_length=256)]
+AppId = Annotated[str, Meta(pattern="^[A-Za-z0-9._-]{1,128}$")]
 Origins = Annotated[tuple[str, ...], Meta(max_length=256)]
 Life = Annotated[int, Meta(ge=1, le=1_209_600)]
 PerSecond = Annotated[float, Meta(gt=0)]
@@ -62,6 +65,9 @@ class Profile(Own, frozen=True, kw_only=True, omit_defaults=True):
     create_conversations: Annotated[
         bool, Meta(description="Let it start conversations and list its own, if it has an app id.")
     ] = False
+    app_id: Annotated[
+        AppId | None, Meta(description="Its app id. With one, Landline and the bot show tokens to each other.")
+    ] = None
 
 
 class Bot(Own, frozen=True):
@@ -69,7 +75,8 @@ class Bot(Own, frozen=True):
 
     `service_url` is what this bot calls back: base, `/b/` and the bot's key, without trailing slash; the key alone
     makes an anonymous bot recognisable, so it is a secret (bot-side 3). `former_keys` were given out before and still
-    work. A bot without `app_id` is anonymous.
+    work. A bot with `app_id` is not known by that alone: it shows a token, which it gets for a secret whose digest is
+    one of `app_secrets` (bot-side 6).
     """
 
     id: str
@@ -85,6 +92,7 @@ class Bot(Own, frozen=True):
     create_conversations: bool = False
     app_id: str | None = None
     former_keys: tuple[str, ...] = ()
+    app_secrets: tuple[bytes, ...] = ()
 
     @property
     def delivery_mode(self) -> str | None:
@@ -116,3 +124,14 @@ class Site(Own, frozen=True, omit_defaults=True):
     enhanced_authentication: Annotated[
         bool, Meta(description="Users come from tokens only, and trusted origins are enforced.")
     ] = False
+
+
+def may_be_called(endpoint: str, hosts: Sequence[str]) -> bool:
+    """Whether `endpoint` lies on one of `hosts`: names, addresses, or `*.example.org` for every name below that one.
+    No hosts at all allow any."""
+    host = (urlsplit(endpoint).hostname or "").rstrip(".")
+    return not hosts or any(_is_host(host, allowed.lower()) for allowed in hosts)
+
+
+def _is_host(host: str, allowed: str) -> bool:
+    return host.endswith(allowed[1:]) if allowed.startswith("*.") else host == allowed

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 from starlette.routing import Route
 
+from landline.channel.keys import SigningKeys
 from landline.channel.redelivery import Redelivery
 from landline.channel.registrations import RegisteredBot, RegisteredSite, Registrations, Secret
 from landline.channel.retention import Retention
@@ -22,8 +23,9 @@ from landline.core import activity, log
 from landline.core.bot import Profile, Site
 from landline.core.conversation import is_conversation_id
 from landline.core.failure import FailedDelivery
+from landline.core.keys import SigningKey
 from landline.core.log import ConversationId
-from landline.core.tokens import digest, read_parameters
+from landline.core.tokens import digest, read_parameters, ski_of
 from landline.errors import BadArgument, Forbidden, MissingProperty, UnknownConversation, UnknownKey
 from landline.ports import Store
 from landline.server.exchange import Exchange, Manners, Resource
@@ -49,6 +51,7 @@ class Admin:
         self,
         registrations: Registrations,
         tokens: Tokens,
+        keys: SigningKeys,
         redelivery: Redelivery,
         store: Store,
         retention: Retention,
@@ -57,6 +60,7 @@ class Admin:
     ) -> None:
         self._registrations = registrations
         self._tokens = tokens
+        self._keys = keys
         self._redelivery = redelivery
         self._store = store
         self._retention = retention
@@ -72,6 +76,8 @@ class Admin:
             Resource(bot, manners, GET=self.bot, PATCH=self.change_bot, DELETE=self.remove_bot),
             Resource(bot + "/service-keys", manners, POST=self.add_service_key),
             Resource(bot + "/service-keys/{key}", manners, DELETE=self.remove_service_key),
+            Resource(bot + "/app-secrets/{key}", manners, DELETE=self.remove_app_secret),
+            Resource(bot + "/app-secrets/{key}/rotate", manners, POST=self.rotate_app_secret),
             Resource(PREFIX + "/sites", manners, GET=self.sites, POST=self.add_site),
             Resource(site, manners, GET=self.site, PATCH=self.change_site, DELETE=self.remove_site),
             Resource(site + "/secrets/{key}", manners, DELETE=self.remove_secret),
@@ -88,6 +94,8 @@ class Admin:
             Resource(PREFIX + "/forget", manners, POST=self.forget),
             Resource(PREFIX + "/failures", manners, GET=self.failures),
             Resource(PREFIX + "/failures/{activity}/redeliver", manners, POST=self.redeliver),
+            Resource(PREFIX + "/signing-keys", manners, GET=self.signing_keys),
+            Resource(PREFIX + "/signing-keys/rotate", manners, POST=self.rotate_signing_key),
         )
         return [Route(resource.template, resource) for resource in resources]
 
@@ -137,6 +145,30 @@ class Admin:
         self._check(exchange)
         bot = await self._registrations.remove_service_key(exchange.path("bot"), exchange.path("key"))
         await exchange.json(200, _encode(_bot(bot)))
+
+    async def rotate_app_secret(self, exchange: Exchange) -> None:
+        """A new secret of the bot's app id."""
+        self._check(exchange)
+        secret = await self._registrations.rotate_app_secret(exchange.path("bot"), _number(exchange))
+        await exchange.json(200, _encode(_secret(secret)))
+
+    async def remove_app_secret(self, exchange: Exchange) -> None:
+        """Do without a secret of the bot's app id."""
+        self._check(exchange)
+        bot = await self._registrations.remove_app_secret(exchange.path("bot"), _number(exchange))
+        await exchange.json(200, _encode(_bot(bot)))
+
+    # What bots are told by
+
+    async def signing_keys(self, exchange: Exchange) -> None:
+        """The keys that are shown to bots, and since when, or from when on, each signs."""
+        self._check(exchange)
+        await exchange.json(200, _encode({"signing_keys": [_signing_key(key) for key in await self._keys.shown()]}))
+
+    async def rotate_signing_key(self, exchange: Exchange) -> None:
+        """Show a new key, which signs once every bot has had the time to fetch it."""
+        self._check(exchange)
+        await exchange.json(200, _encode(_signing_key(await self._keys.rotate())))
 
     # Sites and secrets
 
@@ -295,8 +327,17 @@ def _bot(bot: RegisteredBot) -> dict[str, object]:
     return {
         **msgspec.structs.asdict(bot.profile),
         "service_keys": [{"mark": each.mark, "since": log.timestamp(each.since_ms)} for each in bot.service_keys],
+        "app_secrets": [
+            {"key": number, "ski": key.ski, "since": log.timestamp(key.since_ms)}
+            for number, key in sorted(bot.app_secrets.items())
+        ],
+        "settings": [{"ski": ski_of(each)} for each in bot.settings],
         "read_only": bot.read_only,
     }
+
+
+def _signing_key(key: SigningKey) -> dict[str, object]:
+    return {"kid": key.kid, "signs_from": log.timestamp(key.signs_from_ms)}
 
 
 def _site(site: RegisteredSite) -> dict[str, object]:

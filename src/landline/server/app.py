@@ -9,6 +9,7 @@ import ipaddress
 import math
 import secrets
 import socket
+import ssl
 import time
 from collections.abc import Callable, Coroutine, Sequence
 
@@ -17,13 +18,17 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from landline.blobs.files import FileBlobs
+from landline.bots.credentials import Credentials
 from landline.bots.http import HttpBotTransport
+from landline.bots.issuers import HttpIssuers
 from landline.channel.activities import Activities, PageBounds
 from landline.channel.attachments import Attachments, UploadBounds
 from landline.channel.bot_conversations import BotConversations
+from landline.channel.bot_tokens import BotTokens
 from landline.channel.bots import BotCalls
 from landline.channel.conversations import Conversations
 from landline.channel.delivery import Delivery
+from landline.channel.keys import SigningKeys
 from landline.channel.members import Members
 from landline.channel.redelivery import Redelivery
 from landline.channel.registrations import Registrations
@@ -33,17 +38,19 @@ from landline.channel.retention import Keeping, Retention, Uses
 from landline.channel.streams import OpenStreams
 from landline.channel.throttle import Rates, Throttle
 from landline.channel.tokens import Lives, Tokens
-from landline.config import Settings
+from landline.config import Settings, key_sets
 from landline.core.rate import Rate
 from landline.core.stream import Timing
 from landline.core.tokens import ANY_ORIGIN, Keys, origin
 from landline.errors import ConfigurationError, Draining
 from landline.ports import Store
 from landline.server import admin, attachments, connector, directline, openapi
+from landline.server.certificates import fingerprint
 from landline.server.declared import declared
 from landline.server.exchange import GRACE_S, JSON, Exchange, Manners, Resource
 from landline.server.http import Door, Limits
-from landline.server.listener import Listener, listening_socket
+from landline.server.issuer import Issuer
+from landline.server.listener import Listener, listening_socket, tls_context
 from landline.server.paths import Paths
 from landline.server.stream import Streaming
 from landline.server.websocket import Accept, Upgrade
@@ -51,6 +58,7 @@ from landline.server.wheel import Wheel
 from landline.stores.directory import Directory
 from landline.stores.sqlite import SqliteStore
 
+_FORM_BYTES = 65_536
 _ANY_ADDRESS = ("0.0.0.0", "::", "")  # noqa: S104  # compared with, never listened on
 
 ADMIN_SECRET_FILE = "admin-secret"  # noqa: S105  # a name
@@ -102,6 +110,7 @@ class Server:
     registry: Registry
     registrations: Registrations
     tokens: Tokens
+    keys: SigningKeys
     redelivery: Redelivery
     retention: Retention
     listener: Listener
@@ -111,7 +120,16 @@ class Server:
     def url(self) -> str:
         """The listener's own address, as somebody on this machine reaches it."""
         host, port = self.listener.addresses[0]
-        return _url(host, port)
+        return _url(self._scheme, host, port)
+
+    @property
+    def _scheme(self) -> str:
+        return "http" if self.settings.tls_cert is None else "https"
+
+    def _address(self) -> str:
+        """For those who know the data directory, and so need nobody to vouch for our certificate."""
+        certificate = self.settings.tls_cert
+        return self.url if certificate is None else f"{self.url} {fingerprint(certificate)}"
 
     # Life
 
@@ -150,6 +168,7 @@ class Server:
 
     async def _build(self, sockets: Sequence[socket.socket], closers: contextlib.AsyncExitStack) -> None:
         settings, clock = self.settings, self.clock
+        tls = _tls(settings)
         wheel = Wheel(asyncio.get_running_loop())
         closers.callback(wheel.close)
         self.store = store = SqliteStore(self._directory, clock)
@@ -159,14 +178,26 @@ class Server:
         closers.push_async_callback(blobs.close)
         await blobs.open()
         self.registry = registry = Registry()
-        service_base = (settings.service_url or _url(*sockets[0].getsockname()[:2])).rstrip("/") + connector.PREFIX
+        base = service_base(settings, _url(self._scheme, *sockets[0].getsockname()[:2]))
+        issuer = settings.issuer or base
         self.registrations = registrations = Registrations(
-            store, registry, self.streams, clock, declared(settings), service_base
+            store, registry, self.streams, clock, declared(settings), base + connector.PREFIX
         )
         await registrations.load()
         await registrations.first_secret(self._show_first_secret)
         self.tokens = tokens = Tokens(registry, await keys_of(store), clock, lives(settings))
-        transport = HttpBotTransport(connect_timeout_s=settings.bot_connect_timeout_s, ca_file=settings.bot_ca_file)
+        self.keys = keys = SigningKeys(store, clock, lead_s=settings.key_lead_s)
+        if any(bot.app_id for bot in registry.bots()):
+            await keys.ring()  # rather now than in somebody's request
+        for bot in registry.bots():
+            if bot.app_id is not None and not (bot.app_secrets or settings.trusted_issuers):
+                _log.warning("the bot has an app id and no secret: it cannot call back", bot=bot.id)
+        transport = HttpBotTransport(
+            connect_timeout_s=settings.bot_connect_timeout_s,
+            ca_file=settings.bot_ca_file,
+            credentials=Credentials(keys.sign, clock, issuer=issuer, life_s=settings.bot_token_ttl_s),
+            allowed_hosts=settings.bot_allowed_hosts,
+        )
         closers.push_async_callback(transport.close)
         repeats = Repeats(clock, settings.idempotency_ttl_s)
         keeping = keeping_of(settings)
@@ -190,23 +221,26 @@ class Server:
         direct_line = directline.DirectLine(
             tokens, throttle, conversations, activities, files, streaming, _client_manners(settings)
         )
+        trusted = HttpIssuers(key_sets(settings.trusted_issuers))
+        closers.push_async_callback(trusted.close)
+        bot_tokens = BotTokens(registry, keys, trusted, clock, issuer=issuer, life_s=settings.bot_token_ttl_s)
+        begun, members = BotConversations(store, calls), Members(store, delivery)
         paths = self._paths(
             direct_line,
-            connector.Connector(
-                registry, calls, BotConversations(store, calls), Members(store, delivery), files, _bot_manners(settings)
-            ),
+            connector.Connector(registry, bot_tokens, calls, begun, members, files, _bot_manners(settings)),
             attachments.Downloads(registry, files, _client_manners(settings)),
+            Issuer(registry, keys, bot_tokens, _issuer_manners(settings), issuer=issuer, base=base),
         )
 
         async def on_upgrade(request: Upgrade) -> Accept:
             return await direct_line.on_upgrade(paths.within(request.path), request)
 
         address = None if settings.trusted_proxies else sockets[0].getsockname()[:2]
-        self.listener = Listener(paths, sockets, Door(_limits(settings), wheel, on_upgrade, address))
+        self.listener = Listener(paths, sockets, Door(_limits(settings), wheel, on_upgrade, address), tls)
         closers.push_async_callback(self.listener.stop, settings.bot_timeout_s + GRACE_S)
         await self.listener.start()
         # Where the commands of this machine find us.
-        self._directory.write(ADDRESS_FILE, self.url)
+        self._directory.write(ADDRESS_FILE, self._address())
         closers.callback(self._directory.remove, ADDRESS_FILE)
 
     def _keep_sweeping(self, work: Coroutine[object, object, None], closers: contextlib.AsyncExitStack) -> None:
@@ -219,7 +253,11 @@ class Server:
         closers.push_async_callback(stop)
 
     def _paths(
-        self, direct_line: directline.DirectLine, calls: connector.Connector, downloads: attachments.Downloads
+        self,
+        direct_line: directline.DirectLine,
+        calls: connector.Connector,
+        downloads: attachments.Downloads,
+        issuer: Issuer,
     ) -> Paths:
         settings = self.settings
         ours, bots = _client_manners(settings), _bot_manners(settings)
@@ -231,11 +269,12 @@ class Server:
 
         credential = admin_secret(settings, self._directory)
         operators = admin.Admin(
-            self.registrations, self.tokens, self.redelivery, self.store, self.retention, credential, bots
+            self.registrations, self.tokens, self.keys, self.redelivery, self.store, self.retention, credential, bots
         )
         routes: list[BaseRoute] = [*direct_line.routes(), *calls.routes(), *downloads.routes(), *operators.routes()]
         for path, endpoint in (("/live", self._live), ("/ready", self._is_ready)):
             routes.append(Route(path, Resource(path, bots, GET=endpoint)))
+        routes += issuer.routes()
         routes.append(Route("/openapi.json", Resource("/openapi.json", bots, GET=self._openapi)))
         self._document = openapi.document(routes, settings.public_url or "/")
         routes += self._more(self)
@@ -311,11 +350,26 @@ def _bot_manners(settings: Settings) -> Manners:
     )
 
 
-def _url(host: str, port: int) -> str:
+def _issuer_manners(settings: Settings) -> Manners:
+    return Manners(deadline_s=settings.bot_timeout_s, body_bytes=_FORM_BYTES, cross_origin=False)
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return tls_context(settings.tls_cert, settings.tls_key)
+
+
+def service_base(settings: Settings, own_url: str) -> str:
+    """What every address that bots are told begins with. Never from a request (bot-side 3)."""
+    return (settings.service_url or own_url).rstrip("/")
+
+
+def _url(scheme: str, host: str, port: int) -> str:
     """The loopback name if the listener is bound to all addresses (bot-side 3)."""
     if host in _ANY_ADDRESS:
         host = "localhost"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _upload_bounds(settings: Settings) -> UploadBounds:

@@ -1,7 +1,7 @@
 """The Connector API at the edge: what bots call back (bot-side 3). Parse, call one channel method, format.
 
-A bot without app id is recognised by the key in the path alone (bot-side 3); a path without a good key is as unknown as
-any other.
+A bot without app id is recognised by the key in the path alone (bot-side 3), one with an app id by that and its token;
+a path without a good key is as unknown as any other.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from landline.channel.attachments import Attachments
 from landline.channel.bot_conversations import BotConversations
+from landline.channel.bot_tokens import BotTokens
 from landline.channel.bots import BotCalls
 from landline.channel.members import Members
 from landline.channel.registry import Registry
@@ -22,7 +23,10 @@ from landline.core.conversation import Conversation, Member
 from landline.core.links import VIEWS
 from landline.errors import (
     BadArgument,
+    BotNotAuthenticated,
     Forbidden,
+    IssuerUnavailable,
+    MissingCredential,
     MissingProperty,
     NotFound,
     OutcomeUnknown,
@@ -39,8 +43,10 @@ _UPLOADS = 4
 """Uploads of bots that are held in memory at a time. They come as text in JSON; more wait for their turn."""
 
 _TAG = "Connector"
+_CALLING = (NotFound, BotNotAuthenticated, Forbidden, IssuerUnavailable)
+"""What may come of anything that a bot calls."""
 _MADE = operation(
-    _TAG, {200: "Resource"}, body="Activity", raises=(NotFound, UnknownConversation, UnknownActivity, *ADDING)
+    _TAG, {200: "Resource"}, body="Activity", raises=(*_CALLING, UnknownConversation, UnknownActivity, *ADDING)
 )
 
 _encode = msgspec.json.Encoder().encode
@@ -52,6 +58,7 @@ class Connector:
     def __init__(
         self,
         registry: Registry,
+        tokens: BotTokens,
         calls: BotCalls,
         conversations: BotConversations,
         members: Members,
@@ -59,6 +66,7 @@ class Connector:
         manners: Manners,
     ) -> None:
         self._registry = registry
+        self._tokens = tokens
         self._calls = calls
         self._conversations = conversations
         self._members = members
@@ -106,7 +114,7 @@ class Connector:
         await self._calls.update(bot, conversation, activity_id, body, exchange.deadline, _request_id(exchange))
         await exchange.json(200, _encode({"id": activity_id}))
 
-    @operation(_TAG, {200: None}, raises=(NotFound, UnknownConversation, UnknownActivity, *ADDING))
+    @operation(_TAG, {200: None}, raises=(*_CALLING, UnknownConversation, UnknownActivity, *ADDING))
     async def delete(self, exchange: Exchange) -> None:
         """Delete activity (bot-side 3.4). Most SDKs take a 204 for an error (fact 7)."""
         bot, conversation = await self._in_conversation(exchange)
@@ -121,7 +129,7 @@ class Connector:
         )
         await exchange.json(200, _encode({"id": activity_id}))
 
-    @operation(_TAG, {200: "Resource"}, body="History", raises=(NotFound, UnknownConversation, *ADDING))
+    @operation(_TAG, {200: "Resource"}, body="History", raises=(*_CALLING, UnknownConversation, *ADDING))
     async def add_history(self, exchange: Exchange) -> None:
         """Send conversation history (bot-side 3.9)."""
         bot, conversation = await self._in_conversation(exchange)
@@ -130,14 +138,14 @@ class Connector:
 
     # Members
 
-    @operation(_TAG, {200: "Members"}, raises=(NotFound, UnknownConversation))
+    @operation(_TAG, {200: "Members"}, raises=(*_CALLING, UnknownConversation))
     async def members(self, exchange: Exchange) -> None:
         """All members, of a conversation or of one of its activities, which all of them see (bot-side 3.5)."""
         bot, conversation = await self._in_conversation(exchange)
         members = await self._members.all(bot, conversation)
         await exchange.json(200, _encode([_shown(member) for member in members]))
 
-    @operation(_TAG, {200: "Account"}, raises=(NotFound, UnknownConversation, UnknownMember))
+    @operation(_TAG, {200: "Account"}, raises=(*_CALLING, UnknownConversation, UnknownMember))
     async def member(self, exchange: Exchange) -> None:
         """One member (bot-side 3.5)."""
         bot, conversation = await self._in_conversation(exchange)
@@ -148,7 +156,7 @@ class Connector:
         _TAG,
         {200: "PagedMembers"},
         parameters=("pageSize", "continuationToken"),
-        raises=(NotFound, UnknownConversation, BadArgument),
+        raises=(*_CALLING, UnknownConversation, BadArgument),
     )
     async def paged_members(self, exchange: Exchange) -> None:
         """A page of members. A continuation that is null would break a bot (bot-side 1, fact 8)."""
@@ -158,7 +166,7 @@ class Connector:
         shown = {"members": [_shown(member) for member in members]}
         await exchange.json(200, _encode(_paged(shown, following)))
 
-    @operation(_TAG, {200: None}, raises=(NotFound, UnknownConversation, BadArgument, OutcomeUnknown))
+    @operation(_TAG, {200: None}, raises=(*_CALLING, UnknownConversation, BadArgument, OutcomeUnknown))
     async def remove(self, exchange: Exchange) -> None:
         """End a membership (bot-side 3.5)."""
         bot, conversation = await self._in_conversation(exchange)
@@ -167,32 +175,30 @@ class Connector:
 
     # Conversations
 
-    @operation(_TAG, {201: "CreatedConversation"}, body="ConversationParameters", raises=(NotFound, Forbidden, *ADDING))
+    @operation(_TAG, {201: "CreatedConversation"}, body="ConversationParameters", raises=(*_CALLING, *ADDING))
     async def start(self, exchange: Exchange) -> None:
         """Create conversation (bot-side 3.7). Who the bot is says the path, not the body."""
-        bot = self._bot(exchange)
+        bot = await self._bot(exchange)
         begun = await self._conversations.start(bot, await exchange.json_body(), exchange.deadline)
         created = {"id": begun.conversation, "serviceUrl": bot.service_url}
         if begun.activity_id is not None:
             created["activityId"] = begun.activity_id
         await exchange.json(201, _encode(created))
 
-    @operation(
-        _TAG, {200: "Conversations"}, parameters=("continuationToken",), raises=(NotFound, Forbidden, BadArgument)
-    )
+    @operation(_TAG, {200: "Conversations"}, parameters=("continuationToken",), raises=(*_CALLING, BadArgument))
     async def conversations(self, exchange: Exchange) -> None:
         """The bot's conversations (bot-side 3.8)."""
-        bot, continuation = self._bot(exchange), exchange.query("continuationToken")
+        bot, continuation = await self._bot(exchange), exchange.query("continuationToken")
         found, following = await self._conversations.page(bot, continuation)
         shown = [{"id": name, "members": [_shown(member) for member in members]} for name, members in found]
         await exchange.json(200, _encode(_paged({"conversations": shown}, following)))
 
     # Attachments
 
-    @operation(_TAG, {201: "Resource"}, body="AttachmentData", raises=(NotFound, UnknownConversation, MissingProperty))
+    @operation(_TAG, {201: "Resource"}, body="AttachmentData", raises=(*_CALLING, UnknownConversation, MissingProperty))
     async def attach(self, exchange: Exchange) -> None:
         """Upload an attachment (bot-side 3.6)."""
-        bot = self._bot(exchange)
+        bot = await self._bot(exchange)
         conversation = await self._calls.find(bot, exchange.path("conversation"))
         exchange.check_json()
         async with self._uploading:
@@ -200,23 +206,29 @@ class Connector:
             attachment_id = await self._files.attach(conversation, body, exchange.deadline)
         await exchange.json(201, _encode({"id": attachment_id}))
 
-    @operation(_TAG, {200: "AttachmentInfo"}, raises=(NotFound, UnknownAttachment))
+    @operation(_TAG, {200: "AttachmentInfo"}, raises=(*_CALLING, UnknownAttachment))
     async def attachment(self, exchange: Exchange) -> None:
         """What is known of an attachment (bot-side 3.6)."""
-        blob = await self._files.find(exchange.path("attachment"), self._bot(exchange))
+        blob = await self._files.find(exchange.path("attachment"), await self._bot(exchange))
         await blob.close()
         known = blob.attachment
         views = [{"viewId": view.id, "size": view.size} for view in known.views]
         await exchange.json(200, _encode({"name": known.name, "type": known.content_type, "views": views}))
 
     async def _in_conversation(self, exchange: Exchange) -> tuple[Bot, Conversation]:
-        bot = self._bot(exchange)
+        bot = await self._bot(exchange)
         return bot, await self._calls.find(bot, exchange.path("conversation"))
 
-    def _bot(self, exchange: Exchange) -> Bot:
+    async def _bot(self, exchange: Exchange) -> Bot:
+        """Who is calling: known by the key path and, with an app id, by a token besides (bot-side 6.2)."""
         bot = self._registry.bot_of_key(exchange.path("key"))
         if bot is None:
             raise NotFound
+        try:
+            token = exchange.bearer()
+        except MissingCredential:  # an empty one counts as none
+            token = None
+        await self._tokens.check(bot, token)
         return bot
 
 

@@ -21,7 +21,10 @@ def declared(settings: Settings) -> Declared:
             enhanced_authentication=settings.enhanced_authentication,
             trusted_origins=settings.trusted_origins,
         )
-        tables: tuple[BotTable, ...] = (BotTable(**msgspec.structs.asdict(_the_one_bot(settings)), sites=(site,)),)
+        bot = BotTable(
+            **msgspec.structs.asdict(_the_one_bot(settings)), app_secret=settings.bot_app_secret, sites=(site,)
+        )
+        tables: tuple[BotTable, ...] = (bot,)
     else:
         first = settings.bots[0]
         sites = first.sites or (SiteTable(id=DEFAULT_SITE),)
@@ -33,6 +36,7 @@ def declared(settings: Settings) -> Declared:
         profiles=tuple(_profile(bot) for bot in tables),
         sites=tuple(_site(site, bot.id) for bot in tables for site in bot.sites),
         secrets=secrets,
+        app_secrets={bot.id: tuple(map(digest, bot.app_secret)) for bot in tables},
         default=None if settings.bots and settings.bots[0].sites else DEFAULT_SITE,
     )
 
@@ -47,6 +51,7 @@ def _the_one_bot(settings: Settings) -> Profile:
         delivery=settings.bot_delivery,
         turns=settings.bot_turns,
         create_conversations=settings.bot_create_conversations,
+        app_id=settings.bot_app_id,
     )
 
 

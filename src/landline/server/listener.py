@@ -22,9 +22,11 @@ import asyncio
 import contextlib
 import os
 import socket
+import ssl
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import cast
 
 import uvicorn
@@ -100,6 +102,23 @@ def _set_options(listener: socket.socket) -> None:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, USER_TIMEOUT_S)
 
 
+def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """What the listener shows: a certificate with its chain, and its key, both PEM. Raises `ConfigurationError`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(["http/1.1"])
+    for setting, path in (("tls_cert", certificate), ("tls_key", key)):
+        if not os.access(path, os.R_OK):
+            raise ConfigurationError(f"{setting}: {path} cannot be read")
+    try:
+        # A key that needs a password must end the start, not ask for it at a terminal that nobody watches.
+        context.load_cert_chain(certificate, key, password=lambda: "")
+    except (OSError, ssl.SSLError, ValueError) as error:
+        raise ConfigurationError(f"tls_cert: {certificate} and {key} are no certificate and its key in PEM") from error
+    return context
+
+
 def raise_file_limit() -> int | None:
     """Raise the soft limit of open files to the hard one and answer it, about one file per stream; None where the
     system has no such limit, or does not tell."""
@@ -118,8 +137,10 @@ def raise_file_limit() -> int | None:
 class Listener:
     """An HTTP server on sockets that are already listening."""
 
-    def __init__(self, app: ASGIApp, sockets: Sequence[socket.socket], door: Door) -> None:
-        """`app` gets the requests, `door.on_upgrade` the WebSocket handshakes."""
+    def __init__(
+        self, app: ASGIApp, sockets: Sequence[socket.socket], door: Door, tls: ssl.SSLContext | None = None
+    ) -> None:
+        """`app` gets the requests, `door.on_upgrade` the WebSocket handshakes. With `tls` nothing else is spoken."""
         self._sockets = list(sockets)
         self._config = uvicorn.Config(
             app,
@@ -134,6 +155,7 @@ class Listener:
             server_header=False,
             backlog=BACKLOG,
             timeout_keep_alive=door.limits.keep_alive_s,
+            ssl_context_factory=None if tls is None else lambda config, default: tls,
         )
         self._server = uvicorn.Server(self._config)
         self._ticking: asyncio.Task[None] | None = None

@@ -232,7 +232,8 @@ def _content(schema: str) -> Json:
 
 _TAGS = {
     "Direct Line": "What clients call: Web Chat, DirectLineJS, scripts.",
-    "Connector": "What bots call back. The base of these paths is the `serviceUrl` of the activities that a bot gets.",
+    "Connector": "What bots call back. The base of these paths is the `serviceUrl` of the activities that a bot gets. "
+    "A bot with an app id shows a token besides.",
     "Attachments": "Who has the link has the bytes. Links are made by uploads, and come in activities.",
     "Health": "For whoever watches over the server.",
 }

@@ -78,10 +78,13 @@ class Paths:
         """`path` without a prefix of ours and without its one trailing slash (D-1, D-3)."""
         for prefix in self._prefixes:
             # A prefix may look like a path of ours, `/v3` for instance: it is one only if what follows is such a path.
-            if f"{path}/".startswith(prefix) and _room(path[len(prefix) - 1 :]) in self._rooms:
+            if f"{path}/".startswith(prefix) and self._is_ours(path[len(prefix) - 1 :]):
                 path = path[len(prefix) - 1 :] or "/"
                 break
         return path[:-1] if path.endswith("/") and len(path) > 1 else path
+
+    def _is_ours(self, path: str) -> bool:
+        return _room(path) in self._rooms or self._find(path.rstrip("/"))[0] is not None
 
 
 def _room(path: str) -> str:

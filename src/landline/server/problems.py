@@ -24,6 +24,7 @@ _TABLE: tuple[tuple[type[errors.LandlineError], int, str], ...] = (
     (errors.MethodNotAllowed, 405, "BadArgument"),
     (errors.RequestError, 400, "BadArgument"),
     (errors.MissingCredential, 401, "BadArgument"),
+    (errors.BotNotAuthenticated, 401, "BadArgument"),
     (errors.TokenExpired, 403, "TokenExpired"),
     (errors.NotTrusted, 403, "ServiceError"),
     (errors.CredentialError, 403, "BadArgument"),
@@ -38,6 +39,7 @@ _TABLE: tuple[tuple[type[errors.LandlineError], int, str], ...] = (
     (errors.UnknownAttachment, 404, "BadArgument"),
     (errors.UnknownMember, 404, "BadArgument"),
     (errors.Conflict, 409, "Conflict"),
+    (errors.IssuerUnavailable, 503, "ServiceError"),
     (errors.Draining, 503, "ServiceError"),
     (errors.NotServing, 409, "Conflict"),
     (errors.ConversationFull, 400, "BadArgument"),
@@ -78,6 +80,8 @@ def problem_of(error: errors.LandlineError, *, show_inner: bool = False) -> Prob
         headers = ((b"retry-after", str(RETRY_AFTER_S).encode()),)
     elif isinstance(error, errors.RateLimited):
         headers = ((b"retry-after", str(max(1, math.ceil(error.wait_s))).encode()),)
+    elif isinstance(error, errors.BotNotAuthenticated):
+        headers = ((b"www-authenticate", b"Bearer"),)
     elif isinstance(error, errors.MethodNotAllowed):
         headers = ((b"allow", ", ".join(error.allowed).encode()),)
     elif isinstance(error, errors.RangeNotSatisfiable):

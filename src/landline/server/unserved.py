@@ -7,6 +7,7 @@ import secrets
 from starlette.types import Message
 
 from landline.blobs.files import FileBlobs
+from landline.channel.keys import SigningKeys
 from landline.channel.redelivery import Redelivery
 from landline.channel.registrations import Registrations
 from landline.channel.registry import Registry
@@ -34,10 +35,11 @@ async def ask(settings: Settings, method: str, path: str, query: str, body: byte
         await registrations.load()
         tokens = Tokens(registry, await keys_of(store), clock, lives(settings))
         manners = Manners(settings.bot_timeout_s, settings.activity_bytes, cross_origin=False)
+        keys = SigningKeys(store, clock, lead_s=settings.key_lead_s)
         blobs = FileBlobs(settings.data / "blobs")
         retention = Retention(store, blobs, OpenStreams(), clock, keeping_of(settings))
         redelivery = Redelivery(store, registry, None)
-        routes = Admin(registrations, tokens, redelivery, store, retention, credential, manners).routes()
+        routes = Admin(registrations, tokens, keys, redelivery, store, retention, credential, manners).routes()
         return await _call(Paths(routes, Resource("unknown", manners)), method, path, query, body, credential)
     finally:
         await store.close()

@@ -1,6 +1,8 @@
 // The check bot on the Microsoft 365 Agents SDK for JavaScript. What it does stands in ../checks.py.
 //
 //     node ag_js.mjs PORT
+//
+// Its configuration is the environment. Without a connection there it has no app id.
 import { Activity, ActivityTypes } from '@microsoft/agents-activity'
 import {
   ActivityHandler, CardFactory, CloudAdapter, MessageFactory, authorizeJWT, loadAuthConfigFromEnv
@@ -12,11 +14,42 @@ const configuration = loadAuthConfigFromEnv()
 const adapter = new CloudAdapter(configuration)
 
 // What the SDK itself makes of a request without a token.
-const ANONYMOUS = { name: 'anonymous' }
+const identity = configuration.clientId ?? { name: 'anonymous' }
+if (configuration.clientId) adapter.connectionManager = connections(configuration)
+
+// The library that fetches tokens knows no authority but Microsoft's, and nothing tells it.
+function connections (settings) {
+  const { clientId, clientSecret, authorityEndpoint } = settings
+  const form = new URLSearchParams({
+    grant_type: 'client_credentials', client_id: clientId, client_secret: clientSecret
+  })
+  let token
+  let renewAt = 0
+  const provider = {
+    connectionSettings: settings,
+    async getAccessToken () {
+      if (Date.now() >= renewAt) {
+        const answer = await fetch(`${authorityEndpoint}/oauth2/v2.0/token`, { method: 'POST', body: form })
+        if (!answer.ok) throw new Error(`no token: ${answer.status}`)
+        const granted = await answer.json()
+        token = granted.access_token
+        renewAt = Date.now() + granted.expires_in * 900
+      }
+      return token
+    }
+  }
+  return {
+    getConnection: () => provider,
+    getDefaultConnection: () => provider,
+    getTokenProvider: () => provider,
+    getTokenProviderFromActivity: () => provider,
+    getDefaultConnectionConfiguration: () => settings
+  }
+}
 
 async function speak (reference, text) {
   let id
-  await adapter.continueConversation(ANONYMOUS, reference, async context => {
+  await adapter.continueConversation(identity, reference, async context => {
     id = (await context.sendActivity(text)).id
   })
   return id

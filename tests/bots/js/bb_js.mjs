@@ -1,18 +1,36 @@
 // The check bot on the Bot Framework SDK for JavaScript. What it does stands in ../checks.py.
 //
 //     node bb_js.mjs PORT
+//
+// Its configuration is the environment. Without MicrosoftAppId it has no app id.
+import { ConfidentialClientApplication } from '@azure/msal-node'
+import { MsalServiceClientCredentialsFactory } from 'botframework-connector'
 import {
   ActivityHandler, ActivityTypes, CardFactory, CloudAdapter, ConfigurationBotFrameworkAuthentication, MessageFactory,
   TurnContext
 } from 'botbuilder'
 import { INLINE, PICTURE, fetched, references, serve, speakLater, steadyBurst } from './checks.mjs'
 
-const adapter = new CloudAdapter(new ConfigurationBotFrameworkAuthentication({}))
+const appId = process.env.MicrosoftAppId ?? ''
+const adapter = new CloudAdapter(new ConfigurationBotFrameworkAuthentication(process.env, appId ? credentials() : undefined))
+
+// The library that fetches tokens knows no authority but Microsoft's unless it is told.
+function credentials () {
+  const authority = process.env.ToChannelFromBotLoginUrl
+  const client = new ConfidentialClientApplication({
+    auth: {
+      clientId: appId,
+      clientSecret: process.env.MicrosoftAppPassword,
+      authority,
+      knownAuthorities: [new URL(authority).host]
+    }
+  })
+  return new MsalServiceClientCredentialsFactory(appId, client)
+}
 
 async function speak (reference, text) {
   let id
-  // Anonymous bots have no app id; the SDK wants a text nevertheless.
-  await adapter.continueConversationAsync('', reference, async context => {
+  await adapter.continueConversationAsync(appId, reference, async context => {
     id = (await context.sendActivity(text)).id
   })
   return id

@@ -1,0 +1,137 @@
+"""The keys of other issuers that the operator trusts, fetched from the one address that was configured for each.
+
+A token decides nothing here but which entry of a fixed table is looked up. What it names besides (an issuer, a key, an
+address in its header) is never connected to, and no redirect is followed. However many tokens with unknown keys come,
+an issuer is asked once a minute at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Mapping
+
+import aiohttp
+import msgspec
+import structlog
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
+
+from landline import __version__
+from landline.errors import IssuerUnavailable
+
+_FRESH_S = 86_400.0
+_UNKNOWN_S = 60.0
+_FAILED_S = 5.0
+"""Keys are fetched again when they are so old; because of a key that is not among them, or after a failure, when the
+last attempt is so long ago."""
+
+_TIMEOUT_S = 5.0
+_DOCUMENT_BYTES = 256 * 1024
+_LEAST_BITS = 2048
+
+_log = structlog.get_logger(__name__)
+
+
+class _Key(msgspec.Struct):
+    kty: str = ""
+    kid: str = ""
+    use: str = "sig"
+    alg: str = "RS256"
+    n: str = ""
+    e: str = ""
+
+
+class _KeySet(msgspec.Struct):
+    keys: list[_Key]
+
+
+class _Issuer:
+    """One issuer: where its keys are, and which are known."""
+
+    __slots__ = ("failed", "fetched_at", "keys", "tried_at", "trying", "url")
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.keys: dict[str, RSAPublicKey] = {}
+        self.fetched_at = self.tried_at = float("-inf")
+        self.failed = False
+        self.trying = asyncio.Lock()
+
+    def should_ask(self, kid: str, now: float) -> bool:
+        """Whether asking may bring this key, and may be done again by now."""
+        pause = _FAILED_S if self.failed else _UNKNOWN_S if kid not in self.keys else _FRESH_S
+        stale = kid not in self.keys or now - self.fetched_at > _FRESH_S
+        return stale and now - self.tried_at > pause
+
+
+class HttpIssuers:
+    """Implements `landline.ports.TrustedIssuers`, on the running event loop."""
+
+    def __init__(self, key_sets: Mapping[str, str]) -> None:
+        """`key_sets` has the address of the key set of each issuer."""
+        self._issuers = {issuer: _Issuer(url) for issuer, url in key_sets.items()}
+        self._session = aiohttp.ClientSession(
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": f"landline/{__version__}"},
+            timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S),
+        )
+
+    async def key(self, issuer: str, kid: str) -> RSAPublicKey | None:
+        """See `landline.ports.TrustedIssuers.key`."""
+        known = self._issuers.get(issuer)
+        if known is None:
+            return None
+        # Who comes while the keys are under way waits for them, rather than being told that there are none.
+        coming = known.trying.locked() and kid not in known.keys
+        if coming or known.should_ask(kid, _now()):
+            async with known.trying:
+                if known.should_ask(kid, _now()):  # else somebody has asked while we waited
+                    await self._ask(known)
+        if known.failed and not known.keys:
+            raise IssuerUnavailable
+        return known.keys.get(kid)
+
+    async def _ask(self, issuer: _Issuer) -> None:
+        """Fetch the keys; those that are known stay if that fails."""
+        issuer.tried_at = _now()
+        try:
+            issuer.keys = _keys_in(await self._document(issuer.url))
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # a timeout is an OSError
+            issuer.failed = True
+            _log.warning("the keys of a trusted issuer could not be fetched", url=issuer.url, error=repr(error))
+        else:
+            issuer.failed, issuer.fetched_at = False, _now()
+
+    async def _document(self, url: str) -> bytes:
+        async with self._session.get(url, allow_redirects=False) as answer:
+            if answer.status != 200:
+                raise ValueError(f"answered {answer.status}")
+            document = bytearray()
+            async for part in answer.content.iter_any():
+                document += part
+                if len(document) > _DOCUMENT_BYTES:
+                    raise ValueError("the document is too large")
+            return bytes(document)
+
+    async def close(self) -> None:
+        """See `landline.ports.TrustedIssuers.close`."""
+        await self._session.close()
+
+
+def _keys_in(document: bytes) -> dict[str, RSAPublicKey]:
+    """The keys that RS256 signatures can be held against. Raises `ValueError` if it is no key set."""
+    found = {}
+    for key in msgspec.json.decode(document, type=_KeySet).keys:
+        if key.kid and key.kty == "RSA" and key.use == "sig" and key.alg == "RS256":
+            public = RSAPublicNumbers(_number(key.e), _number(key.n)).public_key()
+            if public.key_size >= _LEAST_BITS:
+                found[key.kid] = public
+    return found
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), "big")
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,118 @@
+"""Which bot is calling: the tokens that bots get from us, and what they have to show (bot-side 6)."""
+
+from __future__ import annotations
+
+import hmac
+from collections import OrderedDict
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from landline.channel.keys import SigningKeys
+from landline.channel.registry import Registry
+from landline.channel.tokens import random_id
+from landline.core import bot_tokens
+from landline.core.bot import Bot
+from landline.core.bot_tokens import CONNECTOR, Said
+from landline.core.tokens import digest
+from landline.errors import BadArgument, BotNotAuthenticated, Forbidden
+from landline.ports import Clock, TrustedIssuers
+
+_VERIFIED = 1024
+"""Verified tokens kept. Only good ones get in, so nobody but bots can push one out."""
+
+_NOBODY = bytes(32)
+
+
+class BotToken(msgspec.Struct, frozen=True):
+    """A token for a bot that has proven its app id. `expires_in` is seconds."""
+
+    token: str
+    expires_in: int
+
+
+class BotTokens:
+    """The authority of bots with an app id."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        keys: SigningKeys,
+        trusted: TrustedIssuers,
+        clock: Clock,
+        *,
+        issuer: str,
+        life_s: int,
+    ) -> None:
+        """`issuer` is our own name in tokens; those that `trusted` knows are good besides."""
+        self._registry = registry
+        self._keys = keys
+        self._trusted = trusted
+        self._clock = clock
+        self._issuer = issuer
+        self._life_s = life_s
+        self._verified: OrderedDict[str, Said] = OrderedDict()
+
+    async def grant(self, app_id: str, secret: str, scope: str | None) -> BotToken:
+        """A token for the connector. Raises `Forbidden` for wrong credentials, `BadArgument` for any other scope.
+
+        No other scope: with our signature and another bot's app id as audience, a bot could pass for the channel.
+        """
+        self._check_secret(app_id, secret)
+        if bot_tokens.audience_of(scope) != CONNECTOR:
+            raise BadArgument(f"The only scope is {CONNECTOR}/.default")
+        claims = bot_tokens.for_connector(
+            app_id, self._issuer, jti=random_id(), now_s=self._clock.now_ms() // 1000, life_s=self._life_s
+        )
+        return BotToken(await self._keys.sign(claims), self._life_s)
+
+    def _check_secret(self, app_id: str, secret: str) -> None:
+        """An unknown app costs the same time as a wrong secret, and all secrets are compared to the end."""
+        given = digest(secret)
+        good = [kept for bot in self._registry.bots() if bot.app_id == app_id for kept in bot.app_secrets]
+        matches = [hmac.compare_digest(given, kept) for kept in (*good, _NOBODY)]
+        if not any(matches):
+            raise Forbidden("Unknown client id or wrong client secret")
+
+    async def check(self, bot: Bot, token: str | None) -> None:
+        """Refuse a call that is not `bot`'s. One without app id is known by its key path alone, whatever it shows.
+
+        Raises `BotNotAuthenticated` without a good token, `Forbidden` with another bot's."""
+        if bot.app_id is None:
+            return
+        if token is None:
+            raise BotNotAuthenticated
+        said = self._verified.get(token)
+        if said is None:
+            said = bot_tokens.read(token, await self._key_of(token))
+        bot_tokens.check_time(said, self._clock.now_ms() / 1000)
+        self._check_audience(said)
+        self._keep(token, said)
+        if said.app_id != bot.app_id:
+            raise Forbidden("The token belongs to another bot")
+
+    async def _key_of(self, token: str) -> RSAPublicKey:
+        """The key that must have signed it, among those that we know or know where to fetch. What the token says of
+        its issuer is looked up and never followed."""
+        sealed = bot_tokens.unopened(token)
+        if sealed.issuer == self._issuer:
+            ours = await self._keys.find(sealed.kid)
+            key = None if ours is None else ours.private.public_key()
+        else:
+            key = await self._trusted.key(sealed.issuer, sealed.kid)
+        if key is None:
+            raise BotNotAuthenticated
+        return key
+
+    def _check_audience(self, said: Said) -> None:
+        """Of other issuers a bot may also have a token for itself. Of ours that is what we show to the bot: whoever it
+        was shown to must not be able to speak as the bot."""
+        audiences = (CONNECTOR,) if said.iss == self._issuer else (CONNECTOR, said.app_id)
+        if said.app_id is None or not any(said.is_for(audience) for audience in audiences if audience):
+            raise BotNotAuthenticated
+
+    def _keep(self, token: str, said: Said) -> None:
+        self._verified[token] = said
+        self._verified.move_to_end(token)
+        if len(self._verified) > _VERIFIED:
+            self._verified.popitem(last=False)
