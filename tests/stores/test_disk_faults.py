@@ -419,8 +419,8 @@ async def test_a_damaged_page_fails_its_readers_and_stops_all_writing(embedded: 
         await say(store, "x" * 1000 + str(number))
     await embedded.close()
     content = bytearray((embedded.path / FILE).read_bytes())
-    index = page_of(embedded.path / FILE, "sqlite_autoindex_entries_1")
-    content[(index - 1) * 4096 : index * 4096] = b"\xff" * 4096
+    first = first_leaf_of(embedded.path / FILE, "entries")
+    content[(first - 1) * 4096 : first * 4096] = b"\xff" * 4096
     (embedded.path / FILE).write_bytes(content)
     store = await embedded.open()
     with pytest.raises(StoreUnavailable):
@@ -431,15 +431,29 @@ async def test_a_damaged_page_fails_its_readers_and_stops_all_writing(embedded: 
     assert len(await store.members(ConversationId("B"))) == 1
 
 
+async def test_a_damaged_index_is_found_when_the_store_is_opened(embedded: InSqlite) -> None:
+    store = await embedded.open()
+    await store.start(a_conversation(A))
+    await say(store, "x")
+    await embedded.close()
+    content = bytearray((embedded.path / FILE).read_bytes())
+    index = first_leaf_of(embedded.path / FILE, "places")
+    content[(index - 1) * 4096 : index * 4096] = b"\xff" * 4096
+    (embedded.path / FILE).write_bytes(content)
+    with pytest.raises(DataDirectoryError, match="damaged"):
+        await embedded.open()
+
+
 def change(path: Path, statement: str) -> None:
     connection = apsw.Connection(str(path))
     connection.execute(statement)
     connection.close()
 
 
-def page_of(path: Path, name: str) -> int:
+def first_leaf_of(path: Path, name: str) -> int:
     connection = apsw.Connection(str(path))
-    page = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (name,)).get
+    query = "SELECT pageno FROM dbstat WHERE name = ? AND pagetype = 'leaf' ORDER BY path LIMIT 1"
+    page = connection.execute(query, (name,)).get
     connection.close()
     assert isinstance(page, int)
     return page

@@ -210,6 +210,7 @@ def fill(path: Path, conversations: int) -> None:
         """,
         (NOON_MS,),
     )
+    connection.execute("INSERT INTO places SELECT place, arrival FROM entries")
     connection.close()
 
 

@@ -28,6 +28,7 @@ from landline.stores import layout
 from landline.stores.directory import Directory
 from landline.stores.lane import Job, Lane
 from landline.stores.notes import Notes, Taken
+from landline.stores.recent import Recent
 from landline.stores.tables import Reader, Writer
 from landline.stores.tail import Tail
 
@@ -174,12 +175,13 @@ class SqliteStore:
         path = self._directory.private_file(FILE)
         connection = layout.open_writer(path, self._connect, self._clock.now_ms())
         try:
-            self._reader = Reader(layout.open_reader(path, self._connect))
+            recent = Recent(layout.unindexed(connection, path))
+            self._reader = Reader(layout.open_reader(path, self._connect), recent)
+            self._writer = Writer(connection, recent)
         except BaseException:
             connection.close()
             raise
         connection.set_wal_hook(self._written)
-        self._writer = Writer(connection)
 
     async def close(self) -> None:
         """As `Store.close`."""
@@ -199,6 +201,7 @@ class SqliteStore:
     def _close_file(self) -> None:
         connection = self._writer.connection
         self._reader.connection.close()
+        self._serve_writes([_Write(Writer.index, math.inf)])  # who opens it next finds all of it in the index
         if not self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE):
             # SQLite would try once more, and might believe that it worked. The write-ahead log is what is sure.
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
@@ -514,12 +517,11 @@ class SqliteStore:
             self._read_all(batch)
 
     def _read_all(self, batch: list[_Read[object]]) -> None:
-        connection = self._reader.connection
         try:
-            connection.execute("BEGIN")
+            self._reader.begin_reading()
             for job in batch:
                 job.outcome = self._read_one(job)
-            connection.execute("COMMIT")
+            self._reader.end_reading()
         except Exception as error:  # noqa: BLE001
             # As in `_serve_writes`.
             self._complain(error)
