@@ -39,7 +39,7 @@ SLICE = 256
 SLICE_BYTES = 1 << 20
 """What is removed at a time: a few milliseconds, so that no append waits long behind it. At least one row."""
 
-INDEX_AFTER = 512
+_INDEX_AFTER = 512
 """So many entries are put into the index of places at once. More would save little; fewer hold up the group less."""
 
 _INSERT_PLAIN = "INSERT INTO entries (arrival, place, time_ms, audience, body) VALUES (?, ?, ?, ?, ?)"
@@ -339,7 +339,7 @@ class Writer(Reader):
     def write(self) -> None:
         """Write what was appended; all of it into the index, too, if that is due. Still part of the transaction."""
         self._write_entries()
-        if len(self._arrivals) >= INDEX_AFTER:
+        if len(self._arrivals) >= _INDEX_AFTER:
             self.index()
 
     def _write_entries(self) -> None:
