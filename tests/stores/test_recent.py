@@ -19,7 +19,7 @@ from landline.stores import tables
 from landline.stores.directory import Directory
 from landline.stores.recent import Recent
 from landline.stores.sqlite import FILE, SqliteStore
-from support.faulty_vfs import Disk, breaks
+from support.faulty_vfs import Disk, Gate, breaks
 from support.stores import InSqlite, a_conversation
 
 NAMES = [ConversationId(f"conversation-{number}") for number in range(8)]
@@ -116,6 +116,27 @@ async def test_who_reads_meanwhile_sees_every_log_without_a_gap_and_all_that_was
     _, *looks = await asyncio.gather(talk(), *(read(name) for name in NAMES[:3]))
     assert min(looks) > 20
     assert {name: len(await log_of(store, name)) for name in NAMES} == answered
+
+
+async def test_what_is_being_committed_is_not_seen_by_those_who_read(embedded: InSqlite) -> None:
+    """It may still fail. Where a stream waits, and what a watermark is made of, comes from the disk here."""
+    disk = Disk()
+    embedded.settings.update(connect=disk.connect, tail_bytes=0)
+    store = await embedded.open()
+    await started(store, NAMES[:1])
+    await say(store, NAMES[0], 0)
+    disk.trouble = gate = Gate("sync")
+    committing = asyncio.create_task(say(store, NAMES[0], 1))
+    assert await asyncio.to_thread(gate.reached.wait, 30)
+    page = await store.read_after(NAMES[0], 0, 10, 1 << 20, for_stream=True)
+    assert (len(page.records), page.position) == (1, 1)
+    found = await store.conversation(NAMES[0])
+    assert found is not None
+    assert (found.head, found.last_ms) == (1, page.behind_ms)
+    assert await store.accepted_at(NAMES[0], 1) is None
+    gate.open()
+    await committing
+    assert len(await log_of(store, NAMES[0])) == 2
 
 
 async def test_what_was_rolled_back_is_not_taken_for_recent(
