@@ -118,6 +118,46 @@ async def test_a_write_error_at_the_commit_leaves_the_outcome_open(store: Sqlite
     assert await texts(store) == ["before", "after"]
 
 
+async def test_a_check_says_that_the_disk_is_full_and_finds_room_without_anybody_who_writes(
+    store: SqliteStore, disk: Disk
+) -> None:
+    disk.trouble = breaks("write", apsw.SQLITE_FULL)
+    with pytest.raises(StoreUnavailable):
+        await say(store, "too much")
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="the disk is full"):
+            await store.check()
+    disk.trouble = lambda action, file: None
+    await store.check()
+    assert await texts(store) == ["before"]
+
+
+async def test_a_check_of_a_store_that_is_well_costs_no_write(store: SqliteStore, disk: Disk) -> None:
+    before = disk.syncs()
+    await store.check()
+    assert disk.syncs() == before
+    disk.trouble = breaks("write", apsw.SQLITE_IOERR_WRITE)
+    await store.check()
+    with pytest.raises(OutcomeUnknown):
+        await say(store, "maybe")
+    with pytest.raises(StoreUnavailable, match="the disk fails"):
+        await store.check()
+    disk.trouble = lambda action, file: None
+    await store.check()
+    assert disk.syncs() == before + 1
+
+
+async def test_a_check_does_not_wait_for_a_disk_that_is_stuck(store: SqliteStore, disk: Disk) -> None:
+    disk.trouble = gate = Gate("sync")
+    running = asyncio.create_task(say(store, "running"))
+    await reach(gate)
+    with pytest.raises(StoreUnavailable, match="the disk is stuck"):
+        await store.check()
+    gate.open()
+    await running
+    await store.check()
+
+
 # A failed sync
 
 
@@ -132,6 +172,8 @@ async def test_after_a_failed_sync_nothing_is_written_until_a_restart(
         with pytest.raises(StoreUnavailable) as failure:
             await say(store, "no more")
         assert not failure.value.retry
+        with pytest.raises(StoreUnavailable, match="until the server restarts"):
+            await store.check()
     with pytest.raises(StoreUnavailable):
         await store.start(a_conversation("B"))
     assert await texts(store) == ["before"]

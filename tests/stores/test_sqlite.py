@@ -159,6 +159,8 @@ async def test_a_store_that_is_not_open_is_unavailable(tmp_path: Path) -> None:
         await store.append(A, ENTRY, math.inf)
     with pytest.raises(StoreUnavailable):
         await store.conversation(A)
+    with pytest.raises(StoreUnavailable):
+        await store.check()
     await store.close()
 
 

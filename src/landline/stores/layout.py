@@ -148,6 +148,13 @@ def unindexed(connection: apsw.Connection, path: Path) -> dict[int, int]:
     return dict(reversed(newest))
 
 
+def trouble(error: Exception) -> str:
+    """What an error means, for whoever can do something about it."""
+    if isinstance(error, apsw.FullError):
+        return "the disk is full"
+    return "the disk fails" if isinstance(error, apsw.IOError) else "see the server's log"
+
+
 def is_final(error: apsw.Error) -> bool:
     """Whether nothing may be written after this until a restart.
 

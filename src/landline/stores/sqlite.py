@@ -22,7 +22,7 @@ import structlog
 from landline.core.conversation import Account, Conversation, Member, NewConversation
 from landline.core.failure import FailedDelivery
 from landline.core.log import Accepted, ConversationId, Entry, NewEntry, Page
-from landline.errors import LandlineError, OutcomeUnknown, StoreUnavailable
+from landline.errors import LandlineError, OutcomeUnknown, StoreError, StoreUnavailable
 from landline.ports import Clock
 from landline.stores import layout
 from landline.stores.directory import Directory
@@ -42,6 +42,9 @@ _FORCED = 8
 
 _STEP_ASIDE_S = 0.1
 """How long it waits for that. A batch of reads takes milliseconds; where one hangs, the next group is not held up."""
+
+_CHECK_S = 1.0
+"""Whoever asks whether writes work wants to know it soon."""
 
 _log = structlog.get_logger(__name__)
 
@@ -145,7 +148,8 @@ class SqliteStore:
         self._reads: Lane[_Read[object]] | None = None
         self._final = False
         """Set by whichever thread meets it: nothing is written any more."""
-        self._ailing = False
+        self._trouble: str | None = None
+        """Why the last write failed, if it did."""
         self._snapshot = threading.Lock()
         """Held by the reader while it looks at a snapshot, which keeps the write-ahead log from starting over."""
         self._wal_pages = 0
@@ -208,6 +212,15 @@ class SqliteStore:
         connection.close()
 
     # What is asked of the store.
+
+    async def check(self) -> None:
+        """As `Store.check`."""
+        if self._writing().is_idle and self._trouble is None:
+            return
+        try:
+            await self._write(Writer.rewrite, patience_s=_CHECK_S)
+        except StoreError as error:
+            raise StoreUnavailable(f"Storage cannot be written: {self._trouble or 'the disk is stuck'}") from error
 
     async def remember(self, name: str, value: bytes) -> bytes:
         """As `Store.remember`."""
@@ -405,8 +418,13 @@ class SqliteStore:
             raise _read_only()
         return self._writes
 
-    async def _write(self, work: Callable[[Writer], T], settled: Callable[[T], None] = lambda outcome: None) -> T:
-        job = _Write(work, self._clock.monotonic() + self._patience_s, settled)
+    async def _write(
+        self,
+        work: Callable[[Writer], T],
+        settled: Callable[[T], None] = lambda outcome: None,
+        patience_s: float | None = None,
+    ) -> T:
+        job = _Write(work, self._clock.monotonic() + (patience_s or self._patience_s), settled)
         self._writing().put(job)  # type: ignore[arg-type]  # a lane carries jobs with answers of many types
         return await job.answer
 
@@ -457,8 +475,8 @@ class SqliteStore:
             # The outermost edge of the thread: whoever waits must hear of it, and the next group have its chance.
             self._failed(group, error, committing=committing)
         else:
-            if self._ailing:
-                self._ailing = False
+            if self._trouble is not None:
+                self._trouble = None
                 _log.warning("storage works again")
 
     def _failed(self, group: list[_Append | _Write[object]], error: Exception, *, committing: bool) -> None:
@@ -478,9 +496,9 @@ class SqliteStore:
         if isinstance(error, apsw.Error) and layout.is_final(error) and not self._final:
             self._final = True
             _log.critical("storage is read-only until a restart", error=repr(error))
-        elif not self._ailing and not self._final:
+        elif self._trouble is None and not self._final:
             _log.error("storage failed; the next write tries again", error=repr(error), exc_info=ours)
-        self._ailing = True
+        self._trouble = layout.trouble(error)
 
     def _written(self, connection: apsw.Connection, name: str, pages: int) -> int:
         self._wal_pages = pages

@@ -363,6 +363,10 @@ class Writer(Reader):
         self._recent.rolled_back()
         super().roll_back()
 
+    def rewrite(self) -> None:
+        """Write what is there already."""
+        self.connection.pragma("user_version", self.connection.pragma("user_version"))
+
     def append(self, conversation: ConversationId, new: NewEntry) -> Entry | Accepted:
         """As `Store.append`, the entry; written with `write`. Of a repeat, what was assigned the first time."""
         stand = self._stands.get(conversation) or self._look_up(conversation)
