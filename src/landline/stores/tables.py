@@ -207,10 +207,11 @@ class Reader:
         for row in self.connection.execute(_INDEXED, (place, end)):
             yield row
             place = row[0] + 1
-        if self._arrivals:
-            for missing in range(place, end):
-                if (arrival := self._recent_arrival(missing)) is not None:
-                    yield from self.connection.execute(_ENTRY, (arrival,))
+        recent = end
+        while recent > place and self._recent_arrival(recent - 1) is not None:
+            recent -= 1
+        for missing in range(recent, end):
+            yield from self.connection.execute(_ENTRY, (self._recent_arrival(missing),))
 
     def members(self, conversation: ConversationId) -> Sequence[Member]:
         """As `Store.members`."""
