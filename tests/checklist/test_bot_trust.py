@@ -283,6 +283,40 @@ async def test_keys_survive_a_kill_and_a_new_one_is_shown_long_before_it_signs(
         assert (await speak(bot, conversation_id, bearer(token))).status == 200
 
 
+@pytest.mark.bot_item(85, 90)
+async def test_a_key_that_was_withdrawn_opens_nothing_and_is_shown_to_nobody(tmp_path: Path, bot: ScriptedBot) -> None:
+    """Whoever has it speaks neither as the bot nor as the channel, from the moment of the answer on, and ever after."""
+    server = Landline(tmp_path / "data", bot=bot.endpoint, bot_app_id=APP_ID, environment=ENVIRONMENT, drain_s=0)
+    async with (
+        server as landline,
+        DirectLine(landline.directline, SECRET) as client,
+        Operator(landline) as operator,
+    ):
+        conversation_id = (await client.start()).conversation_id
+        await bot.wait_for(lambda each: each.conversation_id == conversation_id)
+        (leaked,) = await public_keys(bot, landline)
+        url = f"{landline.url}/oauth2/v2.0/token"
+        token = (await granted(bot, url)).json["access_token"]
+        assert (await speak(bot, conversation_id, bearer(token))).status == 200
+        left = (await operator.done("DELETE", f"/signing-keys/{leaked}"))["signing_keys"]
+        assert leaked not in {key["kid"] for key in left}
+        assert (await speak(bot, conversation_id, bearer(token))).status == 401
+        assert (await operator.call("DELETE", f"/signing-keys/{leaked}")).status == 404
+        for restarted in (False, True):
+            if restarted:
+                await landline.restart(kill=True)
+            (key,) = await public_keys(bot, landline)
+            assert key == left[0]["kid"]
+            assert (await speak(bot, conversation_id, bearer(token))).status == 401
+            text = f"who are you now? {restarted}"
+            assert (await client.send(conversation_id, text)).status == 200
+            shown = (await bot.wait_for_text(text)).headers["Authorization"].removeprefix("Bearer ")
+            assert jwt.get_unverified_header(shown)["kid"] == key
+            fresh = (await granted(bot, url)).json["access_token"]
+            assert (await speak(bot, conversation_id, bearer(fresh))).status == 200
+        assert len(await client.all_activities(conversation_id)) == 5
+
+
 # The token endpoint
 
 
