@@ -16,6 +16,7 @@ import msgspec
 from starlette.routing import BaseRoute
 
 from landline import __version__, errors
+from landline.core.bot_tokens import CONNECTOR
 from landline.core.watermark import BEGINNING
 from landline.server.exchange import Resource
 from landline.server.problems import UNEXPECTED, Problem, problem_of
@@ -50,13 +51,16 @@ ADDING: tuple[Raised, ...] = (errors.MissingProperty, errors.ConversationFull, e
 SENDING: tuple[Raised, ...] = (*ADDING, errors.Conflict, errors.RateLimited, *_DELIVERY)
 """What may come of an activity that a client sends (5.5)."""
 
+NOBODY = ""
+"""In the security of an operation: it also opens to who shows nothing."""
+
 
 class Operation(msgspec.Struct, frozen=True):
     """What an endpoint says of itself beside its docstring.
 
     `answers` are the good ones: status and schema, None for an answer without a body. `security` lists what opens it,
     empty for nothing. `parameters` are those of query and headers. `raises` are the errors besides those that all
-    operations share.
+    operations share. `refusals` are errors in the words of RFC 6749, by status, where SDKs expect those.
     """
 
     tag: str
@@ -66,6 +70,7 @@ class Operation(msgspec.Struct, frozen=True):
     parameters: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
     raises: tuple[Raised, ...] = ()
+    refusals: Mapping[int, tuple[str, ...]] = {}
 
 
 def operation(
@@ -77,9 +82,10 @@ def operation(
     parameters: tuple[str, ...] = (),
     headers: tuple[str, ...] = (),
     raises: tuple[Raised, ...] = (),
+    refusals: Mapping[int, tuple[str, ...]] | None = None,
 ) -> Callable[[_Function], _Function]:
     """Make an endpoint public: it is part of the document from now on."""
-    described = Operation(tag, dict(answers), body, security, parameters, headers, raises)
+    described = Operation(tag, dict(answers), body, security, parameters, headers, raises, refusals or {})
 
     def mark(endpoint: _Function) -> _Function:
         endpoint.operation = described  # type: ignore[attr-defined]  # a function takes any attribute
@@ -100,9 +106,7 @@ def document(routes: Iterable[BaseRoute], url: str = "/") -> bytes:
             described: Operation | None = getattr(endpoint, "operation", None)
             if described is not None:
                 there = paths.setdefault(resource.template, {})
-                name: str = endpoint.__qualname__
-                if name in names:  # one endpoint at two paths
-                    name += "." + resource.template.rpartition("/")[2]
+                name = _new_name(endpoint.__qualname__, resource.template, names)
                 names.add(name)
                 there[method.lower()] = _operation(name, resource.template, endpoint, described)
     return msgspec.json.encode(
@@ -127,6 +131,13 @@ def document(routes: Iterable[BaseRoute], url: str = "/") -> bytes:
     )
 
 
+def _new_name(name: str, template: str, names: set[str]) -> str:
+    """An endpoint that is at several paths goes by as much of their ends as it takes to tell them apart."""
+    segments = re.sub(r"[{}]", "", template).strip("/").split("/")
+    longer = (".".join((name, *segments[-count:])) for count in range(1, len(segments) + 1))
+    return next(each for each in (name, *longer) if each not in names)
+
+
 # One operation
 
 
@@ -136,7 +147,7 @@ def _operation(name: str, template: str, endpoint: Callable[..., Any], described
         "operationId": name,
         "summary": re.sub(r" \([^)]*\)", "", summary.split("\n\n")[0]).replace("\n", " ").rstrip("."),
         "tags": [described.tag],
-        "security": [{name: []} for name in described.security],
+        "security": [{} if name is NOBODY else {name: []} for name in described.security],
         "responses": _responses(described),
     }
     names = *re.findall(r"{(\w+)}", template), *described.parameters
@@ -155,20 +166,27 @@ def _responses(described: Operation) -> dict[str, Json]:
         if schema is not None:
             answer["content"] = _content(schema)
         found[str(status)] = answer
-    for status, problems in sorted(_problems(described).items()):
-        found[str(status)] = {
-            "description": "; ".join(sorted({f"`{problem.code}`" for problem in problems.values()})),
-            "headers": _headers(_HEADERS_OF_ERRORS.get(status, ())),
-            "content": {
-                "application/json": {
-                    "schema": _reference("schemas", "Error"),
-                    "examples": {
-                        name: {"value": msgspec.json.decode(problem.body())} for name, problem in problems.items()
-                    },
-                }
-            },
-        }
+    problems = _problems(described)
+    for status in sorted({*problems, *described.refusals}):
+        found[str(status)] = _error(status, problems.get(status, {}), described.refusals.get(status, ()))
     return found
+
+
+def _error(status: int, problems: Mapping[str, Problem], refusals: tuple[str, ...]) -> Json:
+    codes = {problem.code for problem in problems.values()} | set(refusals)
+    schemas = [_reference("schemas", name) for name, some in (("Error", problems), ("TokenError", refusals)) if some]
+    examples = {name: {"value": msgspec.json.decode(problem.body())} for name, problem in problems.items()}
+    examples |= {code: {"value": {**_EXAMPLES["TokenError"], "error": code}} for code in refusals}
+    return {
+        "description": "; ".join(f"`{code}`" for code in sorted(codes)),
+        "headers": _headers(_HEADERS_OF_ERRORS.get(status, ())),
+        "content": {
+            "application/json": {
+                "schema": schemas[0] if len(schemas) == 1 else {"oneOf": schemas},
+                "examples": examples,
+            }
+        },
+    }
 
 
 def _problems(described: Operation) -> dict[int, dict[str, Problem]]:
@@ -186,9 +204,11 @@ def _problems(described: Operation) -> dict[int, dict[str, Problem]]:
 def _shared(described: Operation) -> tuple[Raised, ...]:
     """What an operation may raise by its kind."""
     kinds: tuple[Raised, ...] = (errors.TooLarge,)
-    if described.security:
+    if {"secret", "token"} & set(described.security):
         kinds += CREDENTIALS
-    if described.body == "Upload":
+    if described.body == "TokenRequest":
+        kinds += (errors.TooSlow,)
+    elif described.body == "Upload":
         kinds += (errors.BadSyntax, errors.BadArgument, errors.TooSlow)
     elif described.body is not None:
         kinds += _BODY
@@ -215,13 +235,14 @@ def _reference(kind: str, name: str) -> Json:
 
 
 def _content(schema: str) -> Json:
-    """JSON, but for files: a form of them, or the bytes of one."""
+    """JSON, but for forms and for the bytes of a file."""
     if schema == "File":
         return {"*/*": {}}
     if schema == "Upload":
         return {"multipart/form-data": {"schema": _reference("schemas", schema)}, "image/jpeg": {}}
+    media_type = "application/x-www-form-urlencoded" if schema == "TokenRequest" else "application/json"
     return {
-        "application/json": {
+        media_type: {
             "schema": _reference("schemas", schema),
             "examples": {"example": {"value": _EXAMPLES[schema]}},
         }
@@ -235,6 +256,8 @@ _TAGS = {
     "Connector": "What bots call back. The base of these paths is the `serviceUrl` of the activities that a bot gets. "
     "A bot with an app id shows a token besides.",
     "Attachments": "Who has the link has the bytes. Links are made by uploads, and come in activities.",
+    "Authority": "Where bots with an app id get their tokens, and learn which keys are ours. It is at the base of the "
+    "service URL; below `/adfs` there; and below the name of a tenant, which may be any. SDKs look for it everywhere.",
     "Health": "For whoever watches over the server.",
 }
 _MEANINGS = {
@@ -370,6 +393,54 @@ _SCHEMAS: dict[str, Json] = {
         },
         continuationToken=_name,
     ),
+    "Authority": _object(
+        ("issuer", "authorization_endpoint", "token_endpoint", "jwks_uri", "end_session_endpoint"),
+        open_=True,
+        issuer={"type": "string", "description": "The name in our tokens."},
+        authorization_endpoint={"type": "string", "description": "SDKs want one; nobody signs in here."},
+        token_endpoint=_name,
+        jwks_uri=_name,
+        end_session_endpoint=_name,
+        id_token_signing_alg_values_supported={"type": "array", "items": {"const": "RS256"}},
+    ),
+    "KeySet": _object(
+        ("keys",),
+        keys={
+            "type": "array",
+            "minItems": 1,
+            "items": _object(
+                ("kty", "use", "alg", "kid", "x5t", "n", "e", "endorsements"),
+                kty={"const": "RSA"},
+                use={"const": "sig"},
+                alg={"const": "RS256"},
+                kid=_name,
+                x5t=_name,
+                n=_name,
+                e=_name,
+                endorsements={"type": "array", "items": _text, "description": "The channelIds that it speaks for."},
+            ),
+        },
+    ),
+    "TokenRequest": _object(
+        ("grant_type", "client_id", "client_secret"),
+        open_=True,
+        grant_type={"const": "client_credentials"},
+        client_id={
+            "type": "string",
+            "minLength": 1,
+            "description": "The bot's app id. It may also come by HTTP Basic.",
+        },
+        client_secret=_name,
+        scope={"const": f"{CONNECTOR}/.default"},
+    ),
+    "GrantedToken": _object(
+        ("token_type", "expires_in", "ext_expires_in", "access_token"),
+        token_type={"const": "Bearer"},
+        expires_in={"type": "integer", "minimum": 1, "description": "Seconds."},
+        ext_expires_in={"type": "integer"},
+        access_token=_name,
+    ),
+    "TokenError": _object(("error", "error_description"), error=_name, error_description=_text),
     "Error": _object(
         ("error",),
         error=_object(("code", "message"), code=_name, message=_text, innerHttpError={"type": "object"}),
@@ -418,6 +489,36 @@ _EXAMPLES: dict[str, Any] = {
     },
     "Conversations": {"conversations": [{"id": _ID, "members": [_member]}]},
     "Status": {"status": "ready"},
+    "Authority": {
+        "issuer": "https://landline.example",
+        "authorization_endpoint": "https://landline.example/adfs/oauth2/v2.0/authorize",
+        "token_endpoint": "https://landline.example/adfs/oauth2/v2.0/token",
+        "jwks_uri": "https://landline.example/adfs/discovery/v2.0/keys",
+        "end_session_endpoint": "https://landline.example/adfs/oauth2/v2.0/logout",
+        "id_token_signing_alg_values_supported": ["RS256"],
+    },
+    "KeySet": {
+        "keys": [
+            {
+                "kty": "RSA",
+                "use": "sig",
+                "alg": "RS256",
+                "kid": "1hXrUDbH",
+                "x5t": "1hXrUDbH",
+                "n": "u1SU1LfVLPHCozMxH2Mo",
+                "e": "AQAB",
+                "endorsements": ["directline", "webchat"],
+            }
+        ]
+    },
+    "TokenRequest": {
+        "grant_type": "client_credentials",
+        "client_id": "11111111-2222-4333-8444-555555555555",
+        "client_secret": "THE-APP-SECRET",
+        "scope": f"{CONNECTOR}/.default",
+    },
+    "GrantedToken": {"token_type": "Bearer", "expires_in": 3600, "ext_expires_in": 3600, "access_token": "eyJ..."},
+    "TokenError": {"error": "invalid_client", "error_description": "What is wrong, in words."},
 }
 
 _PARAMETERS: dict[str, Json] = {
@@ -452,6 +553,14 @@ _PARAMETERS: dict[str, Json] = {
         "description": "The attachment's id.",
         "schema": _name,
         "example": "V1StGXR8Z5jdHi6B",
+    },
+    "tenant": {
+        "name": "tenant",
+        "in": "path",
+        "required": True,
+        "description": "Any name. SDKs go without asking Microsoft about it where it is `adfs`.",
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
+        "example": "adfs",
     },
     "filename": {
         "name": "filename",
@@ -554,4 +663,10 @@ _HEADERS: dict[str, Json] = {
 _SECURITY: dict[str, Json] = {
     "secret": {"type": "http", "scheme": "bearer", "description": "Opens every conversation of the bot."},
     "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "Opens one conversation."},
+    "bot": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "What a bot with an app id got from the authority. A bot without one shows nothing.",
+    },
 }
