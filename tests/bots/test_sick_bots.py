@@ -237,3 +237,30 @@ async def suffering(client: DirectLine, conversations: list[str]) -> AsyncIterat
     yield answers
     over.set()
     await asyncio.gather(*sending)
+
+
+@pytest.mark.bot_item(16)
+async def test_a_bot_can_be_given_less_time_than_others(ward: Ward) -> None:
+    """Nobody waits for the whole of the request's time where the operator knows better."""
+    async with ScriptedBot() as hurried, ScriptedBot() as slow, Operator(ward.landline) as operator:
+        hurried.hang()
+        slow.answer(delay=TIMEOUT_S * 0.6)
+        ended = []
+
+        async def ask(name: str, endpoint: str, **more: object) -> None:
+            await operator.add_bot(name, endpoint, **more)
+            client = ward.well.using(await operator.add_site(f"site-{name}", name))
+            conversation_id = (await client.start(user={"id": "user"})).conversation_id
+            await asked.wait()
+            ended.append((name, (await client.send(conversation_id, "quick!")).status))
+
+        asked = asyncio.Event()
+        asking = [
+            asyncio.create_task(ask("hurried", hurried.endpoint, timeout_s=TIMEOUT_S * 0.2)),
+            asyncio.create_task(ask("slow", slow.endpoint)),
+        ]
+        await hurried.wait_for(lambda each: each.type == "conversationUpdate")
+        await slow.wait_for(lambda each: each.answered is not None)
+        asked.set()
+        await asyncio.gather(*asking)
+        assert ended == [("hurried", 502), ("slow", 200)]
