@@ -51,21 +51,21 @@ class Channel:
 class Bot(CheckBot, ActivityHandler):
     """What the SDK says in its own words."""
 
-    core, schema, InvokeResponse = core, schema, schema.InvokeResponse
+    core, schema, InvokeResponse, oneself = core, schema, schema.InvokeResponse, "agent"
 
     def __init__(self) -> None:
         super().__init__()
         configuration = load_configuration_from_env(os.environ)
         connections = MsalConnectionManager(**(configuration if configuration.get("CONNECTIONS") else ANONYMOUS))
         settings = connections.get_default_connection_configuration()
-        self._app_id = settings.CLIENT_ID
-        self._channel = Channel(settings) if self._app_id else None
-        self._adapter = CloudAdapter(connection_manager=connections)
+        self.app_id = settings.CLIENT_ID
+        self._channel = Channel(settings) if self.app_id else None
+        self.adapter = CloudAdapter(connection_manager=connections)
 
     async def turn(self, request: web.Request) -> web.StreamResponse:
         if self._channel is not None:
             request["claims_identity"] = await self._channel.identity(request)
-        return await self._adapter.process(request, self) or web.Response()
+        return await self.adapter.process(request, self) or web.Response()
 
     async def speak(self, reference: Any, text: str) -> str:
         ids: list[str] = []
@@ -74,8 +74,8 @@ class Bot(CheckBot, ActivityHandler):
             ids.append((await context.send_activity(text)).id)
 
         activity = ConversationReference.model_validate(reference).get_continuation_activity()
-        identity = ClaimsIdentity({"aud": self._app_id} if self._app_id else {})
-        await self._adapter.continue_conversation_with_claims(identity, activity, say)
+        identity = ClaimsIdentity({"aud": self.app_id} if self.app_id else {})
+        await self.adapter.continue_conversation_with_claims(identity, activity, say)
         return ids[0]
 
     async def on_turn(self, turn_context: TurnContext) -> Any:
@@ -92,7 +92,7 @@ class Bot(CheckBot, ActivityHandler):
         await context.streaming_response.end_stream()
 
     def connector(self, context: TurnContext) -> Any:
-        return context.turn_state[self._adapter._AGENT_CONNECTOR_CLIENT_KEY]
+        return context.turn_state[self.adapter._AGENT_CONNECTOR_CLIENT_KEY]
 
     def picture(self) -> str:
         return base64.b64encode(PICTURE).decode()

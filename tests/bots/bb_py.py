@@ -29,20 +29,20 @@ def configuration() -> SimpleNamespace:
 class Bot(CheckBot, ActivityHandler):
     """What the SDK says in its own words."""
 
-    core, schema, InvokeResponse = core, schema, core.InvokeResponse
+    core, schema, InvokeResponse, oneself = core, schema, core.InvokeResponse, "bot"
 
     def __init__(self) -> None:
         super().__init__()
         config = configuration()
-        self._app_id = getattr(config, "APP_ID", "")  # anonymous bots have none; the SDK wants a text nevertheless
-        self._adapter = CloudAdapter(ConfigurationBotFrameworkAuthentication(config))
+        self.app_id = getattr(config, "APP_ID", "")  # anonymous bots have none; the SDK wants a text nevertheless
+        self.adapter = CloudAdapter(ConfigurationBotFrameworkAuthentication(config))
 
     async def turn(self, request: web.Request) -> web.StreamResponse:
         if os.environ.get("STOCK_PROCESS"):
-            return await self._adapter.process(request, self)
+            return await self.adapter.process(request, self)
         activity = Activity().deserialize(await request.json())
         header = request.headers.get("Authorization", "")
-        answer = await self._adapter.process_activity(header, activity, self.on_turn)
+        answer = await self.adapter.process_activity(header, activity, self.on_turn)
         if answer is None:
             return web.Response(status=201)
         status = int(answer.status)
@@ -54,7 +54,7 @@ class Bot(CheckBot, ActivityHandler):
         async def say(context: TurnContext) -> None:
             ids.append((await context.send_activity(text)).id)
 
-        await self._adapter.continue_conversation(ConversationReference().deserialize(reference), say, self._app_id)
+        await self.adapter.continue_conversation(ConversationReference().deserialize(reference), say, self.app_id)
         return ids[0]
 
     async def on_turn(self, turn_context: TurnContext) -> None:
@@ -69,13 +69,13 @@ class Bot(CheckBot, ActivityHandler):
             buttons=[schema.CardAction(type="signin", title="Sign in", value="https://issuer.example/authorize")],
         )
         await context.send_activity(core.MessageFactory.attachment(core.CardFactory.oauth_card(card), text="sign in"))
-        tokens = context.turn_state[self._adapter.USER_TOKEN_CLIENT_KEY]
+        tokens = context.turn_state[self.adapter.USER_TOKEN_CLIENT_KEY]
         activity = context.activity
         token = await tokens.get_user_token(activity.from_property.id, "github", activity.channel_id, None)
         await context.send_activity("token: " + ("none" if token is None else token.token))
 
     def connector(self, context: TurnContext) -> Any:
-        return context.turn_state[self._adapter.BOT_CONNECTOR_CLIENT_KEY]
+        return context.turn_state[self.adapter.BOT_CONNECTOR_CLIENT_KEY]
 
     def picture(self) -> bytes:
         return PICTURE

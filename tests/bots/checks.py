@@ -14,6 +14,7 @@ A check bot is an ordinary bot, written as users of its SDK write theirs, that c
     update                 sends "before", then changes it to "after"
     delete                 sends "gone", deletes it, then sends "deleted"
     attach                 uploads a picture through the connector and sends it
+    create                 starts a conversation with whoever asks, says "I began this" there, and here "created <id>"
     stream                 streams "one two three" (Agents SDK only)
     signin                 sends a sign-in card, and says what token the user has: "token: none" (Bot Framework only)
     end                    sends endOfConversation
@@ -49,6 +50,7 @@ from aiohttp import ClientSession, web
 PICTURE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
+CONNECTOR = "https://api.botframework.com"
 INLINE = "data:image/png;base64," + base64.b64encode(PICTURE).decode()
 PAUSE_S = 0.01
 """After each message of a steady burst."""
@@ -101,6 +103,10 @@ class CheckBot:
     core: Any
     schema: Any
     InvokeResponse: Any
+    oneself: str
+    """Its word for the bot of a conversation."""
+    adapter: Any
+    app_id: str
 
     def __init__(self) -> None:
         super().__init__()
@@ -218,6 +224,26 @@ class CheckBot:
         url = f"{context.activity.service_url}/v3/attachments/{uploaded.id}/views/original"
         picture = self.schema.Attachment(content_type="image/png", content_url=url, name="dot.png")
         await context.send_activity(self.core.MessageFactory.attachment(picture, text="attached"))
+
+    async def do_create(self, context: Any) -> None:
+        begun: list[str] = []
+
+        async def begin(there: Any) -> None:
+            await there.send_activity("I began this")
+            begun.append(there.activity.conversation.id)
+
+        activity = context.activity
+        user = self.schema.ChannelAccount(id=activity.from_property.id)
+        who = {self.oneself: activity.recipient, "members": [user]}
+        await self.adapter.create_conversation(
+            self.app_id,
+            callback=begin,
+            conversation_parameters=self.schema.ConversationParameters(is_group=False, **who),
+            channel_id=activity.channel_id,
+            service_url=activity.service_url,
+            audience=CONNECTOR,
+        )
+        await context.send_activity(f"created {begun[0]}")
 
     async def do_end(self, context: Any) -> None:
         kind = self.schema.ActivityTypes.end_of_conversation

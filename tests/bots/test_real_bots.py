@@ -76,7 +76,7 @@ async def landline(
         tls=files if mode == "authenticated" else None,
         inner_http_error="true",
         drain_s=0,
-        **({"bot_app_id": APP_ID} if mode == "authenticated" else {}),
+        **({"bot_app_id": APP_ID, "bot_create_conversations": True} if mode == "authenticated" else {}),
     )
     async with server as landline:
         yield landline
@@ -227,6 +227,24 @@ async def test_a_real_bot_hears_events_and_may_say_that_it_is_done(
         assert stream.activities[-1]["code"] == "completedSuccessfully"
         await tell(client, real_bot, opened, "go on")
         await stream.until_text("echo: go on")
+
+
+@authenticated_only
+@pytest.mark.bot_item(69, 70, 96)
+async def test_a_real_bot_starts_a_conversation_that_the_user_can_join(
+    real_bot: RealBot, client: DirectLine, opened: Answer
+) -> None:
+    """Each SDK goes on from what we answer in a way of its own."""
+    async with client.stream(opened.stream_url) as stream:
+        await tell(client, real_bot, opened, "create")
+        await stream.until(lambda s: s.texts and s.texts[-1].startswith("created "), "hears where")
+        begun = stream.texts[-1].removeprefix("created ")
+    assert begun != opened.conversation_id
+    joined = await client.reconnect(begun, "-")
+    async with client.stream(joined.stream_url) as stream:
+        await stream.until_text("I began this")
+        await tell(client, real_bot, joined, "so you did")
+        await stream.until_text("echo: so you did")
 
 
 # Answers

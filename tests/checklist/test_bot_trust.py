@@ -225,6 +225,30 @@ async def test_a_server_that_may_call_other_hosts_only_does_not_start(tmp_path: 
         assert (await client.send(opened.conversation_id, "allowed")).status == 200
 
 
+async def test_a_bot_that_was_added_before_hosts_were_limited_is_called_no_more(
+    tmp_path: Path, bot: ScriptedBot
+) -> None:
+    """Nor is it told anything by the way: the first thing that it hears is what is sent when it is allowed again."""
+    server = Landline(tmp_path / "data", drain_s=0)
+    async with server as landline:
+        async with Operator(landline) as operator:
+            await operator.add_bot("added", bot.endpoint)
+            secret = await operator.add_site("site", "added")
+        for hosts, status in (("bot.internal,*.example.org", 502), ("127.0.0.1", 200)):
+            await landline.terminate()
+            landline.settings["bot_allowed_hosts"] = hosts
+            await landline.start()
+            async with DirectLine(landline.directline, secret) as client:
+                opened = await client.start(user={"id": "user"})
+                answer = await client.send(opened.conversation_id, hosts)
+                assert answer.status == status
+                if status == 502:
+                    assert answer.error == (502, "BotError")
+                    assert "host is not allowed" in answer.json["error"]["message"]
+                    assert bot.heard(opened.conversation_id) == []
+        assert bot.heard(opened.conversation_id)[-1]["text"] == "127.0.0.1"
+
+
 # Metadata and keys
 
 

@@ -60,6 +60,9 @@ const connector = context => context.turnState.get(adapter.ConnectorClientKey)
 const Checked = checkBot(ActivityHandler, {
   CardFactory,
   MessageFactory,
+  adapter,
+  appId: configuration.clientId,
+  oneself: 'agent',
   speak,
   activity: fields => Activity.fromObject(fields),
   reference: context => context.activity.getConversationReference(),

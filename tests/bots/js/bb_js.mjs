@@ -40,6 +40,9 @@ const conversations = context => context.turnState.get(adapter.ConnectorClientKe
 const Checked = checkBot(ActivityHandler, {
   CardFactory,
   MessageFactory,
+  adapter,
+  appId,
+  oneself: 'bot',
   speak,
   activity: fields => fields,
   reference: context => TurnContext.getConversationReference(context.activity),

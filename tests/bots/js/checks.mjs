@@ -6,6 +6,7 @@ import express from 'express'
 export const PICTURE =
   'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=='
 const INLINE = `data:image/png;base64,${PICTURE}`
+const CONNECTOR = 'https://api.botframework.com'
 const PAUSE_MS = 10
 const AFTER_A_FAILURE_MS = 200
 
@@ -67,7 +68,8 @@ async function speakLater (seconds, speak) {
 //     reference (context)   the reference of the conversation
 //     picture               PICTURE, as the SDK takes it for an upload
 //     upload (context, data), members (context)   calls of the connector
-//     speak (reference, text)
+//     adapter, appId, speak (reference, text)
+//     oneself               its word for the bot of a conversation
 //     commands              more of them
 export function checkBot (ActivityHandler, { CardFactory, MessageFactory, ...sdk }) {
   const commands = {
@@ -107,6 +109,17 @@ export function checkBot (ActivityHandler, { CardFactory, MessageFactory, ...sdk
       const { id } = await sdk.upload(context, data)
       const contentUrl = `${context.activity.serviceUrl}/v3/attachments/${id}/views/original`
       await context.sendActivity(MessageFactory.attachment({ contentType: 'image/png', contentUrl }, 'attached'))
+    },
+
+    async create (context) {
+      const { from, recipient, channelId, serviceUrl } = context.activity
+      const parameters = { isGroup: false, [sdk.oneself]: recipient, members: [{ id: from.id }] }
+      let begun
+      await sdk.adapter.createConversationAsync(sdk.appId, channelId, serviceUrl, CONNECTOR, parameters, async there => {
+        await there.sendActivity('I began this')
+        begun = there.activity.conversation.id
+      })
+      await context.sendActivity(`created ${begun}`)
     },
 
     async end (context) {
