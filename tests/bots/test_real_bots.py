@@ -393,11 +393,11 @@ async def test_every_message_that_a_real_bot_got_a_200_for_is_delivered_once_tho
     """A send that got no answer may be in the log or not; never twice, whether its SDK repeats it or not."""
     async with Follower(client, opened) as follower:
         await has(follower, 1)
-        bursting = asyncio.create_task(client.send(opened.conversation_id, "steady burst 200"))
+        bursting = asyncio.create_task(client.send(opened.conversation_id, "steady burst 100"))
         await has(follower, 40)
         await landline.restart(kill=True)
         await asyncio.gather(bursting, return_exceptions=True)
-        await follower.until(lambda f: f.activities[-1].get("text") == "burst 200", "hears the last one")
+        await follower.until(lambda f: f.activities[-1].get("text") == "burst 100", "hears the last one")
         heard = [(each["text"], each["id"]) for each in follower.activities]
     sent = await real_bot.sent(opened.conversation_id)
     logged = [(each["text"], each["id"]) for each in await client.all_activities(opened.conversation_id)]
