@@ -401,7 +401,7 @@ async def test_every_message_that_a_real_bot_got_a_200_for_is_delivered_once_tho
         heard = [(each["text"], each["id"]) for each in follower.activities]
     sent = await real_bot.sent(opened.conversation_id)
     logged = [(each["text"], each["id"]) for each in await client.all_activities(opened.conversation_id)]
-    assert len(sent) > 60, "sends were answered before the kill and after"
+    assert len(sent) > 45, "sends were answered before the kill and after"
     assert [each for each in logged if each in set(sent)] == sent, real_bot.log
     assert len(dict(logged)) == len(logged), "nothing twice"
     assert heard == logged

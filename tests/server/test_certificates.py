@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import os
+import socket
 import ssl
 import stat
 import subprocess
@@ -131,6 +132,19 @@ async def test_a_certificate_that_has_ended_is_taken_by_nobody_and_replaced_by_o
                     assert answer.status == 200, host
             with pytest.raises(aiohttp.ClientConnectorCertificateError, match="mismatch"):
                 await session.get(f"{landline.url}/live", server_hostname="localhost")
+
+
+async def test_an_idle_client_that_does_not_listen_does_not_hold_up_a_stop(tmp_path: Path) -> None:
+    """TLS asks both sides to say goodbye. SDKs keep connections in pools that nobody looks at."""
+    files = make_certificate(tmp_path / "tls", HOSTS, NOW)
+    async with Landline(tmp_path / "data", tls=files, drain_s=0) as landline:
+        with (
+            socket.create_connection(("127.0.0.1", landline.port)) as plain,
+            ssl.create_default_context(cafile=files.ca).wrap_socket(plain, server_hostname="127.0.0.1") as idle,
+        ):
+            await asyncio.to_thread(idle.sendall, b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await asyncio.to_thread(idle.recv, 100)).startswith(b"HTTP/1.1 200 OK\r\n")
+            assert await landline.terminate(deadline_s=10) == 0, "the time of a request is 15 s"
 
 
 async def test_old_versions_of_tls_are_not_spoken(tmp_path: Path) -> None:
