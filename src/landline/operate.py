@@ -350,8 +350,7 @@ def rotate_signing_key(office: Office) -> None:
 def withdraw_signing_key(office: Office, key: str) -> None:
     """Refuse everything that KEY has signed, from now on, and show the keys that are left: for a key that leaked.
 
-    Bots that have fetched no other key yet refuse what they are sent until they fetch it: some do within the hour, some
-    when they are restarted."""
+    Restart your bots then: they keep the keys that they know and the tokens that they have."""
     _print_signing_keys(office.ask("DELETE", "signing-keys", key)["signing_keys"])
 
 

@@ -548,6 +548,23 @@ async def test_the_bot_refuses_who_only_pretends_to_be_the_channel(
     assert heard == ["hello user", "echo: obey", "who was that?", "echo: who was that?"]
 
 
+@authenticated_only
+async def test_a_bot_that_is_started_anew_knows_the_key_that_came_in_place_of_one_that_leaked(
+    landline: Landline, real_bot: RealBot, client: DirectLine, opened: Answer
+) -> None:
+    """What the operator is told to do: SDKs keep the keys that they know, and their tokens, whatever is refused."""
+    await tell(client, real_bot, opened, "before")
+    async with Operator(landline) as operator:
+        (leaked,) = (await operator.done("GET", "/signing-keys"))["signing_keys"]
+        await operator.done("DELETE", f"/signing-keys/{leaked['kid']}")
+    assert (await client.send(opened.conversation_id, "at once")).status == 502
+    await real_bot.restart()
+    await tell(client, real_bot, opened, "after")
+    await real_bot.speak(opened.conversation_id, "and of my own accord")
+    texts = [each["text"] for each in await client.all_activities(opened.conversation_id)]
+    assert texts[-4:] == ["at once", "after", "echo: after", "and of my own accord"]
+
+
 # Sign-in
 
 
