@@ -136,7 +136,7 @@ class Aftermath:
     kept: list[list[Activity]] = field(default_factory=list)
     """What Get Activities has of each chat."""
     footprints: list[Footprint] = field(default_factory=list)
-    """After each round."""
+    """Before the first round, and after each."""
     secrets: dict[str, str] = field(default_factory=dict)
     log: str = ""
 
@@ -285,11 +285,12 @@ async def run(
             for name, secret in (("token", chat.opened.token), ("ticket", str(parameter(chat.opened.stream_url, "t"))))
         }
         slow = Slow(at, client, await heavy_stream(client, bot)) if with_slow else None
+        after.footprints.append(Footprint.of(landline.pid, landline.data))
         for number in range(rounds):
             thrown = attacks(Random(f"{seed} {number}"), at, TIMES)
             after.thrown += len(thrown)
             after.complaints += await throw_all(at.port, thrown) if slow is None else await both(at, thrown, slow)
-            after.footprints.append(await settled(landline, after.footprints[WARM_UP - 1 :], settled_s))
+            after.footprints.append(await settled(landline, after.footprints[0], settled_s))
             after.turns.append(sum(chat.turns for chat in after.chats))
         for chat in after.chats:
             with contextlib.suppress(AssertionError):  # what was wrong is seen in what it left behind
@@ -313,12 +314,12 @@ async def heavy_stream(client: DirectLine, bot: ScriptedBot) -> str:
     return opened.stream_url
 
 
-async def settled(landline: Landline, before: list[Footprint], settled_s: float) -> Footprint:
+async def settled(landline: Landline, before: Footprint, settled_s: float) -> Footprint:
     """What the server holds once it has let go of what it had not before; or what it holds nevertheless."""
     end = time.monotonic() + settled_s
     while True:
         now = Footprint.of(landline.pid, landline.data)
-        if not before or not now.left_since(before[0]) or time.monotonic() > end:
+        if not now.left_since(before) or time.monotonic() > end:
             return now
         await asyncio.sleep(0.05)
 
@@ -359,23 +360,23 @@ def undisturbed(after: Aftermath) -> None:
 
 
 def memory_is_back(after: Aftermath) -> None:
-    memory = [each.memory for each in after.footprints[WARM_UP - 1 :]]
+    memory = [each.memory for each in after.footprints[WARM_UP:]]
     assert max(memory) - memory[0] <= GROWTH_BYTES, memory
     assert min(later - earlier for earlier, later in pairwise(memory)) <= LEAK_BYTES, memory
 
 
 def nothing_is_open(after: Aftermath) -> None:
-    first = after.footprints[WARM_UP - 1]
-    for each in after.footprints[WARM_UP:]:
-        assert not each.left_since(first)
-        assert each.threads <= first.threads + POOLED_THREADS
+    before, *others = after.footprints
+    for each in others:
+        assert not each.left_since(before)
+        assert each.threads <= before.threads + POOLED_THREADS
 
 
 def nothing_is_left_on_disk(after: Aftermath) -> None:
-    first, *others = after.footprints
+    before, *others = after.footprints
     for each in others:
-        assert each.lying == first.lying
-    assert len([name for name in first.lying if name.startswith("blobs/")]) == 1, "the one file that was sent"
+        assert each.lying == before.lying
+    assert len([name for name in before.lying if name.startswith("blobs/")]) == 1, "the one file that was sent"
 
 
 def log_gives_nothing_away(after: Aftermath) -> None:
