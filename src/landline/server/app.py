@@ -212,7 +212,7 @@ class Server:
         activities = Activities(store, conversations, delivery, repeats, clock, bounds)
         files = Attachments(blobs, store, activities, clock, _upload_bounds(settings))
         self.retention = Retention(store, blobs, self.streams, clock, keeping)
-        for sweeping in (files.sweep(), self.retention.keep_sweeping()):
+        for sweeping in (files.settle_doubts(), files.sweep(), self.retention.keep_sweeping()):
             self._keep_sweeping(sweeping, closers)
         streaming = Streaming(store, self.streams, _timing(settings), wheel)
         closers.push_async_callback(streaming.finish)
