@@ -31,13 +31,13 @@ from landline.conformance.directline import Activity, Answer, ClientStream, Dire
 from landline.conformance.scripted_bot import ScriptedBot
 from landline.conformance.uploads import PIXEL, upload
 from support import planted_faults
-from support.attacks import TOKEN, UPLOAD_BYTES, Attack, Expected, Target, ask, attacks, bad, form_of
+from support.attacks import DIRECT_LINE, TOKEN, UPLOAD_BYTES, Attack, Expected, Target, ask, attacks, bad, form_of
 from support.bot_trust import APP_ID
 from support.footprint import Footprint, given_away
 from support.landline import SECRET, Landline
 from support.operator import Operator, credential_of
 from support.storm import throw, throw_all
-from support.streams import say, server_holds, started
+from support.streams import holds_other_end, say, started
 from support.wires import handshake
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -47,12 +47,12 @@ WARM_UP = 2
 of them is what the others must come back to."""
 ROUNDS = 3
 """Rounds behind those."""
-TIMES = 3
+TIMES = 2
 """How often a round throws each attack."""
 
 LEAK_BYTES = 1 << 20
 """What leaks does so in every round. So the round that adds least to the memory of the process adds less than this:
-a third of a KiB for each attack. Half of it comes by right: what the chats said meanwhile, which the tail keeps (1 KiB
+half a KiB for each attack. A third of it comes by right: what the chats said meanwhile, which the tail keeps (1 KiB
 a turn), and garbage in cycles, of which the collector lets some thousand objects come together."""
 GROWTH_BYTES = 8 << 20
 """What all of them add, with the one or other arena that the allocator needed later than in the warm-up, and keeps."""
@@ -226,20 +226,25 @@ class Slow:
             *(Attack("slow: half-open stream", handshake(at.stream), dead) for _ in range(self.EACH)),
         ]
         complaints = await asyncio.gather(
-            *(throw(at.port, each) for each in waiting), *(self._never_read() for _ in range(2)), self._hang_up()
+            *(throw(at.port, each) for each in waiting), self._never_listen(), self._never_read(), self._hang_up()
         )
         return [each for each in complaints if each is not None]
 
-    async def _never_read(self) -> str | None:
+    async def _never_listen(self) -> str | None:
         """Ask for everything and take nothing."""
         async with self._client.stream(self._heavy, receive_buffer=4096, pongs=False) as stream:
             stream.stop_reading()
-            end = time.monotonic() + SETTLED_S
-            while server_holds(stream):  # among thousands of connections: a look takes its time
-                if time.monotonic() > end:
-                    return f"slow: a reader was not let go: {stream}"
-                await asyncio.sleep(0.5)
-        return None
+            return await _let_go(stream.socket.get_extra_info("socket"), "stream")
+
+    async def _never_read(self) -> str | None:
+        """The same with an answer: a page of a megabyte."""
+        conversation = self._heavy.split("/stream?")[0].split("/")[-1]
+        path = f"{DIRECT_LINE}/conversations/{conversation}/activities"
+        with socket.socket() as plug:
+            plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            plug.connect(("127.0.0.1", self._at.port))
+            plug.sendall(ask("GET", path, credential=self._at.secret))
+            return await _let_go(plug, "answer")
 
     async def _hang_up(self) -> None:
         """In the middle of everything, with a reset."""
@@ -258,6 +263,16 @@ class Slow:
                 writer.transport.abort()
 
 
+async def _let_go(plug: socket.socket, what: str) -> str | None:
+    """Wait until the server has had enough."""
+    end = time.monotonic() + SETTLED_S
+    while holds_other_end(plug):  # among thousands of connections: a look takes its time
+        if time.monotonic() > end:
+            return f"slow: whoever does not read the {what} is not let go"
+        await asyncio.sleep(0.5)
+    return None
+
+
 # The run
 
 
@@ -266,6 +281,7 @@ async def run(
     bot: ScriptedBot,
     seed: int,
     rounds: int,
+    times: int,
     *,
     with_slow: bool = True,
     settled_s: float = SETTLED_S,
@@ -287,7 +303,7 @@ async def run(
         slow = Slow(at, client, await heavy_stream(client, bot)) if with_slow else None
         after.footprints.append(Footprint.of(landline.pid, landline.data))
         for number in range(rounds):
-            thrown = attacks(Random(f"{seed} {number}"), at, TIMES)
+            thrown = attacks(Random(f"{seed} {number}"), at, times)
             after.thrown += len(thrown)
             after.complaints += await throw_all(at.port, thrown) if slow is None else await both(at, thrown, slow)
             after.footprints.append(await settled(landline, after.footprints[0], settled_s))
@@ -331,7 +347,7 @@ async def aftermath(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[A
     print(f"LANDLINE_HOSTILE_SEED={seed}")
     data = tmp_path_factory.mktemp("hostile") / "data"
     async with ScriptedBot() as bot, Landline(data, bot=bot.endpoint, **SETTINGS) as landline:
-        yield await run(landline, bot, seed, WARM_UP + ROUNDS)
+        yield await run(landline, bot, seed, WARM_UP + ROUNDS, TIMES)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -340,7 +356,7 @@ async def planted(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Aft
     data = tmp_path_factory.mktemp("planted") / "data"
     program = ("-P", str(planted_faults.__file__))  # its neighbours are not to be taken for the standard library
     async with ScriptedBot() as bot, Landline(data, bot=bot.endpoint, program=program, **SETTINGS) as landline:
-        yield await run(landline, bot, 1, WARM_UP + 2, with_slow=False, settled_s=1)
+        yield await run(landline, bot, 1, WARM_UP + 1, 1, with_slow=False, settled_s=0.5)
 
 
 # What is looked for

@@ -103,7 +103,10 @@ class Expected:
 
 @dataclass(frozen=True)
 class Attack:
-    """Bytes, and what they must be answered with. `half_closes`: the attacker then says that nothing more will come."""
+    """Bytes, and what they must be answered with. `half_closes`: the attacker then says that nothing more will come.
+
+    With nothing expected, nobody knows what they mean, and so whether there is an answer; but if there is one, it is
+    well-formed and no 5xx."""
 
     name: str
     sent: bytes
@@ -884,6 +887,58 @@ def frames(dice: Random, at: Target) -> Iterator[Attack]:
     )
 
 
+def mutated(dice: Random, at: Target) -> Iterator[Attack]:
+    """Good requests with a few bytes turned, lost, doubled or put in. None of them leaves anything behind if it is
+    still good."""
+    kind = "application/json"
+    nameless = json.dumps({"from": {"id": "mallory"}, "text": "é" * 20}).encode()
+    anonymous = uploads.form(uploads.activity_part({"type": "message"}), uploads.file_part("a.png", b"x" * 500))
+    speech = masked(0x81, nameless) + masked(0x89, b"x") + masked(0x02, b"y") + masked(0x80, b"z") + close(1000, b"bye")
+    whole = (
+        ask("GET", f"{at.activities}?watermark=0", "Origin: https://evil.example", credential=at.token),
+        ask("GET", at.activities.removesuffix("/activities"), credential=at.secret),
+        ask("POST", at.activities, "Idempotency-Key: x", credential=at.token, body=nameless, kind=kind),
+        ask(
+            "POST", at.activities, "Transfer-Encoding: chunked", credential=at.token, body=chunked(nameless), kind=kind
+        ),
+        ask("POST", f"{DIRECT_LINE}/conversations", credential=at.token, body=b'{"user":{}}', kind=kind),
+        ask("POST", f"{DIRECT_LINE}/tokens/refresh", credential=at.token),
+        _generate(at, {"user": {"id": "dl_x", "name": "X"}, "trustedOrigins": ["https://a.example"]}),
+        ask("POST", at.upload, credential=at.secret, body=anonymous, kind=uploads.FORM["Content-Type"]),
+        ask("GET", f"{DIRECT_LINE}/attachments/{at.attachment}/a.png", "Range: bytes=0-9"),
+        ask("GET", "/admin/sites?bot=bot", credential=at.admin),
+        _admin(at, "/sites", {"id": "default", "bot_id": "bot"}),
+        ask("GET", at.connector("/pagedmembers?pageSize=5")),
+        _connector(at, "/activities", {"text": "no type"}),
+        ask("POST", TOKEN, body=form_of(grant_type="client_credentials", client_id="x", client_secret="y"), kind=FORM),
+        handshake(at.stream) + speech,
+        handshake(at.stream.replace("/stream?", "/stream/multimodal?")) + speech,
+    )
+    for _ in range(8):
+        for one in whole:
+            yield Attack(one[:60].decode("latin-1").partition("HTTP")[0], _mutated(dice, one), ())
+
+
+def _mutated(dice: Random, sent: bytes) -> bytes:
+    for _ in range(dice.randint(1, 4)):
+        at = dice.randrange(len(sent))
+        piece = sent[at : at + dice.randint(1, 40)]
+        match dice.randrange(5):
+            case 0:
+                sent = sent[:at] + bytes([dice.randrange(256)]) + sent[at + 1 :]
+            case 1:
+                sent = sent[:at] + dice.randbytes(dice.randint(1, 8)) + sent[at:]
+            case 2:
+                sent = sent[:at] + sent[at + len(piece) :] or b"x"
+            case 3:
+                sent = sent[:at] + piece * dice.randint(2, 300) + sent[at:]
+            case _:
+                lines = sent.split(b"\r\n")
+                lines.insert(dice.randrange(len(lines)), dice.choice(lines))
+                sent = b"\r\n".join(lines)
+    return sent
+
+
 CLASSES: tuple[Callable[[Random, Target], Iterator[Attack]], ...] = (
     oversized,
     truncated,
@@ -896,6 +951,7 @@ CLASSES: tuple[Callable[[Random, Target], Iterator[Attack]], ...] = (
     misplaced,
     handshakes,
     frames,
+    mutated,
 )
 
 

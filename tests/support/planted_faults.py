@@ -41,7 +41,7 @@ def plant() -> None:
 
     def stutter(self: WebSocket, payloads: Sequence[bytes]) -> None:
         send_texts(self, payloads)
-        if b'"n ' in b"".join(payloads) and next(_frames) % 50 == 0:
+        if b'"n ' in b"".join(payloads) and next(_frames) % 10 == 0:
             send_texts(self, payloads)
 
     def leave_aside(self: FileBlobs, drafts: Sequence[FileDraft]) -> None:

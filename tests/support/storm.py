@@ -14,6 +14,12 @@ from support.wires import Response
 DEADLINE_S = 20.0
 """Longer than any answer may take (specification 8.6)."""
 
+_SOON_S = 0.3
+"""So long is waited for an answer that need not come."""
+
+_CODES = ("BadSyntax", "MissingProperty", "BadArgument", "TokenExpired", "Conflict", "MessageSizeTooBig", "RateLimited")
+"""What a client can do wrong (3.5)."""
+
 _OAUTH = frozenset(("invalid_request", "invalid_client", "invalid_scope", "unsupported_grant_type"))
 """Codes of the token endpoint, whose errors have a form of their own (RFC 6749, section 5.2)."""
 
@@ -48,6 +54,8 @@ async def throw(port: int, attack: Attack) -> str | None:
 
 async def _throw(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, attack: Attack) -> str | None:
     writer.write(attack.sent)
+    if not attack.expected:
+        return await _whatever(reader, attack)
     if attack.half_closes:
         writer.write_eof()
     answer = await _response(reader)
@@ -59,6 +67,20 @@ async def _throw(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, att
     if any(_fits(answer, closed, each) for each in attack.expected):
         return None
     return f"{attack.name}: {answer} {closed or ''}, not {attack.expected}; sent {attack.sent[:200]!r}"
+
+
+async def _whatever(reader: asyncio.StreamReader, attack: Attack) -> str | None:
+    """What is wrong with an answer that may be any, if one comes soon."""
+    try:
+        async with asyncio.timeout(_SOON_S):
+            answer = await _response(reader)
+    except (TimeoutError, ConnectionError):
+        return None
+    if answer is None or answer.status < 400 or _is_plain(answer):
+        return None
+    if answer.status < 500 and any(_is_error(answer, code) for code in (*_CODES, *_OAUTH)):
+        return None
+    return f"{attack.name}: {answer}; sent {attack.sent[:2000]!r}"
 
 
 async def _response(reader: asyncio.StreamReader) -> Response | None:
@@ -98,8 +120,13 @@ def _fits(answer: Response | None, closed: int | None, expected: Expected) -> bo
     if answer.status != expected.status or closed != expected.closes:
         return False
     if expected.plain:
-        return answer.headers["content-type"].startswith("text/plain") and len(answer.body) < 100
+        return _is_plain(answer)
     return expected.code is None or _is_error(answer, expected.code)
+
+
+def _is_plain(answer: Response) -> bool:
+    """Whether this is enough for what is no HTTP (D-52)."""
+    return answer.status == 400 and answer.headers["content-type"].startswith("text/plain") and len(answer.body) < 100
 
 
 def _is_error(answer: Response, code: str) -> bool:
