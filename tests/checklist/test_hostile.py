@@ -66,7 +66,7 @@ SETTINGS: dict[str, object] = {
     "stall_s": 2,
     "close_timeout_s": 1,
     "keepalive_s": 1,
-    "dead_peer_s": 2,
+    "dead_peer_s": 3,
     "clock_leeway_s": 0,
     "stream_url_ttl_s": 600,
     "streams_per_conversation": 32,
@@ -303,7 +303,8 @@ async def run(
         slow = Slow(at, client, await heavy_stream(client, bot)) if with_slow else None
         after.footprints.append(Footprint.of(landline.pid, landline.data))
         for number in range(rounds):
-            thrown = attacks(Random(f"{seed} {number}"), at, times)
+            # Beside the loop: chats that answered no Ping meanwhile would be taken for dead.
+            thrown = await asyncio.to_thread(attacks, Random(f"{seed} {number}"), at, times)
             after.thrown += len(thrown)
             after.complaints += await throw_all(at.port, thrown) if slow is None else await both(at, thrown, slow)
             after.footprints.append(await settled(landline, after.footprints[0], settled_s))
