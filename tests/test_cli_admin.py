@@ -143,6 +143,21 @@ async def test_service_keys_are_renewed_by_their_marks(operator: Operator) -> No
     await operator.refused(1, "bot", "remove-key", "bot", bot["service_keys"][0]["mark"])
 
 
+async def test_an_id_that_begins_with_a_hyphen_is_no_option(running: Landline) -> None:
+    """Also where it looks like one, as `-h` and what it could be short for do."""
+    operator = Operator(running.data)
+    await operator.do("bot", "add", "-helper", "--name=-x", "--concurrency", "3")
+    await operator.do("bot", "change", "--name", "-h", "-helper")
+    (bot,) = [each for each in await operator.json("bot", "list") if each["id"] == "-helper"]
+    assert (bot["name"], bot["concurrency"]) == ("-h", 3)
+    await operator.do("site", "add", "--jsonpath", "-helper")
+    assert claims((await operator.do("token", "--user", "-u", "--jsonpath")).strip())["user"] == "-u"
+    assert await operator.do("forget", "-u") == "0\n"
+    assert await operator.refused(1, "delete", "-h-hhhhhhhh") == "Unknown conversation (404)"
+    assert "(404)" in await operator.refused(1, "redeliver", "-h-hhhhhhhh|0000001")
+    assert "Usage: " in await operator.do("delete", "some-conversation", "-h")
+
+
 async def test_what_is_refused_says_so_in_one_line_and_ends_with_1(operator: Operator) -> None:
     assert await operator.refused(1, "site", "enable", "nowhere") == "Unknown site (404)"
     assert await operator.refused(1, "site", "add", "web", "nobody") == "Unknown bot (404)"
@@ -165,6 +180,7 @@ async def test_what_is_refused_says_so_in_one_line_and_ends_with_1(operator: Ope
         ("site", "add", "x", "bot", "--enhanced-authentication", "perhaps"),
         ("secret", "rotate", "default", "--key", "3"),
         ("secret", "rotate", "default", "--secret", "x"),
+        ("bot", "add", "x", "--concurency=5"),
         ("token", "--at", "http://127.0.0.1:1"),
     ],
 )

@@ -107,7 +107,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Path | None,
         Meta(description="PEM file of the authorities that may certify an https bot. Default: the system's."),
     ] = None
-    host: Annotated[str, Meta(min_length=1, description="Address to listen on.")] = "127.0.0.1"
+    host: Annotated[str, Meta(min_length=1, description="Address to listen on, or a name: then all its addresses.")] = (
+        "127.0.0.1"
+    )
     port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes a free one.")] = 3000
     data: Annotated[
         Path, Meta(description="Directory of everything that is kept. Made at the first start, private to its owner.")

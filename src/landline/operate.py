@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
 from urllib.parse import quote, urlencode
@@ -119,6 +120,36 @@ def _good(status: int, answer: bytes) -> Any:
 # Options
 
 
+class _Command(click.Command):
+    """A command that takes what begins with a hyphen for an option only if it is one of its own.
+
+    Of the ids and marks that we make up, one in 64 begins so, and people may name a bot as they like."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """What click does, with the options in front and the ids behind `--`, where they are left alone."""
+        own = {name: each for each in self.get_params(ctx) if isinstance(each, click.Option) for name in each.opts}
+        options: list[str] = []
+        ids: list[str] = []
+        given = iter(args)
+        for word in given:
+            option = own.get(word.partition("=")[0])
+            if word == "--":
+                ids += given
+            elif option is None:
+                ids.append(word)
+            else:
+                options.append(word)
+                if not option.is_flag and "=" not in word:
+                    options += islice(given, 1)
+        return super().parse_args(ctx, [*options, "--", *ids])
+
+
+class _Group(click.Group):
+    """A group of such commands."""
+
+    command_class = _Command
+
+
 def _in_office(command: Callable[..., None]) -> Callable[..., None]:
     """The options by which a command finds its office; the command gets it as its first argument."""
 
@@ -131,9 +162,6 @@ def _in_office(command: Callable[..., None]) -> Callable[..., None]:
     config = click.option("--config", type=path, envvar="LANDLINE_CONFIG", help="TOML file with the server's settings.")
     return click.option("--data", type=path, help="The server's data directory.")(config(run))
 
-
-_MADE_UP = {"ignore_unknown_options": True}
-"""For commands about ids and marks that we made up: one in 64 begins with a hyphen, and is no option for that."""
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print everything there is to know, as JSON.")
 
@@ -202,7 +230,7 @@ def _print_secret(secret: str) -> None:
 # Bots
 
 
-@click.group()
+@click.group(cls=_Group)
 def bot() -> None:
     """Bots beside those that the settings name."""
 
@@ -277,7 +305,7 @@ def new_service_key(office: Office, id_: str) -> None:
         click.echo(key["mark"])
 
 
-@bot.command("remove-key", context_settings=_MADE_UP)
+@bot.command("remove-key")
 @click.argument("id_", metavar="ID")
 @click.argument("mark")
 @_in_office
@@ -357,7 +385,7 @@ def withdraw_signing_key(office: Office, key: str) -> None:
 # Sites
 
 
-@click.group()
+@click.group(cls=_Group)
 def site() -> None:
     """Sites: the client applications of bots."""
 
@@ -433,7 +461,7 @@ def remove_site(office: Office, id_: str) -> None:
 # Secrets and tokens
 
 
-@click.group()
+@click.group(cls=_Group)
 def secret() -> None:
     """The secrets of a site: two, so that one can be exchanged while the other is in use."""
 
@@ -474,7 +502,7 @@ def remove_secret(office: Office, site_id: str, key: str) -> None:
     office.ask("DELETE", "sites", site_id, "secrets", key)
 
 
-@click.command("token")
+@click.command("token", cls=_Command)
 @click.argument("site_id", metavar="[SITE]", default=DEFAULT_SITE)
 @click.option("--user", metavar="ID", help="Bind the token to this user.")
 @click.option("--name", help="The user's display name.")
@@ -518,7 +546,7 @@ def _generate(at: str, body: Mapping[str, object]) -> Any:
 # What bots did not take
 
 
-@click.command("redeliver", context_settings=_MADE_UP)
+@click.command("redeliver", cls=_Command)
 @click.argument("activity", metavar="[ACTIVITY]", required=False)
 @_as_json
 @_in_office
@@ -538,7 +566,7 @@ def redeliver(office: Office, activity: str | None, as_json: bool) -> None:
 # Conversations
 
 
-@click.command("delete", context_settings=_MADE_UP)
+@click.command("delete", cls=_Command)
 @click.argument("conversation_id", metavar="CONVERSATION")
 @_in_office
 def delete(office: Office, conversation_id: str) -> None:
@@ -546,7 +574,7 @@ def delete(office: Office, conversation_id: str) -> None:
     office.ask("DELETE", "conversations", conversation_id)
 
 
-@click.command("forget")
+@click.command("forget", cls=_Command)
 @click.argument("user_id", metavar="USER")
 @_in_office
 def forget(office: Office, user_id: str) -> None:
