@@ -18,13 +18,14 @@ import socket
 import ssl
 import zlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple, Self, cast
 from urllib.parse import quote, urlsplit
 
 import aiohappyeyeballs
 import httptools
+from aiohappyeyeballs import AddrInfoType
 
 from landline import __version__
 
@@ -114,7 +115,7 @@ class Connections:
     async def _connect(self, origin: Origin) -> Connection:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(self._connect_timeout_s):
-            addresses = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+            addresses = await _addresses(origin)
             # uvloop's own way to connect tries one address after the other, each for as long as it takes.
             connected = await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=_EYEBALLS_S)
             try:
@@ -143,7 +144,10 @@ class Connections:
         """It has done its work, and can do more."""
         loop = asyncio.get_running_loop()
         connection.idle_since_s = loop.time()
-        self._idle.setdefault(connection.origin, deque()).append(connection)
+        idle = self._idle.get(connection.origin)
+        if idle is None:
+            idle = self._idle[connection.origin] = deque()
+        idle.append(connection)
         if self._sweeping is None:
             self._sweeping = loop.call_later(KEEPALIVE_S, self._sweep)
 
@@ -486,6 +490,11 @@ class Answer:
         if not self.ended and self._error is None:
             self._error = error
             self._tell()
+
+
+async def _addresses(origin: Origin) -> Sequence[AddrInfoType]:
+    """Of a host that has several, one after the other may be tried."""
+    return await asyncio.get_running_loop().getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
 
 
 @lru_cache(1024)
