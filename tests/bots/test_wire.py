@@ -101,6 +101,12 @@ ANSWERS = {
     ),
     "without a reason": (b"HTTP/1.1 500\r\nContent-Length: 5\r\n\r\nhello", 500, b"hello", True),
     "with bare line feeds": (b"HTTP/1.1 200 OK\nContent-Length: 5\n\nhello", 200, b"hello", True),
+    "that offers an upgrade": (
+        b"HTTP/1.1 200 OK\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 5\r\n\r\nhello",
+        200,
+        b"hello",
+        True,
+    ),
     "that closes": (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello", 200, b"hello", False),
     "of HTTP/1.0": (b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", 200, b"hello", False),
     "of HTTP/1.0 that stays": (
@@ -269,6 +275,8 @@ async def test_a_body_that_nobody_reads_is_not_taken_from_the_network() -> None:
     async with RawBot(script) as bot, some_connections() as connections:
         with await begin(connections, bot.endpoint) as answer:
             await until(lambda: answer.held_bytes > 65_536, "holds some of it")
+            for _ in range(200):  # in each of which the bot could send more
+                await asyncio.sleep(0)
             held = answer.held_bytes
             assert held < 1_000_000
             read = len(await answer.read())
@@ -329,14 +337,14 @@ class Held:
 
 
 @on_each_loop
+@pytest.mark.parametrize("turns", [0, 5])
 @pytest.mark.parametrize("how", ["close", "reset", "speak"])
-async def test_a_kept_connection_that_ends_between_two_requests_loses_and_doubles_nothing(how: str) -> None:
+async def test_a_kept_connection_that_ends_between_two_requests_loses_and_doubles_nothing(how: str, turns: int) -> None:
     """The kernel knows before the event loop does. A request that is written all the same would have to be given up."""
     held = Held()
     async with RawBot(held.script) as bot, some_connections() as connections:
         for number in range(1, 4):
             taken = Taken()
-            # No turn of the loop has passed since the end.
             assert await post(connections, bot.endpoint, b"%d" % number, taken=taken) == (200, b"hello")
             assert taken.times == 1
             match how:
@@ -346,8 +354,31 @@ async def test_a_kept_connection_that_ends_between_two_requests_loses_and_double
                     held.connections[-1].reset()
                 case "speak":
                     held.connections[-1].say(b"HTTP/1.1 408 Too Late\r\nContent-Length: 0\r\n\r\n")
+            for _ in range(turns):
+                await asyncio.sleep(0)
         assert held.requests == [b"1", b"2", b"3"]
         assert bot.connections == 3
+
+
+@on_each_loop
+@pytest.mark.parametrize(("how", "times"), [("close", 1), ("reset", 0)])
+async def test_a_connection_that_ends_in_the_moment_of_writing_is_broken_and_what_was_taken_is_known(
+    how: str, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the question to the kernel and the write the network goes on. What a closed end does with a request
+    cannot be known; one that was reset before does not let it leave."""
+    held = Held()
+    async with RawBot(held.script) as bot, some_connections() as connections:
+        await post(connections, bot.endpoint)
+        monkeypatch.setattr(wire.Connection, "is_quiet", lambda _: True)
+        if how == "close":
+            held.connections[0].hang_up()
+        else:
+            held.connections[0].reset()
+        taken = Taken()
+        with pytest.raises((Broken, OSError)):
+            await post(connections, bot.endpoint, taken=taken)
+        assert (taken.times, bot.connections) == (times, 1)
 
 
 @on_each_loop
@@ -475,6 +506,17 @@ async def test_closing_breaks_what_is_under_way() -> None:
             await posting
 
 
+@on_each_loop
+async def test_a_bot_that_closes_what_it_accepts_is_not_waited_for() -> None:
+    async def script(_: int, connection: RawConnection) -> None:
+        pass
+
+    async with RawBot(script) as bot, some_connections() as connections:
+        for _ in range(20):
+            with pytest.raises((Broken, OSError)):
+                await post(connections, bot.endpoint)
+
+
 # When a request was taken
 
 
@@ -484,15 +526,18 @@ async def test_an_early_answer_counts_and_the_rest_of_the_request_is_not_sent() 
         await connection.begin()
         await connection.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
         await answered.wait()
-        with pytest.raises((EOFError, ConnectionError)):
+        try:
             await connection.request()
+        except (EOFError, ConnectionError):
+            broke_off.set()
 
-    answered = asyncio.Event()
+    answered, broke_off = asyncio.Event(), asyncio.Event()
     async with RawBot(script, receive_buffer=4096) as bot, some_connections() as connections:
         taken = Taken()
         assert await post(connections, bot.endpoint, bytes(8_000_000), taken=taken) == (413, b"")
         assert taken.times == 0
         answered.set()
+        await broke_off.wait()
 
 
 @on_each_loop

@@ -296,16 +296,13 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         answer = self._answer
-        if answer is None:
-            self.abort()  # nothing was asked
-            return
         self._barren_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._break(error)
             return
-        if answer.ended:
+        if answer is None or answer.ended:
             return
         if self._barren_bytes > _BARREN_BYTES:
             self._break(Broken("the head of an answer is too large"))
@@ -314,13 +311,11 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def eof_received(self) -> None:
-        self._reusable = False
         if self._answer is not None:
             self._answer.hung_up()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._taken = None
-        self._reusable = False
         del self._parser  # they hold each other
         if self._answer is not None:
             self._answer.fail(error if isinstance(error, OSError) else Broken("the connection was closed"))
@@ -347,8 +342,6 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         headers, self._headers = self._headers, None
         status = self._parser.get_status_code()
-        if status == 101:
-            raise Broken("an upgrade that nobody asked for")
         if status >= 200 and self._answer is not None and headers is not None:
             self._answer.head(status, headers)
 
