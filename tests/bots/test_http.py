@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import json
 import socket
 import ssl
@@ -173,6 +174,13 @@ async def test_an_invoke_answer_comes_back_whole(outbox: Outbox, scripted: Scrip
     answer = await outbox.deliver(bot_at(scripted.endpoint), once=True)
     assert json.loads(answer.body) == {"pong": 1}
     assert answer.content_type.startswith("application/json")
+
+
+async def test_an_invoke_answer_that_is_compressed_though_nobody_asked_is_read(
+    outbox: Outbox, scripted: ScriptedBot
+) -> None:
+    scripted.answer(200, gzip.compress(b'{"pong":1}'), headers={"Content-Encoding": "gzip"})
+    assert (await outbox.deliver(bot_at(scripted.endpoint), once=True)).body == b'{"pong":1}'
 
 
 async def test_an_invoke_answer_that_breaks_off_is_no_answer(outbox: Outbox) -> None:

@@ -20,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -138,6 +139,24 @@ class RawConnection:
     def reset(self) -> None:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
+
+
+def saying(*pieces: bytes, close: bool = False) -> Callable[[int, RawConnection], Awaitable[None]]:
+    """Answer each request with these pieces, of which each arrives alone; `close` the connection behind them."""
+
+    async def script(_: int, connection: RawConnection) -> None:
+        with contextlib.suppress(EOFError, ConnectionError):
+            while True:
+                await connection.request()
+                for piece in pieces:
+                    await connection.send(piece)
+                    # Both ends are on one loop: it has looked for what is readable before this goes on.
+                    await asyncio.sleep(0)
+                    await asyncio.sleep(0)
+                if close:
+                    return
+
+    return script
 
 
 def on_each_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:

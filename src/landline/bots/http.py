@@ -24,9 +24,10 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from landline.bots.connections import Connections, NotAUrl
 from landline.bots.credentials import Credentials
 from landline.bots.events import Event, EventStream
-from landline.bots.wire import Answer, Broken, Connections, NotAUrl
+from landline.bots.wire import Answer, Broken
 from landline.core.bot import Bot, may_be_called
 from landline.errors import (
     BotBroke,

@@ -1,41 +1,22 @@
-"""HTTP/1.1 towards bots: POSTs, one at a time on each connection, and connections that are kept for the next one.
+"""HTTP/1.1 over one connection to a bot: POSTs, one at a time, and the answer to each, piece by piece.
 
 Theory of operation. A `Connection` is httptools' parser between a transport and the `Answer` that is awaited. It says
 of each request when it was *taken*: when the operating system has the last of its bytes. Before that nobody can have
-read it as a whole. Nothing is repeated here; whoever asked knows from that whether it may be (decision 10). A
-connection is kept if its answer came to a clean end. Before it is used again the kernel is asked whether the bot has
-closed it, or said something that nobody asked for: what became of a POST written to such a connection cannot be known.
+read it as a whole. Nothing is repeated here; whoever asked knows from that whether it may be (decision 10).
 
-Redirects are not followed, cookies not kept, proxies not used. What a bot sends is bounded, whatever it sends.
+What a bot sends is bounded, whatever it sends. Which connection is used for what is decided in `bots/connections.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 import select
-import socket
-import ssl
+import sys
 import zlib
-from collections import deque
-from collections.abc import Callable, Sequence
-from functools import lru_cache
-from typing import NamedTuple, Self, cast
-from urllib.parse import quote, urlsplit
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, Self, cast
 
-import aiohappyeyeballs
 import httptools
-from aiohappyeyeballs import AddrInfoType
-
-from landline import __version__
-
-KEEPALIVE_S = 1.5
-"""How long an idle connection is kept. A POST on a connection that the bot closes at that moment has an unknown outcome
-and cannot be repeated, so ours must be the side that closes first: gunicorn gives up after 2 s, Node and uvicorn after
-5 s. Busy bots keep their connections all the same; a new one per pause in a chat is cheap."""
-
-_EYEBALLS_S = 0.25
-"""How long one address of a host may take before the next one is tried beside it (RFC 8305)."""
 
 _BARREN_BYTES = 65_536
 """Bound of what comes in a row and is no body: heads, 1xx answers, chunk extensions, trailers."""
@@ -46,19 +27,12 @@ _HELD_BYTES = 65_536
 _PIECE_BYTES = 65_536
 """What is written at once, and what a compressed body is inflated to at once."""
 
-_HOST = re.compile(r"[A-Za-z0-9._~-]+")
-_IN_PATH = "/?%:@!$&'()*+,;="
-
 _INFLATED = (b"gzip", b"x-gzip", b"deflate")
 _ZLIB_OR_GZIP = zlib.MAX_WBITS | 32
 
 
 class Broken(Exception):
     """The connection broke, or what came over it was no HTTP."""
-
-
-class NotAUrl(ValueError):
-    """No http or https URL."""
 
 
 class Origin(NamedTuple):
@@ -69,110 +43,17 @@ class Origin(NamedTuple):
     tls: bool
 
 
-class Connections:
-    """Connections to bots, made when needed on the running event loop and kept for a while."""
-
-    def __init__(self, tls: ssl.SSLContext, connect_timeout_s: float) -> None:
-        """`connect_timeout_s` limits one attempt to connect: name, TCP and TLS together."""
-        self._tls = tls
-        self._connect_timeout_s = connect_timeout_s
-        self._idle: dict[Origin, deque[Connection]] = {}
-        """Of each origin the connections that nobody uses, longest idle first; some may be closed already."""
-        self._open: set[Connection] = set()
-        self._sweeping: asyncio.TimerHandle | None = None
-        self._all_lost: asyncio.Event | None = None
-
-    async def post(
-        self, url: str, body: bytes, *, authorization: str | None, apart: bool, taken: Callable[[], None]
-    ) -> Answer:
-        """POST JSON; answers once the head of the answer is there. `taken` is called when the operating system has
-        taken all of the request, unless that never comes about, or the answer comes first.
-
-        `apart` takes a connection of its own. Raises `NotAUrl`, and `OSError` (`TimeoutError` while connecting among
-        them) or `Broken` for whatever befell the connection."""
-        origin, head = _endpoint(url)
-        connection = None if apart else self._kept(origin)
-        if connection is None:
-            connection = await self._connect(origin)
-        if authorization is not None:
-            head += f"Authorization: {authorization}\r\n".encode("latin-1")
-        if apart:
-            head += b"Connection: close\r\n"
-        request = b"%sContent-Length: %d\r\n\r\n%s" % (head, len(body), body)
-        return await connection.post(request, taken, last=apart)
-
-    def _kept(self, origin: Origin) -> Connection | None:
-        """The connection that was used last, while it is good: the others may grow old."""
-        idle = self._idle.get(origin)
-        oldest_s = asyncio.get_running_loop().time() - KEEPALIVE_S
-        while idle:
-            connection = idle.pop()
-            if connection.idle_since_s > oldest_s and connection.is_quiet():
-                return connection
-            connection.abort()
-        return None
-
-    async def _connect(self, origin: Origin) -> Connection:
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(self._connect_timeout_s):
-            addresses = await _addresses(origin)
-            # uvloop's own way to connect tries one address after the other, each for as long as it takes.
-            connected = await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=_EYEBALLS_S)
-            try:
-                _, connection = await loop.create_connection(
-                    lambda: Connection(self, origin),
-                    sock=connected,
-                    ssl=self._tls if origin.tls else None,
-                    server_hostname=origin.host if origin.tls else None,
-                )
-            except BaseException:
-                connected.close()
-                raise
-        return connection
+class Owner(Protocol):
+    """Who hears of what becomes of a connection."""
 
     def made(self, connection: Connection) -> None:
-        """A connection is open."""
-        self._open.add(connection)
+        """It is open."""
 
     def lost(self, connection: Connection) -> None:
         """It is no longer."""
-        self._open.discard(connection)
-        if self._all_lost is not None and not self._open:
-            self._all_lost.set()
 
     def keep(self, connection: Connection) -> None:
         """It has done its work, and can do more."""
-        loop = asyncio.get_running_loop()
-        connection.idle_since_s = loop.time()
-        idle = self._idle.get(connection.origin)
-        if idle is None:
-            idle = self._idle[connection.origin] = deque()
-        idle.append(connection)
-        if self._sweeping is None:
-            self._sweeping = loop.call_later(KEEPALIVE_S, self._sweep)
-
-    def _sweep(self) -> None:
-        """Close what has been idle for too long, and come back when the next one will have been."""
-        loop = asyncio.get_running_loop()
-        oldest_s = loop.time() - KEEPALIVE_S
-        for origin, idle in list(self._idle.items()):
-            while idle and idle[0].idle_since_s <= oldest_s:
-                idle.popleft().abort()
-            if not idle:
-                del self._idle[origin]
-        since_s = min((idle[0].idle_since_s for idle in self._idle.values()), default=None)
-        self._sweeping = None if since_s is None else loop.call_at(since_s + KEEPALIVE_S, self._sweep)
-
-    async def close(self) -> None:
-        """Close every connection. What is under way on one breaks."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-        self._idle.clear()
-        self._all_lost = asyncio.Event()
-        for connection in list(self._open):
-            connection.abort()
-        if self._open:
-            await self._all_lost.wait()
 
 
 class Connection(asyncio.Protocol):
@@ -181,11 +62,11 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_answer",
         "_barren_bytes",
-        "_connections",
+        "_descriptor",
         "_full",
         "_headers",
-        "_kernel",
         "_last",
+        "_owner",
         "_parser",
         "_reading",
         "_reusable",
@@ -196,10 +77,10 @@ class Connection(asyncio.Protocol):
         "origin",
     )
 
-    def __init__(self, connections: Connections, origin: Origin) -> None:
+    def __init__(self, owner: Owner, origin: Origin) -> None:
         self.origin = origin
         self.idle_since_s = 0.0
-        self._connections = connections
+        self._owner = owner
         self._answer: Answer | None = None
         self._headers: dict[bytes, bytes] | None = None
         """Those of the head that is being read; None outside of one, so that trailers go nowhere."""
@@ -248,13 +129,13 @@ class Connection(asyncio.Protocol):
     def is_quiet(self) -> bool:
         """Whether the connection stands and nothing has come over it, not even its end, by what the kernel knows now:
         the event loop may hear of it too late."""
-        return not self._transport.is_closing() and not self._kernel.poll(0)
+        return not self._transport.is_closing() and not _has_news(self._descriptor)
 
     def done(self, answer: Answer) -> None:
         """Nobody wants more of this answer."""
         self._answer = None
         if answer.ended and self._reusable and self._taken is None:
-            self._connections.keep(self)
+            self._owner.keep(self)
         else:
             self.abort()
 
@@ -277,14 +158,13 @@ class Connection(asyncio.Protocol):
         # "Not full" must mean "empty". A mark of zero would not do for TLS: asyncio's TLS transport stops at the mark,
         # not above it. Of a TLS stream some 64 KiB may wait encrypted; they count as taken.
         self._transport.set_write_buffer_limits(high=1 if self.origin.tls else 0)
-        self._kernel = select.poll()
-        self._kernel.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        self._descriptor: int = transport.get_extra_info("socket").fileno()
         self._parser = httptools.HttpResponseParser(self)
         # Bots are not always strict, and no cache stands between them and us that could read an answer in another way.
         self._parser.set_dangerous_leniencies(
             lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
         )
-        self._connections.made(self)
+        self._owner.made(self)
 
     def pause_writing(self) -> None:
         self._full = True
@@ -319,7 +199,7 @@ class Connection(asyncio.Protocol):
         del self._parser  # they hold each other
         if self._answer is not None:
             self._answer.fail(error if isinstance(error, OSError) else Broken("the connection was closed"))
-        self._connections.lost(self)
+        self._owner.lost(self)
 
     def _break(self, error: Exception) -> None:
         """What comes is of no use. An answer that was complete before stands."""
@@ -485,30 +365,15 @@ class Answer:
             self._tell()
 
 
-async def _addresses(origin: Origin) -> Sequence[AddrInfoType]:
-    """Of a host that has several, one after the other may be tried."""
-    return await asyncio.get_running_loop().getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+if sys.platform == "win32":
 
+    def _has_news(descriptor: int) -> bool:
+        return bool(select.select((descriptor,), (), (), 0)[0])
 
-@lru_cache(1024)
-def _endpoint(url: str) -> tuple[Origin, bytes]:
-    """Where a POST to `url` goes, and its head as far as it is always the same. Raises `NotAUrl`."""
-    try:
-        parts = urlsplit(url)
-        host = (parts.hostname or "").encode("idna").decode()
-        port = parts.port
-    except ValueError as error:
-        raise NotAUrl from error
-    tls = parts.scheme == "https"
-    if parts.scheme not in ("http", "https") or not (":" in host or _HOST.fullmatch(host)):
-        raise NotAUrl
-    authority = f"[{host.partition('%')[0]}]" if ":" in host else host
-    standard = 443 if tls else 80
-    if port not in (None, standard):
-        authority += f":{port}"
-    target = quote(parts.path or "/", safe=_IN_PATH) + (f"?{quote(parts.query, safe=_IN_PATH)}" if parts.query else "")
-    head = (
-        f"POST {target} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: landline/{__version__}\r\n"
-        "Content-Type: application/json; charset=utf-8\r\n"
-    )
-    return Origin(host.rstrip("."), standard if port is None else port, tls), head.encode("ascii")
+else:
+
+    def _has_news(descriptor: int) -> bool:
+        """Whether there is something to be read from it, its end among what counts. `select` ends at 1024."""
+        kernel = select.poll()
+        kernel.register(descriptor, select.POLLIN)
+        return bool(kernel.poll(0))
