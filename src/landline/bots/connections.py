@@ -1,8 +1,9 @@
 """The connections to all bots: made when they are needed, kept for a while, used again while they are good.
 
 A connection is kept if its answer came to a clean end. Before it is used again the kernel is asked whether the bot has
-closed it, or said something that nobody asked for: what became of a POST written to such a connection cannot be known,
-so it could not be repeated. Redirects are not followed, cookies not kept, proxies not used.
+closed it: what became of a POST written to such a connection cannot be known, so it could not be repeated.
+
+Redirects are not followed, cookies not kept, proxies not used.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Connections:
         oldest_s = asyncio.get_running_loop().time() - KEEPALIVE_S
         while idle:
             connection = idle.pop()
-            if connection.idle_since_s > oldest_s and connection.is_quiet():
+            if connection.idle_since_s > oldest_s and connection.is_good():
                 return connection
             connection.abort()
         return None
@@ -89,7 +90,7 @@ class Connections:
             connected = await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=_EYEBALLS_S)
             try:
                 _, connection = await loop.create_connection(
-                    lambda: Connection(self, origin),
+                    lambda: Connection(self, origin, connected),
                     sock=connected,
                     ssl=self._tls if origin.tls else None,
                     server_hostname=origin.host if origin.tls else None,
