@@ -143,8 +143,10 @@ class Site(Own, frozen=True, omit_defaults=True):
 def may_be_called(endpoint: str, hosts: Sequence[str]) -> bool:
     """Whether `endpoint` lies on one of `hosts`: names, addresses, or `*.example.org` for every name below that one.
     No hosts at all allow any."""
+    if not hosts:
+        return True
     host = (urlsplit(endpoint).hostname or "").rstrip(".")
-    return not hosts or any(_is_host(host, allowed.lower()) for allowed in hosts)
+    return any(_is_host(host, allowed.lower()) for allowed in hosts)
 
 
 def _is_host(host: str, allowed: str) -> bool:
