@@ -534,7 +534,7 @@ def on_a_disk_that_may_hang(path: Path, bot: ScriptedBot, timeout_s: float) -> L
     return Landline(
         path / "data",
         bot=bot.endpoint,
-        program="support.stuck_disk",
+        program=("-m", "support.stuck_disk"),
         environment=environment(path / HUNG),
         drain_s=0,
         bot_timeout_s=timeout_s,
