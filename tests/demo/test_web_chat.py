@@ -25,7 +25,7 @@ async def greeted(page: DemoPage) -> None:
 @pytest.mark.item(148, 181)
 async def test_a_message_and_its_answer_are_shown_once(demo: Demo, open_page: Browsers) -> None:
     """Web Chat shows a message twice if its echo does not carry what it was sent with, and holds an answer back for 5 s
-    while it waits for the message that the answer refers to. Of 181 the upload belongs to a later step."""
+    while it waits for the message that the answer refers to. Of 181 the upload is shown elsewhere."""
     page = await open_page(demo.url)
     await greeted(page)
     await page.say("Good morning")
@@ -111,6 +111,7 @@ async def test_the_page_comes_back_when_the_server_was_away(settings: Settings, 
     demo = Demo(settings)
     await demo.start()
     page = await open_page(demo.url)
+    page.excuse("ERR_CONNECTION_REFUSED", "WebSocket connection to .* failed")
     await page.say("Stay there")
     before = await page.until_texts(lambda texts: texts[-1] == "I heard: Stay there", "the bot answers")
     await demo.stop()
@@ -132,6 +133,7 @@ async def test_a_page_whose_token_has_expired_goes_on_with_its_history(settings:
     await demo.start()
     try:
         page = await open_page(demo.url)
+        page.excuse("403")
         await greeted(page)
         await page.press(CUT)
         await page.until_line("cut")
@@ -154,6 +156,7 @@ async def test_a_page_whose_conversation_is_gone_begins_a_new_one(
     page = await open_page(demo.url)
     await page.say("Forget this")
     await page.until_texts(lambda texts: texts[-1] == "I heard: Forget this", "the bot answers")
+    page.excuse("ERR_CONNECTION_REFUSED", "WebSocket connection to .* failed", "404")
     await demo.stop()
     demo = Demo(msgspec.structs.replace(settings, data=tmp_path / "another"))
     await demo.start()

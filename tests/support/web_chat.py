@@ -58,22 +58,47 @@ class WebChat:
         told = [each for each in self.complaints if not any(re.search(pattern, each) for pattern in self._excused)]
         return told + self.strangers
 
+    async def reload(self) -> None:
+        """What the reload button does."""
+        await self.tab.reload()
+
     async def say(self, text: str) -> None:
         """Type it and press Enter."""
         box = self.tab.get_by_placeholder("Type your message")
         await box.fill(text)
         await box.press("Enter")
 
-    async def attach(self, file: Path) -> None:
-        """Pick the file, as with the paper clip, and press the button that sends it."""
-        async with self.tab.expect_file_chooser() as choosing:
-            await self.tab.get_by_role("button", name="Upload file").click()
-        await (await choosing.value).set_files(str(file))
-        await self.tab.get_by_role("button", name="Send", exact=True).click()
+    async def tell(self, text: str) -> None:
+        """Say it, and wait until the bot's turn is over. That takes no stream."""
+        async with self.tab.expect_response(lambda response: _is_send(response.request)):
+            await self.say(text)
 
-    async def press(self, button: str) -> None:
+    async def attach(self, file: Path) -> None:
+        """Pick the file, as with the paper clip, and when it is ticked press the button that sends it."""
+        async with self.tab.expect_file_chooser() as choosing:
+            await self.press("Upload file")
+        await (await choosing.value).set_files(str(file))
+        await self.tab.locator(".webchat__attachment-icon--checked").wait_for()
+        await self.press("Send")
+
+    def button(self, name: str) -> Any:
+        """The button with that name, and not the copy of it that Web Chat makes for screen readers."""
+        copies = ".webchat__live-region-activity"
+        return self.tab.locator(f"button:not({copies} *)").and_(self.tab.get_by_role("button", name=name, exact=True))
+
+    async def press(self, name: str) -> None:
         """Click on a button by its name."""
-        await self.tab.get_by_role("button", name=button, exact=True).click()
+        await self.button(name).click()
+
+    @property
+    def typing(self) -> Any:
+        """What shows that somebody types."""
+        return self.tab.locator(".webchat__typing-indicator")
+
+    @property
+    def card(self) -> Any:
+        """The card in the transcript."""
+        return self.tab.locator(".webchat__bubble .webchat__adaptive-card-renderer")
 
     @property
     def rows(self) -> Any:
@@ -105,12 +130,12 @@ class WebChat:
         """Wait until `text` is the last that is written there, and answer all."""
         return await self.until_texts(lambda texts: texts and texts[-1] == text, f"{text!r} is shown", timeout)
 
-    async def until_picture(self, picture: Any, width: int) -> str:
-        """Wait until the `img` is drawn, see that it is `width` wide by nature, and answer where it came from."""
+    async def until_picture(self, picture: Any) -> tuple[str, int]:
+        """Wait until the `img` is drawn; answer where it came from, and how wide it is by nature."""
         await picture.wait_for()
         await picture.evaluate("picture => picture.decode()")
-        assert await picture.evaluate("picture => picture.naturalWidth") == width
-        return str(await picture.evaluate("picture => picture.currentSrc"))
+        source, width = await picture.evaluate("picture => [picture.currentSrc, picture.naturalWidth]")
+        return source, width
 
     async def colour(self, selector: str, of: str) -> tuple[int, int, int]:
         """The computed colour of an element."""
@@ -121,6 +146,10 @@ class WebChat:
     async def screenshot(self, path: Path) -> None:
         """As it looks now."""
         await self.tab.screenshot(path=str(path))
+
+
+def _is_send(request: Any) -> bool:
+    return bool(request.method == "POST" and request.url.endswith("/activities"))
 
 
 class DemoPage(WebChat):

@@ -112,9 +112,11 @@ class EchoBot:
                 await self._update(turn)
             case "delete":
                 await self._delete(turn)
+            case _ if files := _files(turn.activity):
+                names = ", ".join(f"{each['name']} ({each['contentType']})" for each in files)
+                await self._reply(turn, text=f"I got {names}.", attachments=files)
             case _:
-                files = _files(turn.activity)
-                await self._reply(turn, text=f"I got {files}." if files else f"I heard: {text}")
+                await self._reply(turn, text=f"I heard: {text}")
 
     async def _speak(self, turn: Turn) -> None:
         """One after the other: the order in which the connector takes them is the order that clients see."""
@@ -201,7 +203,8 @@ def _a_user_joins(activity: Activity) -> bool:
     return any(member["id"] != bot for member in activity.get("membersAdded", ()))
 
 
-def _files(activity: Activity) -> str:
-    """Names and kinds of what was attached, as a person writes them; a visitor may attach anything."""
-    files = [each for each in activity.get("attachments", ()) if isinstance(each, dict)]
-    return ", ".join(f"{each.get('name')} ({each.get('contentType')})" for each in files)
+def _files(activity: Activity) -> list[Activity]:
+    """What was attached by a link, as it can be sent back: the bot shows what it got, and not the small copy of it."""
+    wanted = ("contentType", "contentUrl", "name")
+    attached = [each for each in activity.get("attachments", ()) if isinstance(each, dict)]
+    return [{name: each[name] for name in wanted} for each in attached if all(each.get(name) for name in wanted)]
