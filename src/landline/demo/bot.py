@@ -206,5 +206,9 @@ def _a_user_joins(activity: Activity) -> bool:
 def _files(activity: Activity) -> list[Activity]:
     """What was attached by a link, as it can be sent back: the bot shows what it got, and not the small copy of it."""
     wanted = ("contentType", "contentUrl", "name")
-    attached = [each for each in activity.get("attachments", ()) if isinstance(each, dict)]
-    return [{name: each[name] for name in wanted} for each in attached if all(each.get(name) for name in wanted)]
+    attached = [each for each in activity.get("attachments") or () if isinstance(each, dict)]
+    return [
+        {name: each[name] for name in wanted}
+        for each in attached
+        if all(isinstance(each.get(name), str) for name in wanted)
+    ]
