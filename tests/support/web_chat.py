@@ -33,7 +33,7 @@ class WebChat:
         tab.on("pageerror", lambda error: self.complaints.append(str(error)))
         tab.on("request", lambda request: self._note_request(request.url))
         tab.on("websocket", lambda websocket: self._note_request(websocket.url))
-        tab.on("requestfailed", lambda request: self.complaints.append(f"{request.failure}: {request.url}"))
+        tab.on("requestfailed", self._note_failure)
         tab.on("response", self._note_response)
 
     def _hear(self, message: Any) -> None:
@@ -43,6 +43,11 @@ class WebChat:
     def _note_request(self, url: str) -> None:
         if not url.startswith((*self._known, "data:", "blob:")):
             self.strangers.append(url)
+
+    def _note_failure(self, request: Any) -> None:
+        # Aborted is what the page itself gives up: when it is left, or when Web Chat draws a picture anew.
+        if request.failure != "net::ERR_ABORTED":
+            self.complaints.append(f"{request.failure}: {request.url}")
 
     def _note_response(self, response: Any) -> None:
         if response.status >= 400:
