@@ -181,6 +181,20 @@ async def test_what_the_bot_takes_back_is_gone_for_good(page: WebChat) -> None:
     assert (await page.until_last("I heard: Three"))[1:] == [*left, "Three", "I heard: Three"]
 
 
+@pytest.mark.item(184)
+async def test_a_streamed_answer_that_is_taken_back_leaves_no_piece_of_it(page: WebChat) -> None:
+    """Web Chat keeps the pieces that an answer grew by."""
+    await page.say("stream")
+    await page.until_texts(lambda texts: texts[-1].endswith(STREAMED_END), "the whole answer is shown")
+    await page.say("update")
+    await page.until_texts(lambda texts: texts[-2].endswith("(changed)"), "it changes")
+    await page.say("delete")
+    await page.until_texts(lambda texts: texts[1:] == ["stream", "update", "delete"], "it goes")
+    await page.say("After")
+    assert (await page.until_last("I heard: After"))[1:4] == ["stream", "update", "delete"]
+    assert await rows_are_drawn(page)
+
+
 @pytest.mark.item(181)
 async def test_an_uploaded_picture_is_shown_and_the_bot_gets_it(page: WebChat, demo: Demo) -> None:
     """Web Chat sends a small copy along and shows that; the bot sends back what it got, by its link."""

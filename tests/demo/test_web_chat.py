@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ from landline.config import Settings
 from landline.demo.server import Demo
 from support.browsers import Browsers
 from support.landline import free_port
-from support.web_chat import RECONNECT_S, DemoPage
+from support.web_chat import RECONNECT_S, DemoPage, rgb
 
 GREETING = "Hello. I repeat whatever you say."
 THREE = ["Message 1 of 3.", "Message 2 of 3.", "Message 3 of 3."]
@@ -205,6 +206,58 @@ async def test_the_page_fits_and_can_be_read(
     await page.press(SPEAK)
     await page.screenshot(tmp_path / f"{layout}-{scheme}-cut.png")
     print("pictures:", tmp_path)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (320, 568)])
+async def test_what_the_bot_sends_fits_and_can_be_read(
+    demo: Demo, open_page: Browsers, tmp_path: Path, scheme: str, width: int, height: int
+) -> None:
+    """Cards, choices, pictures and typing; the pictures of it are in the test's temporary directory."""
+    page = await open_page(demo.url, scheme, width, height)
+    await greeted(page)
+    paper = await page.colour(".chat", "backgroundColor")
+    await page.say("help")
+    await page.button("delete").wait_for()
+    await page.screenshot(tmp_path / f"{width}-{scheme}-help.png")
+    assert contrast(await page.colour(".webchat__suggested-actions__button", "color"), paper) >= 4.5
+    for control in (page.button("card"), page.button("delete"), page.button("Send"), page.button("Upload file")):
+        box = await control.bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+        assert box["y"] + box["height"] <= height
+    await page.press("card")
+    await page.card.get_by_text("Three birds on the line").wait_for()
+    await page.screenshot(tmp_path / f"{width}-{scheme}-card.png")
+    push = ".webchat__bubble .ac-pushButton"
+    assert contrast(await page.colour(push, "color"), await page.colour(push, "backgroundColor")) >= 4.5
+    bubble = await page.colour(".webchat__bubble__content:has(.ac-pushButton)", "backgroundColor")
+    for text in ("Three birds on the line", "One of them is away", "It will not have missed anything."):
+        shown = await page.card.get_by_text(text).evaluate("element => getComputedStyle(element).color")
+        assert contrast(rgb(shown), bubble) >= 4.5, text
+    await page.say("image")
+    picture = page.tab.locator(".webchat__bubble__content > div > img")
+    await page.until_picture(picture)
+    shown, frame = await picture.bounding_box(), await picture.locator("..").bounding_box()
+    assert shown is not None
+    assert frame is not None
+    assert abs(shown["height"] - frame["height"]) < 1
+    assert shown["width"] / shown["height"] == pytest.approx(640 / 280, rel=0.02)
+    assert await page.tab.evaluate("document.scrollingElement.scrollWidth") <= width
+    print("pictures:", tmp_path)
+
+
+async def test_a_streamed_answer_is_two_notes_on_the_record(demo: Demo, open_page: Browsers) -> None:
+    """The pieces that it grew by are one thing that happened, whatever their number."""
+    page = await open_page(demo.url)
+    await greeted(page)
+    await page.say("stream")
+    await page.until_texts(lambda texts: texts[-1].endswith("and finished."), "the whole answer is shown")
+    final, typing, asked = (await page.notes())[:3]
+    assert final.startswith("Bot: This answer appears")
+    assert (typing, asked) == ("Bot: (typing)", "You: stream")
+    await page.tab.get_by_text(re.compile(r"\d\d times")).wait_for()
 
 
 async def test_both_buttons_can_be_reached_and_pressed_without_a_mouse(demo: Demo, open_page: Browsers) -> None:

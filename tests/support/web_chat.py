@@ -144,13 +144,17 @@ class WebChat:
 
     async def colour(self, selector: str, of: str) -> tuple[int, int, int]:
         """The computed colour of an element."""
-        script = f"element => getComputedStyle(element)[{of!r}].match(/[0-9.]+/g).slice(0, 3).map(Number)"
-        red, green, blue = await self.tab.locator(selector).first.evaluate(script)
-        return red, green, blue
+        return rgb(await self.tab.locator(selector).first.evaluate(f"element => getComputedStyle(element)[{of!r}]"))
 
     async def screenshot(self, path: Path) -> None:
         """As it looks now."""
         await self.tab.screenshot(path=str(path))
+
+
+def rgb(colour: str) -> tuple[int, int, int]:
+    """A computed colour, as CSS writes it."""
+    red, green, blue = (int(float(each)) for each in re.findall(r"[0-9.]+", colour)[:3])
+    return red, green, blue
 
 
 def _is_send(request: Any) -> bool:

@@ -6,7 +6,7 @@ const INCOMING = 'DIRECT_LINE/INCOMING_ACTIVITY';
 // What a bot takes back leaves the transcript. The server tells of it by a `messageDelete` with the id of the message.
 // Web Chat has no notion of that: it would put it in the message's place and find no way to draw it. So it never gets
 // there, and the message goes by Web Chat's own action.
-export function deletes({ dispatch }) {
+export function deletes({ dispatch, getState }) {
   const gone = new Set();
   return next => action => {
     if (action.type !== INCOMING) {
@@ -17,11 +17,21 @@ export function deletes({ dispatch }) {
       gone.add(id);
       // Its buttons go with it; those of a message that is the last one now come back by themselves.
       dispatch({ type: 'WEB_CHAT/CLEAR_SUGGESTED_ACTIONS' });
-      return dispatch({ type: 'DIRECT_LINE/DELETE_ACTIVITY', payload: { activityID: id } });
+      for (const activityID of withPieces(id, getState().activities)) {
+        dispatch({ type: 'DIRECT_LINE/DELETE_ACTIVITY', payload: { activityID } });
+      }
+      return undefined;
     }
     // Web Chat holds a message back for up to 5 s while it waits for what that answers. It may be gone by then.
     return gone.has(id) ? undefined : next(action);
   };
+}
+
+// A streamed answer is still there in the pieces that it grew by, and the last of them would take its place.
+function withPieces(id, activities) {
+  const streamId = activities.find(each => each.id === id)?.channelData.streamId;
+  const pieces = activities.filter(each => streamId && (each.id === streamId || each.channelData.streamId === streamId));
+  return new Set([id, ...pieces.map(each => each.id)]);
 }
 
 // A streamed answer grows where it began. Web Chat takes its first piece for a part of whatever was typed or streamed
