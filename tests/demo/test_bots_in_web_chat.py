@@ -108,7 +108,6 @@ async def test_a_suggested_action_is_said_when_it_is_pressed_and_then_gone(page:
     assert await choices.count() == 0
 
 
-@pytest.mark.item(150)
 async def test_typing_is_shown_until_the_bot_speaks(page: WebChat) -> None:
     await page.say("typing")
     await page.typing.wait_for()
@@ -148,7 +147,7 @@ def half_streamed(count: int) -> Callable[..., bool]:
 
 @pytest.mark.item(183, 190)
 async def test_what_the_bot_changes_is_shown_in_its_old_place(page: WebChat) -> None:
-    """Of 190, our own client is shown elsewhere."""
+    """Of 183 and 190, what streams and our own client get is shown elsewhere."""
     await page.say("One")
     await page.until_last("I heard: One")
     await page.say("update")
@@ -166,6 +165,7 @@ async def test_what_the_bot_changes_is_shown_in_its_old_place(page: WebChat) -> 
 
 @pytest.mark.item(184)
 async def test_what_the_bot_takes_back_is_gone_for_good(page: WebChat) -> None:
+    """Of 184, what streams and Get Activities say is shown elsewhere."""
     for word in ("One", "Two"):
         await page.say(word)
         await page.until_last(f"I heard: {word}")

@@ -44,7 +44,6 @@ async def all_show(pages: Sequence[WebChat], log: Sequence[str]) -> None:
         assert await page.texts() == log
 
 
-@pytest.mark.item(155, 165)
 async def test_three_tabs_of_one_browser_show_the_same(demo: Demo, client: DirectLine, open_page: Browsers) -> None:
     """All lines of the conversation are cut at once; each tab comes back in its own time."""
     first = await open_page(demo.url)
@@ -74,7 +73,6 @@ async def test_three_tabs_of_one_browser_show_the_same(demo: Demo, client: Direc
     assert {await tab.fact("Reconnects") for tab in tabs[:2]} == {"1"}
 
 
-@pytest.mark.item(155, 165)
 async def test_three_people_show_the_same_when_the_line_of_one_is_cut(
     demo: Demo, client: DirectLine, open_page: Browsers
 ) -> None:
