@@ -6,17 +6,20 @@ documentation embeds it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from landline.conformance.directline import DirectLine
+from landline.conformance.directline import DEADLINE_S, DirectLine
 from landline.conformance.scripted_bot import ScriptedBot
 from landline.demo.server import Demo
 from support.browsers import Browsers
 from support.landline import SECRET, Landline
 from support.own_page import OwnSite
+from support.relay import Relay
 from support.web_chat import RECONNECT_S, DemoPage, WebChat
 
 PICTURE = Path(__file__).with_name("picture.png")
@@ -256,68 +259,100 @@ async def cut(page: DemoPage) -> None:
 # What a bot does of its own accord.
 
 
+@dataclass
+class Talk:
+    """A bot without words of its own, and a page of one's own in a conversation with it."""
+
+    bot: ScriptedBot
+    id: str
+    page: WebChat
+    relay: Relay
+    """What the page reaches the server through."""
+
+    async def say(self, text: str, **more: object) -> str:
+        """Let the bot say it; answers the id."""
+        answer = await self.bot.send(self.id, {"type": "message", "text": text, **more})
+        assert answer.status == 200
+        return str(answer.json["id"])
+
+    async def take_back(self, activity_id: str) -> None:
+        """Let the bot take that back."""
+        url = f"{self.bot.service_url(self.id)}/v3/conversations/{self.id}/activities/{activity_id}"
+        assert (await self.bot.request("DELETE", url)).status == 200
+
+
 @pytest.fixture
-async def spoken_to(tmp_path: Path, open_page: Browsers) -> AsyncIterator[tuple[ScriptedBot, str, WebChat]]:
-    """A bot without words of its own, a conversation, and a page of one's own in it."""
+async def talk(tmp_path: Path, open_page: Browsers) -> AsyncIterator[Talk]:
     async with (
         ScriptedBot() as bot,
         Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0) as landline,
+        Relay(landline.port) as relay,
         DirectLine(landline.directline, SECRET) as client,
     ):
         opened = await client.generate(user={"id": "dl_ann"})
-        async with OwnSite(landline.directline, opened.token) as site:
-            page = await open_page.own(site.url, landline.url)
+        async with OwnSite(relay.directline, opened.token) as site:
+            page = await open_page.own(site.url, relay.url)
             await bot.wait_for(lambda each: each.type == "conversationUpdate")
-            yield bot, opened.conversation_id, page
+            yield Talk(bot, opened.conversation_id, page, relay)
+            await page.tab.close()  # before the server goes, which it would miss
 
 
-async def said(bot: ScriptedBot, conversation_id: str, text: str, **more: object) -> str:
-    answer = await bot.send(conversation_id, {"type": "message", "text": text, **more})
-    assert answer.status == 200
-    return str(answer.json["id"])
-
-
-async def take_back(bot: ScriptedBot, conversation_id: str, activity_id: str) -> None:
-    url = f"{bot.service_url(conversation_id)}/v3/conversations/{conversation_id}/activities/{activity_id}"
-    assert (await bot.request("DELETE", url)).status == 200
-
-
-async def test_the_buttons_of_a_message_go_with_it(spoken_to: tuple[ScriptedBot, str, WebChat]) -> None:
-    bot, conversation_id, page = spoken_to
+async def test_the_buttons_of_a_message_go_with_it(talk: Talk) -> None:
+    page = talk.page
     first = {"actions": [{"type": "imBack", "title": "First", "value": "first"}]}
     second = {"actions": [{"type": "imBack", "title": "Second", "value": "second"}]}
-    await said(bot, conversation_id, "One", suggestedActions=first)
-    two = await said(bot, conversation_id, "Two", suggestedActions=second)
+    await talk.say("One", suggestedActions=first)
+    two = await talk.say("Two", suggestedActions=second)
     await page.until_last("Two")
     button = page.button("Second")
     await button.wait_for()
-    await take_back(bot, conversation_id, two)
+    await talk.take_back(two)
     await button.wait_for(state="detached")
     await page.button("First").wait_for()
     assert await page.texts() == ["One"]
 
     await page.say("Hello")
     await page.until_last("Hello")
-    three = await said(bot, conversation_id, "Three", suggestedActions=second)
+    three = await talk.say("Three", suggestedActions=second)
     await button.wait_for()
-    await take_back(bot, conversation_id, three)
+    await talk.take_back(three)
     await button.wait_for(state="detached")
     assert await page.texts() == ["One", "Hello"]
 
 
-async def test_a_message_that_was_held_back_is_not_shown_when_it_was_taken_back_meanwhile(
-    spoken_to: tuple[ScriptedBot, str, WebChat],
-) -> None:
+async def test_a_message_that_was_held_back_is_not_shown_when_it_was_taken_back_meanwhile(talk: Talk) -> None:
     """Web Chat waits up to 5 s for a message that an answer refers to; SDKs make such references up (bot-side 3.2)."""
-    bot, conversation_id, page = spoken_to
-    await said(bot, conversation_id, "One")
+    page = talk.page
+    await talk.say("One")
     await page.until_last("One")
-    two = await said(bot, conversation_id, "Two", replyToId="of nothing that was ever said")
-    await take_back(bot, conversation_id, two)
-    await said(bot, conversation_id, "Three", replyToId="of nothing, either")
+    two = await talk.say("Two", replyToId="of nothing that was ever said")
+    await talk.take_back(two)
+    await talk.say("Three", replyToId="of nothing, either")
     page.excuse("Timed out while waiting for activity")
     assert await page.until_last("Three") == ["One", "Three"]
     assert len([each for each in page.complaints if "Timed out" in each]) == 2
+
+
+async def test_who_comes_back_in_the_middle_of_a_streamed_answer_sees_it_grow_on(talk: Talk) -> None:
+    """Web Chat knows the pieces of an answer by the id of the first, which this page has missed."""
+    await talk.say("Before")
+    await talk.page.until_last("Before")
+    talk.relay.streams[-1].cut()
+    first = await talk.say("One", type="typing", channelData={"streamType": "streaming", "streamSequence": 1})
+    async with asyncio.timeout(RECONNECT_S + DEADLINE_S):
+        while len(talk.relay.streams) < 2:
+            await asyncio.sleep(0.05)
+    text = "One"
+    for number in range(2, 5):
+        text += f" and {number}"
+        piece = {"streamType": "streaming", "streamSequence": number, "streamId": first}
+        await talk.say(text, type="typing", channelData=piece)
+    assert await talk.page.until_last(text) == ["Before", text]
+    await talk.say("Finished", channelData={"streamType": "final", "streamId": first})
+    assert await talk.page.until_last("Finished") == ["Before", "Finished"]
+    await talk.page.say("After")
+    assert await talk.page.until_last("After") == ["Before", "Finished", "After"]
+    assert await rows_are_drawn(talk.page)
 
 
 @pytest.mark.item(184)

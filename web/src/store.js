@@ -34,15 +34,19 @@ function withPieces(id, activities) {
   return new Set([id, ...pieces.map(each => each.id)]);
 }
 
-// A streamed answer grows where it began. Web Chat takes its first piece for a part of whatever was typed or streamed
-// before, and draws the answer up there, unless it is told the place. The server's times are in the right order.
-export function places() {
+// A streamed answer grows in one place. Web Chat takes its first piece for a part of whatever was typed or streamed
+// before, and draws the answer up there, unless it is told the place: the server's times are in the right order. And it
+// knows the pieces by the id of the first. Whoever comes in the middle has missed that, and would see each piece on its
+// own: the first that comes stands for it.
+export function places({ getState }) {
   return next => action => {
     const activity = action.type === INCOMING ? action.payload.activity : undefined;
     if (activity?.type !== 'typing') {
       return next(action);
     }
     const channelData = { ...activity.channelData, 'webchat:sequence-id': Date.parse(activity.timestamp) };
-    return next({ ...action, payload: { ...action.payload, activity: { ...activity, channelData } } });
+    const { streamId } = channelData;
+    const id = streamId && getState().activities.every(each => each.id !== streamId) ? streamId : activity.id;
+    return next({ ...action, payload: { ...action.payload, activity: { ...activity, id, channelData } } });
   };
 }

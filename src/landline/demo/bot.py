@@ -161,6 +161,7 @@ class EchoBot:
         first = await turn.reply(
             type="typing", text="I am looking for words", channelData={"streamType": "informative", "streamSequence": 1}
         )
+        await asyncio.sleep(_THOUGHT_S / 2)
         words = _STREAMED.split()
         for count in range(1, len(words)):
             await asyncio.sleep(_WORD_S)
