@@ -66,7 +66,7 @@ class Office:
         return _good(status, answer)
 
     def identity(self, app_id: str) -> Identity:
-        """What a bot with this app id is told. The secret is left out: it was shown once."""
+        """What a bot with this app id is told. The secret is left out: it is shown once."""
         settings = self._settings
         own = (Directory(settings.data).read(ADDRESS_FILE) or "").partition(" ")[0]
         if not own and settings.service_url is None:
@@ -208,19 +208,30 @@ def bot() -> None:
 
 
 _BESIDES = ("id",)
+_SDK = click.Choice([sdk.value for sdk in Sdk])
 
 
 @bot.command("add")
 @click.argument("id_", metavar="ID")
 @_properties(Profile, *_BESIDES)
+@click.option("--sdk", type=_SDK, help="Print the bot's settings, the secret in them, in the words of this SDK.")
 @_in_office
-def add_bot(office: Office, id_: str, **said: object) -> None:
+def add_bot(office: Office, id_: str, sdk: str | None, **said: object) -> None:
     """Register a bot. It needs a site before anybody can talk to it.
 
     With an app id its first secret is printed."""
+    app_id = said["app_id"]
+    if app_id is None and sdk is not None:
+        raise click.UsageError("--sdk needs an --app-id: without one a bot needs no settings")
+    told = office.identity(str(app_id)) if sdk is not None else None  # before anything is registered
     office.ask("POST", "bots", body={"id": id_, **_given(said)})
-    if said["app_id"] is not None:
-        _print_secret(office.ask("POST", "bots", id_, "app-secrets", "1", "rotate")["secret"])
+    if app_id is None:
+        return
+    secret = office.ask("POST", "bots", id_, "app-secrets", "1", "rotate")["secret"]
+    if told is None:
+        _print_secret(secret)
+    else:
+        click.echo(rendered(Sdk(sdk), msgspec.structs.replace(told, secret=secret)), nl=False)
 
 
 @bot.command("change")
@@ -300,7 +311,7 @@ def remove_app_secret(office: Office, id_: str, key: str) -> None:
 
 @bot.command("settings")
 @click.argument("id_", metavar="ID")
-@click.argument("sdk", type=click.Choice([sdk.value for sdk in Sdk]))
+@click.argument("sdk", type=_SDK)
 @_in_office
 def bot_settings(office: Office, id_: str, sdk: str) -> None:
     """Print what a bot with an app id has to be told, in the words of its SDK."""
@@ -319,7 +330,10 @@ def signing_key() -> None:
 @_in_office
 def list_signing_keys(office: Office) -> None:
     """Show the keys that bots may see, and when each begins to sign."""
-    keys = office.ask("GET", "signing-keys")["signing_keys"]
+    _print_signing_keys(office.ask("GET", "signing-keys")["signing_keys"])
+
+
+def _print_signing_keys(keys: Sequence[Mapping[str, str]]) -> None:
     _print_rows([("KEY", "SIGNS FROM"), *((key["kid"], key["signs_from"]) for key in keys)])
 
 
@@ -327,8 +341,17 @@ def list_signing_keys(office: Office) -> None:
 @_in_office
 def rotate_signing_key(office: Office) -> None:
     """Show a new key. It signs when every bot has had the time to fetch it; the old one stays good as long again."""
-    key = office.ask("POST", "signing-keys", "rotate")
-    _print_rows([("KEY", "SIGNS FROM"), (key["kid"], key["signs_from"])])
+    _print_signing_keys([office.ask("POST", "signing-keys", "rotate")])
+
+
+@signing_key.command("withdraw", context_settings=_MADE_UP)
+@click.argument("key")
+@_in_office
+def withdraw_signing_key(office: Office, key: str) -> None:
+    """Refuse everything that KEY has signed, from now on, and show the keys that are left: for a key that leaked.
+
+    Restart your bots then: they keep the keys that they know and the tokens that they have."""
+    _print_signing_keys(office.ask("DELETE", "signing-keys", key)["signing_keys"])
 
 
 # Sites

@@ -195,7 +195,7 @@ class Server:
         transport = HttpBotTransport(
             connect_timeout_s=settings.bot_connect_timeout_s,
             ca_file=settings.bot_ca_file,
-            credentials=Credentials(keys.sign, clock, issuer=issuer, life_s=settings.bot_token_ttl_s),
+            credentials=Credentials(keys, clock, issuer=issuer, life_s=settings.bot_token_ttl_s),
             allowed_hosts=settings.bot_allowed_hosts,
         )
         closers.push_async_callback(transport.close)

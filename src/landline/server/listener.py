@@ -47,6 +47,9 @@ _FIRST_INHERITED = 3
 USER_TIMEOUT_S = 60
 """A peer that acknowledges nothing for this long is gone."""
 
+_GOODBYE_S = 1.0
+"""How long a client may take at a stop to end TLS from its side, when everything else has been said."""
+
 
 def listening_socket(host: str, port: int) -> socket.socket:
     """Listen on `host` and `port`; 0 takes a free port. Raises `OSError`.
@@ -158,6 +161,7 @@ class Listener:
             ssl_context_factory=None if tls is None else lambda config, default: tls,
         )
         self._server = uvicorn.Server(self._config)
+        self._speaks_tls = tls is not None
         self._ticking: asyncio.Task[None] | None = None
 
     @property
@@ -185,8 +189,21 @@ class Listener:
         self._server.should_exit = True
         await ticking
         self._config.timeout_graceful_shutdown = cast(int, timeout_s)
+        cutting = asyncio.create_task(self._cut_the_silent()) if self._speaks_tls else None
         await self._server.shutdown(sockets=self._sockets)
+        if cutting is not None:
+            cutting.cancel()
         for connection in list(self._server.server_state.connections):
             connection.transport.abort()
         if self._server.server_state.tasks:
             await asyncio.wait(self._server.server_state.tasks, timeout=timeout_s)
+
+    async def _cut_the_silent(self) -> None:
+        """TLS has ended when both sides have said so. A client that is not looking, such as an idle one in a pool, does
+        not hear that it should, and would hold up the stop for all the time it has."""
+        state = self._server.server_state
+        while True:
+            await asyncio.sleep(_GOODBYE_S)
+            for connection in list(state.connections):
+                if not state.tasks and connection.transport.get_write_buffer_size() == 0:
+                    connection.transport.abort()
