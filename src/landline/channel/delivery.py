@@ -33,8 +33,8 @@ from landline.ports import BotAnswer, BotTransport, Clock, Store
 Hear = Callable[[Bot, Conversation, bytes], Awaitable[None]]
 """Accept an activity that a bot answered with. Never raises: there is nobody left to be told."""
 
-_ANNOUNCED = 65_536
-"""Announced members remembered, so that a send need not ask the store. Forgetting one costs a look-up."""
+_MEMBERS = 65_536
+"""Members remembered as announced, or as stored, so that a send need not ask the store; forgetting one costs that."""
 
 _FAILURES = 1000
 """Failed deliveries kept for operators. They are offered again by hand; more than that is a matter for the bot."""
@@ -43,6 +43,26 @@ _RECORD_S = 1.0
 """How long a failed request waits for its failure to be on record."""
 
 _log = structlog.get_logger(__name__)
+
+
+class _Known:
+    """Members, the latest `_MEMBERS` of them."""
+
+    __slots__ = ("_members",)
+
+    def __init__(self) -> None:
+        self._members: OrderedDict[tuple[ConversationId, str], None] = OrderedDict()
+
+    def __contains__(self, member: tuple[ConversationId, str]) -> bool:
+        return member in self._members
+
+    def add(self, member: tuple[ConversationId, str]) -> None:
+        self._members[member] = None
+        if len(self._members) > _MEMBERS:
+            self._members.popitem(last=False)
+
+    def discard(self, member: tuple[ConversationId, str]) -> None:
+        self._members.pop(member, None)
 
 
 class Place:
@@ -98,7 +118,8 @@ class Delivery:
         self._hear = hear
         self._join_wait_s = join_wait_s
         self._lines: dict[ConversationId, asyncio.Future[None]] = {}
-        self._announced: OrderedDict[tuple[ConversationId, str], None] = OrderedDict()
+        self._announced = _Known()
+        self._joined = _Known()
         self._tasks: set[asyncio.Task[object]] = set()
 
     def enter(self, conversation: ConversationId) -> Place:
@@ -127,12 +148,12 @@ class Delivery:
         """POST `body` to the conversation's bot in its turn, after the joins that are due, the sender's among them.
 
         `sequence` is its number, if it has one. Raises `DeliveryError`; if it could be offered again, that is recorded
-        for operators. The place has been left when this ends.
+        for operators, unless there is no bot to offer it to. The place has been left when this ends.
         """
         try:
             return await self._deliver(conversation, sender, body, deadline, place, once=once)
         except DeliveryError as error:
-            if sequence is not None and not once:
+            if sequence is not None and not once and not isinstance(error, NoBot):
                 await self._record(conversation, sequence, error)
             raise
 
@@ -147,11 +168,16 @@ class Delivery:
             return await self._post(conversation, bot, body, deadline, written, once=once, apart=waited)
         except DeliveryError:
             # Whatever became of the bot, who has spoken takes part: by that a person is found who is to be forgotten.
-            if (conversation.id, sender.id) not in self._announced:
-                self._keep(self._store.join(conversation.id, sender))
+            member = conversation.id, sender.id
+            if member not in self._announced and member not in self._joined:
+                self._keep(self._take_part(conversation.id, sender))
             raise
         finally:
             place.leave()
+
+    async def _take_part(self, conversation: ConversationId, sender: Account) -> None:
+        await self._store.join(conversation, sender)
+        self._joined.add((conversation, sender.id))
 
     async def _record(self, conversation: Conversation, sequence: int, error: DeliveryError) -> None:
         """Tell operators. A store in trouble holds up the answer only so long, and changes nothing about it."""
@@ -195,7 +221,8 @@ class Delivery:
 
     def forget(self, conversation: ConversationId, account: str) -> None:
         """This member has left: should it speak again, it joins again."""
-        self._announced.pop((conversation, account), None)
+        for known in (self._announced, self._joined):
+            known.discard((conversation, account))
 
     def announce(self, conversation: Conversation, deadline: float) -> None:
         """Tell the bot of the members whose join is due, in the background, ahead of everything that comes later.
@@ -241,7 +268,7 @@ class Delivery:
         if due:
             await self._post_join(conversation, bot, due, deadline)
         for member in members:
-            self._remember(conversation.id, member.account.id)
+            self._announced.add((conversation.id, member.account.id))
         if unmarked:
             # Nobody waits for the mark: this process knows already.
             self._keep(self._mark(conversation.id, [account.id for account in unmarked], deadline))
@@ -281,11 +308,6 @@ class Delivery:
         except StoreError as error:
             # The bot was told; at worst it is told once more after a restart.
             _log.warning("announced join not recorded", conversation=conversation, reason=error.message)
-
-    def _remember(self, conversation: ConversationId, account: str) -> None:
-        self._announced[conversation, account] = None
-        if len(self._announced) > _ANNOUNCED:
-            self._announced.popitem(last=False)
 
     def _endpoint(self, conversation: Conversation) -> Bot:
         bot = self._registry.bot(conversation.bot_id)
