@@ -6,7 +6,6 @@ surrounds it is `Resource`: methods, preflight, errors, one log line.
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import itertools
 import re
@@ -32,7 +31,11 @@ from landline.errors import (
     TooSlow,
     UnsupportedMediaType,
 )
+from landline.server.limit import Limit
 from landline.server.problems import UNEXPECTED, Problem, problem_of
+
+WHEEL = "landline.wheel"
+"""The ASGI extension by which requests know where deadlines are kept (`server/wheel.py`)."""
 
 JSON = (b"content-type", b"application/json; charset=utf-8")
 _NO_STORE = (b"cache-control", b"no-store")
@@ -90,6 +93,7 @@ class Exchange:
 
     __slots__ = (
         "_begun",
+        "_headers",
         "_manners",
         "_receive",
         "_send",
@@ -102,7 +106,7 @@ class Exchange:
         "status",
     )
 
-    limit: asyncio.Timeout
+    limit: Limit
     """What ends the endpoint if nothing else does; `Resource` sets it."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, manners: Manners) -> None:
@@ -114,6 +118,7 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._manners = manners
+        self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))  # the first of a name counts
         self._started = False
         self.reading = False
         """Whether it is the client who is waited for."""
@@ -127,10 +132,7 @@ class Exchange:
 
     def header(self, name: bytes) -> bytes | None:
         """The first header of that name, or None."""
-        for key, value in self.scope["headers"]:
-            if key == name:
-                return bytes(value)
-        return None
+        return self._headers.get(name)
 
     def path(self, name: str) -> str:
         """A variable segment of the path, percent-decoded."""
@@ -172,7 +174,7 @@ class Exchange:
         self.reading = True
         body = await self._read(self._manners.body_bytes)
         self.reading = False
-        self.limit.reschedule(self.deadline + GRACE_S)
+        self.limit.move(self.deadline + GRACE_S)
         return body
 
     def check_declared(self) -> None:
@@ -206,11 +208,11 @@ class Exchange:
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body of an upload as it comes in. It may take as long as it is not silent (D-52): the deadline counts
         from its end (8.6). Raises `TooLarge` over the limit."""
-        self.limit.reschedule(None)
+        self.limit.move(None)
         async for chunk in self._chunks(self._manners.body_bytes):
             yield chunk
         self.deadline = time.monotonic() + self._manners.deadline_s
-        self.limit.reschedule(self.deadline + GRACE_S)
+        self.limit.move(self.deadline + GRACE_S)
 
     async def whole_upload(self) -> bytes:
         """The same in one piece."""
@@ -236,28 +238,26 @@ class Exchange:
     async def answer(self, status: int, body: bytes, *headers: Header) -> None:
         """Answer, once, with everything at the same time."""
         # 204 has no body by definition (RFC 9110, section 8.6).
-        await self._begin(status, headers if status == 204 else (_length(len(body)), *headers))
+        await self._send(self._head(status, headers if status == 204 else (_length(len(body)), *headers)))
         await self._send({"type": "http.response.body", "body": body})
 
     async def stream(self, status: int, pieces: AsyncIterator[bytes], size: int, *headers: Header) -> None:
         """Answer with `size` bytes as they come. From the beginning of the answer on there is no deadline (8.6)."""
-        self.limit.reschedule(None)
-        await self._begin(status, (_length(size), *headers))
+        self.limit.move(None)
+        await self._send(self._head(status, (_length(size), *headers)))
         async for piece in pieces:
             await self._send({"type": "http.response.body", "body": piece, "more_body": True})
         await self._send({"type": "http.response.body", "body": b""})
 
-    async def _begin(self, status: int, headers: Iterable[Header]) -> None:
+    def _head(self, status: int, headers: Iterable[Header]) -> Message:
         self.status = status
         self._started = True
         named = (b"x-correlating-operationid", self.id.encode())
-        await self._send(
-            {"type": "http.response.start", "status": status, "headers": [named, *headers, *self._cross_origin()]}
-        )
+        return {"type": "http.response.start", "status": status, "headers": (named, *headers, *self._cross_origin())}
 
-    async def json(self, status: int, body: bytes, *headers: Header) -> None:
+    def json(self, status: int, body: bytes, *headers: Header) -> Awaitable[None]:
         """Answer with JSON text."""
-        await self.answer(status, body, JSON, _NO_STORE, *headers)
+        return self.answer(status, body, JSON, _NO_STORE, *headers)
 
     async def problem(self, problem: Problem) -> None:
         """Answer with an error object, unless the answer has begun."""
@@ -289,7 +289,7 @@ def origin_of(header: bytes | None) -> str | None:
 
 
 def _length(size: int) -> Header:
-    return b"content-length", str(size).encode()
+    return b"content-length", b"%d" % size
 
 
 def public_base(
@@ -390,9 +390,9 @@ class Resource:
 
     async def _in_time(self, endpoint: Endpoint, exchange: Exchange) -> None:
         """Every wait inside knows the deadline, but for that for the body; this ends it, and what hangs all the same,
-        such as a disk (8.6). One timer per request: two were a tenth of what a send costs."""
+        such as a disk (8.6)."""
         try:
-            async with asyncio.timeout_at(exchange.deadline) as exchange.limit:
+            with Limit(exchange.scope["extensions"][WHEEL], exchange.deadline) as exchange.limit:
                 await endpoint(exchange)
         except TimeoutError as error:
             if exchange.reading:

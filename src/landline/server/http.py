@@ -31,7 +31,7 @@ from uvicorn.server import ServerState
 
 from landline.errors import LandlineError
 from landline.server.cycle import Cycle, status_line
-from landline.server.exchange import JSON, cross_origin, operation_id
+from landline.server.exchange import JSON, WHEEL, cross_origin, operation_id
 from landline.server.problems import UNEXPECTED, Problem, problem_of
 from landline.server.websocket import (
     Accept,
@@ -269,6 +269,7 @@ class HttpProtocol(asyncio.Protocol):
             "scheme": self.scheme,
             "root_path": "",
             "headers": self.headers,
+            "extensions": {WHEEL: self._door.wheel},
         }
         self.scope = scope
         if parser.should_upgrade():

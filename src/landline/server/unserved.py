@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 
 from starlette.types import Message
@@ -18,8 +19,9 @@ from landline.config import Settings
 from landline.server.admin import Admin
 from landline.server.app import SystemClock, keeping_of, keys_of, lives
 from landline.server.declared import declared
-from landline.server.exchange import Manners, Resource
+from landline.server.exchange import WHEEL, Manners, Resource
 from landline.server.paths import Paths
+from landline.server.wheel import Wheel
 from landline.stores.directory import Directory
 from landline.stores.sqlite import SqliteStore
 
@@ -46,6 +48,7 @@ async def ask(settings: Settings, method: str, path: str, query: str, body: byte
 
 
 async def _call(app: Paths, method: str, path: str, query: str, body: bytes, credential: str) -> tuple[int, bytes]:
+    wheel = Wheel(asyncio.get_running_loop())
     scope = {
         "type": "http",
         "method": method,
@@ -53,6 +56,7 @@ async def _call(app: Paths, method: str, path: str, query: str, body: bytes, cre
         "raw_path": path.encode(),
         "query_string": query.encode(),
         "headers": [(b"authorization", f"Bearer {credential}".encode())],
+        "extensions": {WHEEL: wheel},
     }
     answer: list[Message] = []
 
@@ -63,5 +67,6 @@ async def _call(app: Paths, method: str, path: str, query: str, body: bytes, cre
         answer.append(message)
 
     await app(scope, receive, send)
+    wheel.close()
     start, *rest = answer
     return int(start["status"]), b"".join(each.get("body", b"") for each in rest)
