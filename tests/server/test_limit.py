@@ -39,26 +39,38 @@ async def test_what_is_in_time_leaves_nothing_on_the_wheel(wheel: Wheel) -> None
 
 
 async def test_a_limit_that_was_moved_away_does_not_end_anything_at_its_first_time(wheel: Wheel) -> None:
+    async def moved() -> None:
+        with Limit(wheel, wheel.time() + 0.03) as limit:
+            limit.move(wheel.time() + 0.2)
+            await for_ever()
+
     began = time.monotonic()
-    with pytest.raises(TimeoutError), Limit(wheel, wheel.time() + 0.03) as limit:
-        limit.move(wheel.time() + 0.2)
-        await for_ever()
+    with pytest.raises(TimeoutError):
+        await moved()
     assert time.monotonic() - began >= 0.19
 
 
 async def test_a_limit_that_was_moved_closer_ends_it_sooner(wheel: Wheel) -> None:
-    with pytest.raises(TimeoutError), Limit(wheel, wheel.time() + 60) as limit:
-        limit.move(wheel.time() + 0.02)
-        await for_ever()
+    async def moved() -> None:
+        with Limit(wheel, wheel.time() + 60) as limit:
+            limit.move(wheel.time() + 0.02)
+            await for_ever()
+
+    with pytest.raises(TimeoutError):
+        await moved()
 
 
 async def test_a_limit_that_was_lifted_ends_nothing_until_there_is_one_again(wheel: Wheel) -> None:
+    async def lifted() -> None:
+        with Limit(wheel, wheel.time() + 0.02) as limit:
+            limit.move(None)
+            await asyncio.sleep(0.1)
+            limit.move(wheel.time() + 0.1)
+            await for_ever()
+
     began = time.monotonic()
-    with pytest.raises(TimeoutError), Limit(wheel, wheel.time() + 0.02) as limit:
-        limit.move(None)
-        await asyncio.sleep(0.1)
-        limit.move(wheel.time() + 0.1)
-        await for_ever()
+    with pytest.raises(TimeoutError):
+        await lifted()
     assert time.monotonic() - began >= 0.19
 
 

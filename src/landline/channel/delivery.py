@@ -66,25 +66,38 @@ class _Known:
 
 
 class Place:
-    """A place in a conversation's line. `leave` lets the next one begin; leaving twice is leaving once."""
+    """A place in a conversation's line. `leave` lets the next one begin; leaving twice is leaving once.
 
-    __slots__ = ("_ahead", "_behind", "_left")
+    Most lines have one place, and nobody waits: so there is a future only where somebody does."""
 
-    def __init__(self, ahead: asyncio.Future[None] | None, behind: asyncio.Future[None]) -> None:
-        self._ahead = ahead
-        self._behind = behind
+    __slots__ = ("_behind", "_called", "_conversation", "_first", "_left", "_lines")
+
+    def __init__(self, lines: dict[ConversationId, Place], conversation: ConversationId) -> None:
+        """The last place in the line of `conversation`, which is kept in `lines` by its last place."""
+        self._lines = lines
+        self._conversation = conversation
+        self._behind: Place | None = None
+        self._called: asyncio.Future[None] | None = None
         self._left = False
+        ahead = lines.get(conversation)
+        self._first = ahead is None
+        lines[conversation] = self
+        if ahead is not None:
+            ahead._behind = self
 
     async def turn(self, deadline: float) -> bool:
         """Wait until everybody ahead has left; answer whether there was anybody. Raises `BotUnreachable` at `deadline`;
         nobody else notices."""
-        if self._ahead is None or self._ahead.done():
+        if self._first:
             return False
+        self._called = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout_at(deadline):
-                await asyncio.shield(self._ahead)
+                await self._called
         except TimeoutError as error:
             raise BotUnreachable("Failed to send activity: bot timed out on what came before") from error
+        finally:
+            self._called = None
         return True
 
     def leave(self) -> None:
@@ -92,10 +105,20 @@ class Place:
         if self._left:
             return
         self._left = True
-        if self._ahead is None or self._ahead.done():
-            self._behind.set_result(None)
-        else:
-            self._ahead.add_done_callback(lambda _: self._behind.set_result(None))
+        if self._first:
+            self._call_next()
+
+    def _call_next(self) -> None:
+        """The first place with somebody in it is the first of the line; without one the line is over."""
+        place = self
+        while place._left:
+            if place._behind is None:
+                del self._lines[self._conversation]
+                return
+            place = place._behind
+        place._first = True
+        if place._called is not None and not place._called.done():
+            place._called.set_result(None)
 
 
 class Delivery:
@@ -117,22 +140,14 @@ class Delivery:
         self._clock = clock
         self._hear = hear
         self._join_wait_s = join_wait_s
-        self._lines: dict[ConversationId, asyncio.Future[None]] = {}
+        self._lines: dict[ConversationId, Place] = {}
         self._announced = _Known()
         self._joined = _Known()
         self._tasks: set[asyncio.Task[object]] = set()
 
     def enter(self, conversation: ConversationId) -> Place:
         """Take the next place in the conversation's line. Never waits; must be left in the end."""
-        behind: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        ahead = self._lines.get(conversation)
-        self._lines[conversation] = behind
-        behind.add_done_callback(lambda left: self._forget(conversation, left))
-        return Place(ahead, behind)
-
-    def _forget(self, conversation: ConversationId, left: asyncio.Future[None]) -> None:
-        if self._lines.get(conversation) is left:
-            del self._lines[conversation]
+        return Place(self._lines, conversation)
 
     async def deliver(
         self,
