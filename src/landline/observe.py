@@ -82,20 +82,24 @@ class _Lines:
 
     def __init__(self) -> None:
         self._held: list[bytes] = []
+        self._holder = 0  # the thread whose loop is going to write them
         self._lock = threading.Lock()  # threads of the store have something to say, too
 
     def hold(self, line: str | bytes) -> None:
         """Have it written with the others of this turn of the loop; where there is no loop, now."""
+        thread = threading.get_ident()
+        with self._lock:
+            if self._holder == thread:
+                self._held.append(_bytes(line))
+                return
         try:
-            loop = asyncio.get_running_loop()
+            asyncio.get_running_loop().call_soon(self.flush)
         except RuntimeError:
             self.write(line)
             return
         with self._lock:
             self._held.append(_bytes(line))
-            first = len(self._held) == 1
-        if first:
-            loop.call_soon(self.flush)
+            self._holder = thread
 
     def write(self, line: str | bytes) -> None:
         """Write what is held, and this."""
@@ -109,7 +113,7 @@ class _Lines:
             self._flush()
 
     def _flush(self) -> None:
-        held, self._held = self._held, []
+        held, self._held, self._holder = self._held, [], 0
         if held:
             with contextlib.suppress(OSError):
                 sys.stderr.buffer.write(b"\n".join([*held, b""]))

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.testing import capture_logs
 from uvicorn.protocols.http.flow_control import FlowControl
 
@@ -67,10 +67,18 @@ def cycle_on(ear: Ear, *, method: str = "GET", answered: Callable[[], None] = la
     return Cycle({"type": "http", "method": method}, ear, FlowControl(ear), [(b"date", b"today")], answered, **flags)
 
 
+async def run(cycle: Cycle, app: ASGIApp) -> None:
+    """Let `app` answer, and wait for the end of it."""
+    running: set[asyncio.Task[Any]] = set()
+    cycle.start(app, asyncio.get_running_loop(), running)
+    await asyncio.wait_for(asyncio.gather(*running), 5)
+    assert running == set()
+
+
 async def writes(*messages: dict[str, Any], method: str = "GET", **more: bool) -> list[bytes]:
     """What an application that says this makes a connection write."""
     ear = Ear()
-    await cycle_on(ear, method=method, **more).run(saying(*messages), set())
+    await run(cycle_on(ear, method=method, **more), saying(*messages))
     return ear.writes
 
 
@@ -163,7 +171,7 @@ async def test_an_application_that_breaks_is_a_500_as_long_as_nothing_was_said(b
 async def test_what_is_said_out_of_order_is_not_sent(said: Sequence[dict[str, Any]]) -> None:
     ear = Ear()
     with capture_logs() as log:
-        await cycle_on(ear).run(saying(*said), set())
+        await run(cycle_on(ear), saying(*said))
     assert [each["event"] for each in log] == ["a request broke"]
     assert b"".join(ear.writes).count(b"HTTP/1.1") == 1
 
@@ -171,7 +179,7 @@ async def test_what_is_said_out_of_order_is_not_sent(said: Sequence[dict[str, An
 async def test_a_connection_that_is_to_close_says_so_once_and_closes() -> None:
     for headers, kept in (((), False), ([(b"Connection", b"Close")], True), ([(b"connection", b"close")], False)):
         ear = Ear()
-        await cycle_on(ear, keep_alive=kept).run(saying(start(204, headers), body()), set())
+        await run(cycle_on(ear, keep_alive=kept), saying(start(204, headers), body()))
         (said,) = ear.writes
         assert said.lower().count(b"connection: close") == 1
         assert ear.closed
@@ -227,7 +235,7 @@ async def test_an_answer_to_nobody_is_dropped() -> None:
     ear = Ear()
     cycle = cycle_on(ear)
     cycle.disconnect()
-    await cycle.run(saying(start(200, [length(4)]), body(b"okay")), set())
+    await run(cycle, saying(start(200, [length(4)]), body(b"okay")))
     assert ear.writes == []
 
 
@@ -251,7 +259,7 @@ async def test_the_end_is_reported_once() -> None:
     ends: list[bool] = []
     ear = Ear()
     with capture_logs():
-        await cycle_on(ear, answered=lambda: ends.append(True)).run(saying(start(204), body(), body()), set())
+        await run(cycle_on(ear, answered=lambda: ends.append(True)), saying(start(204), body(), body()))
     assert ends == [True]
 
 
@@ -263,8 +271,8 @@ async def test_a_request_that_is_cancelled_is_answered_and_forgotten() -> None:
     async def hangs(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.Event().wait()
 
-    task = asyncio.ensure_future(cycle_on(ear).run(hangs, running))
-    running.add(task)
+    cycle_on(ear).start(hangs, asyncio.get_running_loop(), running)
+    (task,) = running
     await asyncio.sleep(0)
     task.cancel()
     with capture_logs():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
@@ -134,7 +135,7 @@ class Activities:
         await self._delivery.deliver(
             conversation,
             posted.sender,
-            posted.for_bot(bot, activity_id, time),
+            partial(posted.for_bot, bot, activity_id, time),
             deadline,
             place,
             once=posted.type == "invoke",

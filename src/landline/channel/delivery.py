@@ -153,7 +153,7 @@ class Delivery:
         self,
         conversation: Conversation,
         sender: Account,
-        body: bytes,
+        body: Callable[[], bytes],
         deadline: float,
         place: Place,
         *,
@@ -162,8 +162,9 @@ class Delivery:
     ) -> BotAnswer:
         """POST `body` to the conversation's bot in its turn, after the joins that are due, the sender's among them.
 
-        `sequence` is its number, if it has one. Raises `DeliveryError`; if it could be offered again, that is recorded
-        for operators, unless there is no bot to offer it to. The place has been left when this ends.
+        The body is made when it is to be written: who waits holds nothing twice. `sequence` is its number, if it has
+        one. Raises `DeliveryError`; if it could be offered again, that is recorded for operators, unless there is no
+        bot to offer it to. The place has been left when this ends.
         """
         try:
             return await self._deliver(conversation, sender, body, deadline, place, once=once)
@@ -173,14 +174,21 @@ class Delivery:
             raise
 
     async def _deliver(
-        self, conversation: Conversation, sender: Account, body: bytes, deadline: float, place: Place, *, once: bool
+        self,
+        conversation: Conversation,
+        sender: Account,
+        body: Callable[[], bytes],
+        deadline: float,
+        place: Place,
+        *,
+        once: bool,
     ) -> BotAnswer:
         try:
             bot = self._endpoint(conversation)
             waited = await place.turn(deadline)
             await self._join(conversation, bot, sender, deadline)
             written = _nothing if bot.serial else place.leave
-            return await self._post(conversation, bot, body, deadline, written, once=once, apart=waited)
+            return await self._post(conversation, bot, body(), deadline, written, once=once, apart=waited)
         except DeliveryError:
             # Whatever became of the bot, who has spoken takes part: by that a person is found who is to be forgotten.
             member = conversation.id, sender.id

@@ -57,7 +57,10 @@ class Cycle:
         "disconnected",
         "keep_alive",
         "scope",
+        "task",
     )
+
+    task: asyncio.Task[None]
 
     def __init__(
         self,
@@ -123,8 +126,12 @@ class Cycle:
 
     # What the application is given
 
-    async def run(self, app: ASGIApp, running: set[asyncio.Task[Any]]) -> None:
-        """The whole request. The task that runs this is among `running` and takes itself out."""
+    def start(self, app: ASGIApp, loop: asyncio.AbstractEventLoop, running: set[asyncio.Task[Any]]) -> None:
+        """Let `app` answer, in a task that is among `running` until it is over."""
+        self.task = loop.create_task(self._run(app, running))
+        running.add(self.task)
+
+    async def _run(self, app: ASGIApp, running: set[asyncio.Task[Any]]) -> None:
         try:
             await app(self.scope, self.receive, self.send)
             if not self.complete and not self.disconnected:
@@ -134,7 +141,8 @@ class Cycle:
             _log.exception("a request broke")
             await self._break()
         finally:
-            running.discard(asyncio.current_task())
+            running.discard(self.task)
+            del self.task  # it holds this
             self._answered = _nothing
 
     async def receive(self) -> Message:

@@ -303,7 +303,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _start(self, cycle: Cycle) -> None:
         self.cycle = cycle
-        self.tasks.add(self.loop.create_task(cycle.run(self._app, self.tasks)))
+        cycle.start(self._app, self.loop, self.tasks)
 
     @property
     def _arriving(self) -> Cycle | None:

@@ -33,7 +33,7 @@ class Limit:
             self._set()
 
     def __enter__(self) -> Limit:
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._wheel.loop)
         assert task is not None
         self._task = task
         self._cancelled = task.cancelling()
