@@ -15,7 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from landline.errors import BadArgument, BotRejected, Draining, TokenExpired
-from landline.server.exchange import GRACE_S, Exchange, Manners, Resource, operation_id
+from landline.server.exchange import EXTENSION, GRACE_S, Arrival, Exchange, Manners, Resource, operation_id
+from landline.server.wheel import Wheel
 from support.edges import Served, request, response, serving
 from support.wires import Response
 
@@ -468,10 +469,12 @@ async def test_of_several_forwarded_values_the_one_of_the_nearest_proxy_counts()
 )
 async def test_proxies_are_known_by_address_and_network_in_every_form(address: str, trusted: bool) -> None:
     manners = Manners(5, LIMIT, trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("fd00::/16")))
+    headers = {b"host": b"here", b"x-forwarded-host": b"chat.example"}
     scope = {
         "scheme": "http",
         "client": (address, 1234),
-        "headers": [(b"host", b"here"), (b"x-forwarded-host", b"chat.example")],
+        "headers": list(headers.items()),
+        "extensions": {EXTENSION: Arrival(headers, Wheel(asyncio.get_running_loop()))},
     }
 
     async def nothing(*_: object) -> Any:

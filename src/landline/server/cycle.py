@@ -52,6 +52,7 @@ class Cycle:
         "_more",
         "_news",
         "_transport",
+        "_waiting",
         "begun",
         "complete",
         "disconnected",
@@ -88,7 +89,8 @@ class Cycle:
         self._expects_continue = expects_continue
         self._body: bytes | bytearray = b""  # what has arrived and was not fetched
         self._more = True
-        self._news = asyncio.Event()  # something to fetch
+        self._news = False  # there is something to fetch
+        self._waiting: asyncio.Event | None = None  # for news; few have to
         self._head: bytes | None = None  # waits for the first piece
         self._left = 0  # bytes of the body that were announced and not sent
         self._chunked = False
@@ -112,17 +114,23 @@ class Cycle:
             self._body += piece
         if len(self._body) > HIGH_WATER_LIMIT:
             self._flow.pause_reading()
-        self._news.set()
+        self._tell()
 
     def arrived_whole(self) -> None:
         """That was the body."""
         self._more = False
-        self._news.set()
+        self._tell()
 
     def disconnect(self) -> None:
         """The connection is gone, or of no use."""
         self.disconnected = self.disconnected or not self.complete
-        self._news.set()
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news = True
+        if self._waiting is not None:
+            self._waiting.set()
+            self._waiting = None
 
     # What the application is given
 
@@ -150,10 +158,12 @@ class Cycle:
         if self._expects_continue and not self._transport.is_closing():
             self._expects_continue = False
             self._transport.write(_CONTINUE)
-        if not self.disconnected and not self.complete:
+        while not (self._news or self.disconnected or self.complete):
             self._flow.resume_reading()
-            await self._news.wait()
-            self._news.clear()
+            if self._waiting is None:
+                self._waiting = asyncio.Event()
+            await self._waiting.wait()
+        self._news = False
         if self.disconnected or self.complete:
             return {"type": "http.disconnect"}
         body, self._body = self._body, b""
@@ -220,7 +230,7 @@ class Cycle:
 
     def _end(self) -> None:
         self.complete = True
-        self._news.set()
+        self._tell()
         if not self.keep_alive:
             self._transport.close()
         self._answered()

@@ -11,7 +11,8 @@ import itertools
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
@@ -33,9 +34,10 @@ from landline.errors import (
 )
 from landline.server.limit import Limit
 from landline.server.problems import UNEXPECTED, Problem, problem_of
+from landline.server.wheel import Wheel
 
-WHEEL = "landline.wheel"
-"""The ASGI extension by which requests know where deadlines are kept (`server/wheel.py`)."""
+EXTENSION = "landline"
+"""The ASGI extension under which our endpoints find what our HTTP tells them: an `Arrival`."""
 
 JSON = (b"content-type", b"application/json; charset=utf-8")
 _NO_STORE = (b"cache-control", b"no-store")
@@ -57,6 +59,14 @@ _numbers = itertools.count(1)
 
 Header = tuple[bytes, bytes]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Arrival(NamedTuple):
+    """What a request brings beside what ASGI says of it: its headers by name, the first of several, and where deadlines
+    are kept."""
+
+    fields: Mapping[bytes, bytes]
+    wheel: Wheel
 
 
 def operation_id() -> str:
@@ -93,11 +103,12 @@ class Exchange:
 
     __slots__ = (
         "_begun",
-        "_headers",
+        "_fields",
         "_manners",
         "_receive",
         "_send",
         "_started",
+        "_wheel",
         "deadline",
         "id",
         "limit",
@@ -107,7 +118,7 @@ class Exchange:
     )
 
     limit: Limit
-    """What ends the endpoint if nothing else does; `Resource` sets it."""
+    """What ends the endpoint if nothing else does."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, manners: Manners) -> None:
         self.scope = scope
@@ -118,10 +129,16 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._manners = manners
-        self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))  # the first of a name counts
+        arrival: Arrival = scope["extensions"][EXTENSION]
+        self._fields, self._wheel = arrival
         self._started = False
         self.reading = False
         """Whether it is the client who is waited for."""
+
+    def limited(self) -> Limit:
+        """What ends the endpoint at the deadline, which is moved from there as the rules say."""
+        self.limit = Limit(self._wheel, self.deadline)
+        return self.limit
 
     @property
     def age_s(self) -> float:
@@ -132,7 +149,7 @@ class Exchange:
 
     def header(self, name: bytes) -> bytes | None:
         """The first header of that name, or None."""
-        return self._headers.get(name)
+        return self._fields.get(name)
 
     def path(self, name: str) -> str:
         """A variable segment of the path, percent-decoded."""
@@ -172,7 +189,13 @@ class Exchange:
     async def body(self) -> bytes:
         """The whole body. Raises `TooLarge` over the limit and `TooSlow` at the deadline (8.6)."""
         self.reading = True
-        body = await self._read(self._manners.body_bytes)
+        message = await self._receive()
+        if message["type"] == "http.request" and not message["more_body"]:
+            body: bytes = message["body"]
+            if len(body) > self._manners.body_bytes:
+                raise TooLarge
+        else:
+            body = b"".join([chunk async for chunk in self._chunks(message)])
         self.reading = False
         self.limit.move(self.deadline + GRACE_S)
         return body
@@ -183,16 +206,7 @@ class Exchange:
         if declared is not None and declared.isdigit() and int(declared) > self._manners.body_bytes:
             raise TooLarge
 
-    async def _read(self, limit: int) -> bytes:
-        message: Message = await self._receive()
-        if message["type"] == "http.request" and not message.get("more_body", False):
-            whole: bytes = message.get("body", b"")
-            if len(whole) > limit:
-                raise TooLarge
-            return whole
-        return b"".join([chunk async for chunk in self._chunks(limit, message)])
-
-    async def _chunks(self, limit: int, first: Message | None = None) -> AsyncIterator[bytes]:
+    async def _chunks(self, first: Message | None = None) -> AsyncIterator[bytes]:
         size, more = 0, True
         while more:
             message, first = first or await self._receive(), None
@@ -200,7 +214,7 @@ class Exchange:
                 raise ClientGone
             chunk: bytes = message.get("body", b"")
             size += len(chunk)
-            if size > limit:
+            if size > self._manners.body_bytes:
                 raise TooLarge
             more = message.get("more_body", False)
             yield chunk
@@ -209,7 +223,7 @@ class Exchange:
         """The body of an upload as it comes in. It may take as long as it is not silent (D-52): the deadline counts
         from its end (8.6). Raises `TooLarge` over the limit."""
         self.limit.move(None)
-        async for chunk in self._chunks(self._manners.body_bytes):
+        async for chunk in self._chunks():
             yield chunk
         self.deadline = time.monotonic() + self._manners.deadline_s
         self.limit.move(self.deadline + GRACE_S)
@@ -218,19 +232,21 @@ class Exchange:
         """The same in one piece."""
         return b"".join([piece async for piece in self.pieces()])
 
-    async def json_body(self) -> bytes:
+    def json_body(self) -> Awaitable[bytes]:
         """The body of a JSON endpoint, not parsed yet. Raises `UnsupportedMediaType` first (3.4, step 9).
 
         An absent Content-Type means JSON, and one on an empty body means nothing (3.1).
         """
         self.check_json()
-        return await self.body()
+        return self.body()
 
     def check_json(self) -> None:
         """Raises `UnsupportedMediaType` for a body that says it is something else."""
         kind = self.header(b"content-type")
+        if not kind or kind == b"application/json":
+            return
         empty = self.header(b"content-length") in (None, b"0") and self.header(b"transfer-encoding") is None
-        if kind and not empty and kind.split(b";", 1)[0].strip().lower() not in _MEDIA_TYPES:
+        if not empty and kind.split(b";", 1)[0].strip().lower() not in _MEDIA_TYPES:
             raise UnsupportedMediaType
 
     # How it is answered
@@ -392,7 +408,7 @@ class Resource:
         """Every wait inside knows the deadline, but for that for the body; this ends it, and what hangs all the same,
         such as a disk (8.6)."""
         try:
-            with Limit(exchange.scope["extensions"][WHEEL], exchange.deadline) as exchange.limit:
+            with exchange.limited():
                 await endpoint(exchange)
         except TimeoutError as error:
             if exchange.reading:

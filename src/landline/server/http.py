@@ -31,7 +31,7 @@ from uvicorn.server import ServerState
 
 from landline.errors import LandlineError
 from landline.server.cycle import Cycle, status_line
-from landline.server.exchange import JSON, WHEEL, cross_origin, operation_id
+from landline.server.exchange import EXTENSION, JSON, Arrival, cross_origin, operation_id
 from landline.server.problems import UNEXPECTED, Problem, problem_of
 from landline.server.websocket import (
     Accept,
@@ -111,6 +111,7 @@ class HttpProtocol(asyncio.Protocol):
     flow: FlowControl
     scope: Scope
     headers: list[Header]
+    fields: dict[bytes, bytes]
     url: bytes
 
     def __init__(
@@ -138,7 +139,7 @@ class HttpProtocol(asyncio.Protocol):
         self._early: bytearray | None = None  # behind a handshake that is being decided
         self._in_head = False
         self._in_body = False
-        self._expects_continue = False
+        self._head_bytes = 0
         self._unread = 0  # bytes that have arrived since something was complete: a head, a message, a piece of body
         self._wrong: _NotAcceptable | None = None  # known, but answered when the head is complete
         # Times of the loop, in seconds.
@@ -227,7 +228,7 @@ class HttpProtocol(asyncio.Protocol):
         """The first byte of a request."""
         self._in_head = True
         self._wrong = None
-        self._expects_continue = False
+        self._head_bytes = 0
         self.url = b""
         self.headers = []
 
@@ -248,8 +249,7 @@ class HttpProtocol(asyncio.Protocol):
             # A refusal needs the origin to be readable in a browser (specification 3.3), wherever it stands.
             if name != b"origin":
                 return
-        if name == b"expect":
-            self._expects_continue = value.lower() == b"100-continue"
+        self._head_bytes += len(name) + len(value) + 4
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -269,7 +269,7 @@ class HttpProtocol(asyncio.Protocol):
             "scheme": self.scheme,
             "root_path": "",
             "headers": self.headers,
-            "extensions": {WHEEL: self._door.wheel},
+            "extensions": {EXTENSION: Arrival(self.fields, self._door.wheel)},
         }
         self.scope = scope
         if parser.should_upgrade():
@@ -291,7 +291,7 @@ class HttpProtocol(asyncio.Protocol):
             self.server_state.default_headers,
             self._answered,
             keep_alive=scope["http_version"] != "1.0" and self.parser.should_keep_alive(),
-            expects_continue=self._expects_continue,
+            expects_continue=self.fields.get(b"expect", b"").lower() == b"100-continue",
         )
 
     def _take_turn(self, cycle: Cycle) -> None:
@@ -351,14 +351,19 @@ class HttpProtocol(asyncio.Protocol):
     def _check_head(self) -> None:
         if self._wrong is not None:
             raise self._wrong
-        if sum(len(name) + len(value) + 4 for name, value in self.headers) > self._limits.header_bytes:
+        if self._head_bytes > self._limits.header_bytes:
             raise _NotAcceptable(431, "Header fields are too large")
-        names = [name for name, _ in self.headers]
-        for name in _ONCE if len(set(names)) < len(names) else ():
-            if names.count(name) > 1:
-                raise _NotAcceptable(400, f"Header is given twice: {name.decode()}")
+        self.fields = dict(reversed(self.headers))  # the first of a name counts
+        if len(self.fields) < len(self.headers):
+            self._check_repeats()
         if len(self.pipeline) >= PIPELINED:
             raise _NotAcceptable(400, "Too many requests on one connection")
+
+    def _check_repeats(self) -> None:
+        names = [name for name, _ in self.headers]
+        for name in _ONCE:
+            if names.count(name) > 1:
+                raise _NotAcceptable(400, f"Header is given twice: {name.decode()}")
 
     def _reason(self, error: httptools.HttpParserError) -> _NotAcceptable | None:
         """What to answer to bytes that the parser does not take; None where they are not HTTP at all."""
@@ -617,7 +622,7 @@ class HttpProtocol(asyncio.Protocol):
         self._over = True
         self._stop_watching()
         self.connections.discard(self)
-        for name in ("parser", "scope", "headers", "cycle", "flow"):
+        for name in ("parser", "scope", "headers", "fields", "cycle", "flow"):
             if hasattr(self, name):
                 setattr(self, name, None)
 

@@ -19,7 +19,7 @@ from landline.config import Settings
 from landline.server.admin import Admin
 from landline.server.app import SystemClock, keeping_of, keys_of, lives
 from landline.server.declared import declared
-from landline.server.exchange import WHEEL, Manners, Resource
+from landline.server.exchange import EXTENSION, Arrival, Manners, Resource
 from landline.server.paths import Paths
 from landline.server.wheel import Wheel
 from landline.stores.directory import Directory
@@ -49,19 +49,20 @@ async def ask(settings: Settings, method: str, path: str, query: str, body: byte
 
 async def _call(app: Paths, method: str, path: str, query: str, body: bytes, credential: str) -> tuple[int, bytes]:
     wheel = Wheel(asyncio.get_running_loop())
+    headers = {b"authorization": f"Bearer {credential}".encode()}
     scope = {
         "type": "http",
         "method": method,
         "path": path,
         "raw_path": path.encode(),
         "query_string": query.encode(),
-        "headers": [(b"authorization", f"Bearer {credential}".encode())],
-        "extensions": {WHEEL: wheel},
+        "headers": list(headers.items()),
+        "extensions": {EXTENSION: Arrival(headers, wheel)},
     }
     answer: list[Message] = []
 
     async def receive() -> Message:
-        return {"type": "http.request", "body": body}
+        return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(message: Message) -> None:
         answer.append(message)
