@@ -45,24 +45,13 @@ _RECORD_S = 1.0
 _log = structlog.get_logger(__name__)
 
 
-class _Known:
+class _Known(OrderedDict[tuple[ConversationId, str], None]):
     """Members, the latest `_MEMBERS` of them."""
 
-    __slots__ = ("_members",)
-
-    def __init__(self) -> None:
-        self._members: OrderedDict[tuple[ConversationId, str], None] = OrderedDict()
-
-    def __contains__(self, member: tuple[ConversationId, str]) -> bool:
-        return member in self._members
-
     def add(self, member: tuple[ConversationId, str]) -> None:
-        self._members[member] = None
-        if len(self._members) > _MEMBERS:
-            self._members.popitem(last=False)
-
-    def discard(self, member: tuple[ConversationId, str]) -> None:
-        self._members.pop(member, None)
+        self[member] = None
+        if len(self) > _MEMBERS:
+            self.popitem(last=False)
 
 
 class Place:
@@ -245,7 +234,7 @@ class Delivery:
     def forget(self, conversation: ConversationId, account: str) -> None:
         """This member has left: should it speak again, it joins again."""
         for known in (self._announced, self._joined):
-            known.discard((conversation, account))
+            known.pop((conversation, account), None)
 
     def announce(self, conversation: Conversation, deadline: float) -> None:
         """Tell the bot of the members whose join is due, in the background, ahead of everything that comes later.

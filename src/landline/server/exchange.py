@@ -161,7 +161,7 @@ class Exchange:
 
     def origin(self) -> str | None:
         """The origin of the page that asks; None where no page does."""
-        return origin_of(self.header(b"origin"))
+        return origin_of(self._fields.get(b"origin"))
 
     def cookie(self, name: str) -> str | None:
         """The first cookie of that name, or None."""
@@ -173,7 +173,7 @@ class Exchange:
 
     def bearer(self) -> str:
         """The credential. Raises `MissingCredential` unless there is exactly one, of the scheme Bearer (3.1)."""
-        parts = (self.header(b"authorization") or b"").split()
+        parts = self._fields.get(b"authorization", b"").split()
         if len(parts) != 2 or parts[0].lower() != b"bearer":
             raise MissingCredential
         return parts[1].decode("latin-1")
@@ -202,7 +202,7 @@ class Exchange:
 
     def check_declared(self) -> None:
         """Raises `TooLarge` for a declared length over the limit, before anybody asks who is there (3.4, step 3)."""
-        declared = self.header(b"content-length")
+        declared = self._fields.get(b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > self._manners.body_bytes:
             raise TooLarge
 
@@ -242,7 +242,7 @@ class Exchange:
 
     def check_json(self) -> None:
         """Raises `UnsupportedMediaType` for a body that says it is something else."""
-        kind = self.header(b"content-type")
+        kind = self._fields.get(b"content-type")
         if not kind or kind == b"application/json":
             return
         empty = self.header(b"content-length") in (None, b"0") and self.header(b"transfer-encoding") is None
@@ -294,9 +294,10 @@ class Exchange:
     def _cross_origin(self) -> tuple[Header, ...]:
         if not self._manners.cross_origin:
             return ()
-        headers = cross_origin(self.header(b"origin"), self._manners.cors_origins)
-        allowed = self._manners.credentials and any(name == b"access-control-allow-origin" for name, _ in headers)
-        return (*headers, _CREDENTIALS) if allowed else headers
+        headers = cross_origin(self._fields.get(b"origin"), self._manners.cors_origins)
+        if self._manners.credentials and any(name == b"access-control-allow-origin" for name, _ in headers):
+            return (*headers, _CREDENTIALS)
+        return headers
 
 
 def origin_of(header: bytes | None) -> str | None:
@@ -396,26 +397,19 @@ class Resource:
         endpoint = self.methods.get(method)
         if endpoint is not None:
             exchange.check_declared()
-            await self._in_time(endpoint, exchange)
+            try:
+                # Every wait inside knows the deadline, but for that for the body; this ends it, and what hangs all the
+                # same, such as a disk (8.6).
+                with exchange.limited():
+                    await endpoint(exchange)
+            except TimeoutError as error:
+                raise _too_late(exchange) from error
         elif method == "OPTIONS" and self._manners.cross_origin:
             await exchange.preflight()
         elif not self._allowed:
             raise NotFound
         else:
             raise MethodNotAllowed(self._allowed)
-
-    async def _in_time(self, endpoint: Endpoint, exchange: Exchange) -> None:
-        """Every wait inside knows the deadline, but for that for the body; this ends it, and what hangs all the same,
-        such as a disk (8.6)."""
-        try:
-            with exchange.limited():
-                await endpoint(exchange)
-        except TimeoutError as error:
-            if exchange.reading:
-                raise TooSlow from error
-            if exchange.scope["method"] == "GET":
-                raise StoreUnavailable("Storage did not answer in time") from error
-            raise OutcomeUnknown from error
 
     def _record(self, exchange: Exchange) -> None:
         """One line per request: never the path or the query, which carry credentials and keys."""
@@ -428,6 +422,15 @@ class Resource:
             operation=exchange.id,
             ms=round(exchange.age_s * 1000, 1),
         )
+
+
+def _too_late(exchange: Exchange) -> LandlineError:
+    """What it means that a request has run out of time."""
+    if exchange.reading:
+        return TooSlow()
+    if exchange.scope["method"] == "GET":
+        return StoreUnavailable("Storage did not answer in time")
+    return OutcomeUnknown()
 
 
 def query_parameter(query: bytes, name: str) -> str | None:

@@ -139,7 +139,8 @@ class HttpProtocol(asyncio.Protocol):
         self._early: bytearray | None = None  # behind a handshake that is being decided
         self._in_head = False
         self._in_body = False
-        self._head_bytes = 0
+        self._fed = 0  # bytes in the packet that is being parsed
+        self._head_fed = 0  # bytes in the packets that the head has come in: no fewer than it has
         self._unread = 0  # bytes that have arrived since something was complete: a head, a message, a piece of body
         self._wrong: _NotAcceptable | None = None  # known, but answered when the head is complete
         # Times of the loop, in seconds.
@@ -186,7 +187,9 @@ class HttpProtocol(asyncio.Protocol):
             self._wait_with(data)
             return
         self._idle_at = None
-        self._unread += len(data)
+        self._fed = size = len(data)
+        self._head_fed += size
+        self._unread += size
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -228,7 +231,7 @@ class HttpProtocol(asyncio.Protocol):
         """The first byte of a request."""
         self._in_head = True
         self._wrong = None
-        self._head_bytes = 0
+        self._head_fed = self._fed
         self.url = b""
         self.headers = []
 
@@ -249,7 +252,6 @@ class HttpProtocol(asyncio.Protocol):
             # A refusal needs the origin to be readable in a browser (specification 3.3), wherever it stands.
             if name != b"origin":
                 return
-        self._head_bytes += len(name) + len(value) + 4
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -338,7 +340,7 @@ class HttpProtocol(asyncio.Protocol):
             self._start(self.pipeline.popleft())
         else:
             self._idle_at = self._door.wheel.time() + self._limits.keep_alive_s
-            self._watch()
+            self._watch_until(self._idle_at)
         if self._last_words is not None and not self._due:
             self._hang_up(self._last_words)
         elif self._in_body and not self._due:
@@ -351,13 +353,16 @@ class HttpProtocol(asyncio.Protocol):
     def _check_head(self) -> None:
         if self._wrong is not None:
             raise self._wrong
-        if self._head_bytes > self._limits.header_bytes:
+        if self._head_fed > self._limits.header_bytes and self._head_bytes() > self._limits.header_bytes:
             raise _NotAcceptable(431, "Header fields are too large")
         self.fields = dict(reversed(self.headers))  # the first of a name counts
         if len(self.fields) < len(self.headers):
             self._check_repeats()
         if len(self.pipeline) >= PIPELINED:
             raise _NotAcceptable(400, "Too many requests on one connection")
+
+    def _head_bytes(self) -> int:
+        return sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def _check_repeats(self) -> None:
         names = [name for name, _ in self.headers]
@@ -463,7 +468,11 @@ class HttpProtocol(asyncio.Protocol):
     def _watch(self) -> None:
         """Have the wheel look at this connection when the next deadline comes. One that moved away is left alone."""
         at = self._next_deadline()
-        if at is None or self._over:
+        if at is not None:
+            self._watch_until(at)
+
+    def _watch_until(self, at: float) -> None:
+        if self._over:
             return
         if self._timer is not None:
             if self._timer_at <= at:

@@ -6,7 +6,7 @@ that are tried in turn was a twentieth of what a send costs. What is not in the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -37,7 +37,7 @@ class Paths:
         # The longest first, in case one lies within another.
         self._prefixes = tuple(f"{prefix}/" for prefix in sorted(prefixes, key=len, reverse=True) if prefix)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         path: str = scope["path"]
         raw: bytes = scope["raw_path"]
         if b"%" in raw:
@@ -45,11 +45,10 @@ class Paths:
         scope["path"] = path = self.within(path)
         found, values = self._find(path)
         if found is None:
-            await self._router(scope, receive, send)
-            return
+            return self._router(scope, receive, send)
         names, resource = found
         scope["path_params"] = dict(zip(names, values, strict=True))
-        await resource(scope, receive, send)
+        return resource(scope, receive, send)
 
     def _plant(self, template: str, resource: Resource) -> None:
         node, names = self._tree, []
