@@ -64,7 +64,9 @@ def saying(*messages: dict[str, Any]) -> Callable[[Scope, Receive, Send], Awaita
 
 def cycle_on(ear: Ear, *, method: str = "GET", answered: Callable[[], None] = lambda: None, **more: bool) -> Cycle:
     flags = {"keep_alive": True, "expects_continue": False, **more}
-    return Cycle({"type": "http", "method": method}, ear, FlowControl(ear), [(b"date", b"today")], answered, **flags)
+    cycle = Cycle(method, ear, FlowControl(ear), [(b"date", b"today")], answered, **flags)
+    cycle.scope = {"type": "http", "method": method}
+    return cycle
 
 
 async def run(cycle: Cycle, app: ASGIApp) -> None:

@@ -469,16 +469,17 @@ async def test_of_several_forwarded_values_the_one_of_the_nearest_proxy_counts()
 )
 async def test_proxies_are_known_by_address_and_network_in_every_form(address: str, trusted: bool) -> None:
     manners = Manners(5, LIMIT, trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("fd00::/16")))
+
+    async def nothing(*_: object) -> Any:
+        raise AssertionError
+
     headers = {b"host": b"here", b"x-forwarded-host": b"chat.example"}
     scope = {
         "scheme": "http",
         "client": (address, 1234),
         "headers": list(headers.items()),
-        "extensions": {EXTENSION: Arrival(headers, Wheel(asyncio.get_running_loop()))},
+        "extensions": {EXTENSION: Arrival(headers, Wheel(asyncio.get_running_loop()), nothing)},
     }
-
-    async def nothing(*_: object) -> Any:
-        raise AssertionError
 
     exchange = Exchange(scope, nothing, nothing, manners)
     assert exchange.base_url() == ("http://chat.example" if trusted else "http://here")

@@ -48,6 +48,7 @@ class Cycle:
         "_expects_continue",
         "_flow",
         "_head",
+        "_headless",
         "_left",
         "_more",
         "_news",
@@ -61,11 +62,14 @@ class Cycle:
         "task",
     )
 
+    scope: Scope
+    """What the application is told; until it is."""
+
     task: asyncio.Task[None]
 
     def __init__(
         self,
-        scope: Scope,
+        method: str,
         transport: asyncio.Transport,
         flow: FlowControl,
         default: Sequence[Header],
@@ -74,7 +78,7 @@ class Cycle:
         keep_alive: bool,
         expects_continue: bool,
     ) -> None:
-        self.scope = scope
+        self._headless = method == "HEAD"
         self.keep_alive = keep_alive
         self.disconnected = False
         """Nobody is there any more: the application is told so, and what it still sends is dropped."""
@@ -140,8 +144,10 @@ class Cycle:
         running.add(self.task)
 
     async def _run(self, app: ASGIApp, running: set[asyncio.Task[Any]]) -> None:
+        scope = self.scope
+        del self.scope  # it leads back here, by `answer`
         try:
-            await app(self.scope, self.receive, self.send)
+            await app(scope, self.receive, self.send)
             if not self.complete and not self.disconnected:
                 _log.error("a request was not answered")
                 await self._break()
@@ -169,6 +175,23 @@ class Cycle:
         body, self._body = self._body, b""
         return {"type": "http.request", "body": bytes(body), "more_body": self._more}
 
+    async def answer(self, status: int, lines: bytes, body: bytes) -> None:
+        """The whole answer, for those who know it and need not go through ASGI: complete header lines, which tell the
+        length of the body, and the body. Waits as `send` does."""
+        if self._flow.write_paused and not self.disconnected:
+            await self._flow.drain()
+        if self.disconnected:
+            return
+        if self.begun:
+            raise RuntimeError("the answer has begun")
+        self.begun = True
+        self._expects_continue = False
+        usual = b"".join([b"%b: %b\r\n" % header for header in self._default])
+        ending = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
+        said = b"" if self._headless else body
+        self._transport.write(b"".join((status_line(status), b"\r\n", usual, lines, ending, said)))
+        self._end()
+
     async def send(self, message: Message) -> None:
         """ASGI: the head of the answer, then pieces of its body. Waits while the client takes nothing."""
         if self._flow.write_paused and not self.disconnected:
@@ -195,7 +218,7 @@ class Cycle:
                 self.keep_alive = False
                 continue
             lines.append(lower + b": " + value)
-        if not framed and status not in _BODILESS and self.scope["method"] != "HEAD":
+        if not framed and status not in _BODILESS and not self._headless:
             self._chunked = True
             lines.append(b"transfer-encoding: chunked")
         if not self.keep_alive:
@@ -214,7 +237,7 @@ class Cycle:
             self._chunked = value.lower() == b"chunked"
 
     def _go_on(self, piece: bytes, *, more: bool) -> None:
-        if self.scope["method"] == "HEAD":
+        if self._headless:
             self._left, piece = 0, b""
         elif self._chunked:
             piece = (b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b"") + (b"" if more else b"0\r\n\r\n")

@@ -11,7 +11,8 @@ import itertools
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote
 
@@ -40,7 +41,7 @@ EXTENSION = "landline"
 """The ASGI extension under which our endpoints find what our HTTP tells them: an `Arrival`."""
 
 JSON = (b"content-type", b"application/json; charset=utf-8")
-_NO_STORE = (b"cache-control", b"no-store")
+_JSON_LINES = b"content-type: application/json; charset=utf-8\r\ncache-control: no-store\r\n"
 _NO_REFERRER = (b"referrer-policy", b"no-referrer")
 _EXPOSED = (b"access-control-expose-headers", b"Retry-After, X-Correlating-OperationId, X-DirectLine-Replay")
 _CREDENTIALS = (b"access-control-allow-credentials", b"true")
@@ -62,11 +63,12 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Arrival(NamedTuple):
-    """What a request brings beside what ASGI says of it: its headers by name, the first of several, and where deadlines
-    are kept."""
+    """What a request brings beside what ASGI says of it: its headers by name, the first of several; where deadlines are
+    kept; and a shorter way for an answer in one piece, which is given a status, header lines and a body."""
 
     fields: Mapping[bytes, bytes]
     wheel: Wheel
+    answer: Callable[[int, bytes, bytes], Awaitable[None]]
 
 
 def operation_id() -> str:
@@ -102,6 +104,7 @@ class Exchange:
     """A request, and the means to answer it. Header names are lower case; the first of several values counts."""
 
     __slots__ = (
+        "_answer",
         "_begun",
         "_fields",
         "_manners",
@@ -130,7 +133,7 @@ class Exchange:
         self._send = send
         self._manners = manners
         arrival: Arrival = scope["extensions"][EXTENSION]
-        self._fields, self._wheel = arrival
+        self._fields, self._wheel, self._answer = arrival
         self._started = False
         self.reading = False
         """Whether it is the client who is waited for."""
@@ -251,29 +254,34 @@ class Exchange:
 
     # How it is answered
 
-    async def answer(self, status: int, body: bytes, *headers: Header) -> None:
+    def answer(self, status: int, body: bytes, *headers: Header) -> Awaitable[None]:
         """Answer, once, with everything at the same time."""
-        # 204 has no body by definition (RFC 9110, section 8.6).
-        await self._send(self._head(status, headers if status == 204 else (_length(len(body)), *headers)))
-        await self._send({"type": "http.response.body", "body": body})
+        return self._say(status, body, _lines(headers))
+
+    def json(self, status: int, body: bytes, *headers: Header) -> Awaitable[None]:
+        """Answer with JSON text."""
+        return self._say(status, body, _JSON_LINES + _lines(headers) if headers else _JSON_LINES)
+
+    def _say(self, status: int, body: bytes, lines: bytes) -> Awaitable[None]:
+        self.status = status
+        self._started = True
+        if status != 204:  # which has no body by definition (RFC 9110, section 8.6)
+            lines = b"content-length: %d\r\n%b" % (len(body), lines)
+        named = b"x-correlating-operationid: %b\r\n" % self.id.encode()
+        return self._answer(status, named + lines + self._cross_origin(), body)
 
     async def stream(self, status: int, pieces: AsyncIterator[bytes], size: int, *headers: Header) -> None:
         """Answer with `size` bytes as they come. From the beginning of the answer on there is no deadline (8.6)."""
         self.limit.move(None)
-        await self._send(self._head(status, (_length(size), *headers)))
+        self.status = status
+        self._started = True
+        usual = (b"x-correlating-operationid", self.id.encode()), (b"content-length", b"%d" % size)
+        crossing = cross_origin(self._fields.get(b"origin"), self._manners.cors_origins)
+        said = (*usual, *headers, *crossing) if self._manners.cross_origin else (*usual, *headers)
+        await self._send({"type": "http.response.start", "status": status, "headers": said})
         async for piece in pieces:
             await self._send({"type": "http.response.body", "body": piece, "more_body": True})
         await self._send({"type": "http.response.body", "body": b""})
-
-    def _head(self, status: int, headers: Iterable[Header]) -> Message:
-        self.status = status
-        self._started = True
-        named = (b"x-correlating-operationid", self.id.encode())
-        return {"type": "http.response.start", "status": status, "headers": (named, *headers, *self._cross_origin())}
-
-    def json(self, status: int, body: bytes, *headers: Header) -> Awaitable[None]:
-        """Answer with JSON text."""
-        return self.answer(status, body, JSON, _NO_STORE, *headers)
 
     async def problem(self, problem: Problem) -> None:
         """Answer with an error object, unless the answer has begun."""
@@ -291,13 +299,11 @@ class Exchange:
             (b"access-control-max-age", b"7200"),
         )
 
-    def _cross_origin(self) -> tuple[Header, ...]:
-        if not self._manners.cross_origin:
-            return ()
-        headers = cross_origin(self._fields.get(b"origin"), self._manners.cors_origins)
-        if self._manners.credentials and any(name == b"access-control-allow-origin" for name, _ in headers):
-            return (*headers, _CREDENTIALS)
-        return headers
+    def _cross_origin(self) -> bytes:
+        manners = self._manners
+        if not manners.cross_origin:
+            return b""
+        return _crossing(self._fields.get(b"origin"), manners.cors_origins, credentials=manners.credentials)
 
 
 def origin_of(header: bytes | None) -> str | None:
@@ -305,8 +311,12 @@ def origin_of(header: bytes | None) -> str | None:
     return None if header is None else header.decode("latin-1").strip()
 
 
-def _length(size: int) -> Header:
-    return b"content-length", b"%d" % size
+def _lines(headers: Sequence[Header]) -> bytes:
+    """Headers as they go over the wire. Raises `ValueError` for what would become two."""
+    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+    if lines and not lines.count(b"\r") == lines.count(b"\n") == len(headers):
+        raise ValueError("a header has a line break in it")
+    return lines
 
 
 def public_base(
@@ -364,6 +374,15 @@ def cross_origin(origin: bytes | None, allowed: frozenset[str]) -> tuple[Header,
     if allowed and origin.decode("latin-1").lower() not in allowed:
         return (_NO_REFERRER, (b"vary", b"Origin"))
     return (_NO_REFERRER, (b"access-control-allow-origin", origin), (b"vary", b"Origin"), _EXPOSED)
+
+
+@lru_cache(256)
+def _crossing(origin: bytes | None, allowed: frozenset[str], *, credentials: bool) -> bytes:
+    """The lines of `cross_origin`, which are the same for all requests of a page."""
+    headers = cross_origin(origin, allowed)
+    if credentials and any(name == b"access-control-allow-origin" for name, _ in headers):
+        headers = (*headers, _CREDENTIALS)
+    return _lines(headers)
 
 
 Endpoint = Callable[[Exchange], Awaitable[None]]

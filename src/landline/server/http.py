@@ -261,19 +261,8 @@ class HttpProtocol(asyncio.Protocol):
         self._unread = 0
         self._check_head()
         parser = self.parser
-        scope: Scope = {
-            "type": "http",
-            "asgi": _ASGI,
-            "http_version": parser.get_http_version(),
-            "method": parser.get_method().decode("ascii"),
-            "server": self.server,
-            "client": self.client,
-            "scheme": self.scheme,
-            "root_path": "",
-            "headers": self.headers,
-            "extensions": {EXTENSION: Arrival(self.fields, self._door.wheel)},
-        }
-        self.scope = scope
+        method, version = parser.get_method().decode("ascii"), parser.get_http_version()
+        self.scope = scope = self._scope(method, version)
         if parser.should_upgrade():
             return
         url = httptools.parse_url(self.url)
@@ -281,18 +270,34 @@ class HttpProtocol(asyncio.Protocol):
         path = raw.decode("ascii")
         scope["path"] = unquote(path) if "%" in path else path
         scope["query_string"] = url.query or b""
+        cycle = self._cycle(method, version)
+        cycle.scope = scope
+        scope["extensions"] = {EXTENSION: Arrival(self.fields, self._door.wheel, cycle.answer)}
         self._in_body = True
         self._due += 1
-        self._take_turn(self._cycle(scope))
+        self._take_turn(cycle)
 
-    def _cycle(self, scope: Scope) -> Cycle:
+    def _scope(self, method: str, version: str) -> Scope:
+        return {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "method": method,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": "",
+            "headers": self.headers,
+        }
+
+    def _cycle(self, method: str, version: str) -> Cycle:
         return Cycle(
-            scope,
+            method,
             self.transport,
             self.flow,
             self.server_state.default_headers,
             self._answered,
-            keep_alive=scope["http_version"] != "1.0" and self.parser.should_keep_alive(),
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
             expects_continue=self.fields.get(b"expect", b"").lower() == b"100-continue",
         )
 

@@ -48,8 +48,19 @@ async def ask(settings: Settings, method: str, path: str, query: str, body: byte
 
 
 async def _call(app: Paths, method: str, path: str, query: str, body: bytes, credential: str) -> tuple[int, bytes]:
-    wheel = Wheel(asyncio.get_running_loop())
     headers = {b"authorization": f"Bearer {credential}".encode()}
+    answers: list[tuple[int, bytes]] = []
+
+    async def answer(status: int, lines: bytes, body: bytes) -> None:
+        answers.append((status, body))
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Message) -> None:
+        raise AssertionError("the admin API answers in one piece")
+
+    wheel = Wheel(asyncio.get_running_loop())
     scope = {
         "type": "http",
         "method": method,
@@ -57,17 +68,8 @@ async def _call(app: Paths, method: str, path: str, query: str, body: bytes, cre
         "raw_path": path.encode(),
         "query_string": query.encode(),
         "headers": list(headers.items()),
-        "extensions": {EXTENSION: Arrival(headers, wheel)},
+        "extensions": {EXTENSION: Arrival(headers, wheel, answer)},
     }
-    answer: list[Message] = []
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def send(message: Message) -> None:
-        answer.append(message)
-
     await app(scope, receive, send)
     wheel.close()
-    start, *rest = answer
-    return int(start["status"]), b"".join(each.get("body", b"") for each in rest)
+    return answers[0]
