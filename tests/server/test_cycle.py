@@ -285,3 +285,51 @@ async def test_a_request_that_is_cancelled_is_answered_and_forgotten() -> None:
 
 def test_a_status_without_a_phrase_is_still_a_status_line() -> None:
     assert (status_line(200), status_line(599)) == (b"HTTP/1.1 200 OK", b"HTTP/1.1 599 ")
+
+
+LINES = b"x-one: 1\r\ncontent-length: 4\r\n"
+SAID = b"HTTP/1.1 200 OK\r\ndate: today\r\n" + LINES
+
+
+@pytest.mark.parametrize(
+    ("method", "kept", "rest"),
+    [
+        ("GET", True, b"\r\nokay"),
+        ("HEAD", True, b"\r\n"),
+        ("POST", False, b"connection: close\r\n\r\nokay"),
+    ],
+)
+async def test_a_whole_answer_is_the_same_without_asgi(method: str, kept: bool, rest: bytes) -> None:
+    ends: list[bool] = []
+    ear = Ear()
+    cycle = cycle_on(ear, method=method, keep_alive=kept, answered=lambda: ends.append(True))
+    await cycle.answer(200, LINES, b"okay")
+    assert ear.writes == [SAID + rest]
+    assert (ear.closed, ends, cycle.complete, cycle.silent) == (not kept, [True], True, False)
+    assert await cycle.receive() == {"type": "http.disconnect"}
+
+
+async def test_a_whole_answer_waits_while_the_client_takes_nothing() -> None:
+    ear = Ear()
+    flow = FlowControl(ear)
+    cycle = Cycle("GET", ear, flow, [], lambda: None, keep_alive=True, expects_continue=False)
+    flow.pause_writing()
+    answering = asyncio.ensure_future(cycle.answer(200, LINES, b"okay"))
+    await asyncio.sleep(0)
+    assert ear.writes == []
+    flow.resume_writing()
+    await asyncio.wait_for(answering, 5)
+    assert len(ear.writes) == 1
+
+
+async def test_a_whole_answer_is_not_given_to_nobody_and_not_twice() -> None:
+    ear = Ear()
+    gone = cycle_on(ear)
+    gone.disconnect()
+    await gone.answer(200, LINES, b"okay")
+    assert ear.writes == []
+    cycle = cycle_on(ear)
+    await cycle.answer(200, LINES, b"okay")
+    with pytest.raises(RuntimeError):
+        await cycle.answer(200, LINES, b"okay")
+    assert len(ear.writes) == 1

@@ -506,3 +506,13 @@ async def test_what_makes_no_url_is_400(lines: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("host", ["a b", "a/b", "user@here", "here:x", "here?", '"'])
 async def test_host_that_is_none_is_400(host: str) -> None:
     assert (await ask(resource(), "POST", "/", host=host)).status == 400
+
+
+@pytest.mark.parametrize("value", [b"a\r\nset-cookie: b", b"a\nb", b"a\rb"])
+async def test_header_with_a_line_break_becomes_no_second_header(value: bytes) -> None:
+    async def echoes(exchange: Exchange) -> None:
+        await exchange.json(200, b"{}", (b"x-echo", value))
+
+    answer = await ask(Resource("/", Manners(5, LIMIT), GET=echoes), "GET", "/")
+    assert answer.status == 500
+    assert "set-cookie" not in answer.headers
