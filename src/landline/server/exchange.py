@@ -41,7 +41,7 @@ EXTENSION = "landline"
 """The ASGI extension under which our endpoints find what our HTTP tells them: an `Arrival`."""
 
 JSON = (b"content-type", b"application/json; charset=utf-8")
-_JSON_LINES = b"content-type: application/json; charset=utf-8\r\ncache-control: no-store\r\n"
+_NO_STORE = (b"cache-control", b"no-store")
 _NO_REFERRER = (b"referrer-policy", b"no-referrer")
 _EXPOSED = (b"access-control-expose-headers", b"Retry-After, X-Correlating-OperationId, X-DirectLine-Replay")
 _CREDENTIALS = (b"access-control-allow-credentials", b"true")
@@ -256,19 +256,17 @@ class Exchange:
 
     def answer(self, status: int, body: bytes, *headers: Header) -> Awaitable[None]:
         """Answer, once, with everything at the same time."""
-        return self._say(status, body, _lines(headers))
-
-    def json(self, status: int, body: bytes, *headers: Header) -> Awaitable[None]:
-        """Answer with JSON text."""
-        return self._say(status, body, _JSON_LINES + _lines(headers) if headers else _JSON_LINES)
-
-    def _say(self, status: int, body: bytes, lines: bytes) -> Awaitable[None]:
+        lines = _lines(headers)
         self.status = status
         self._started = True
         if status != 204:  # which has no body by definition (RFC 9110, section 8.6)
             lines = b"content-length: %d\r\n%b" % (len(body), lines)
         named = b"x-correlating-operationid: %b\r\n" % self.id.encode()
         return self._answer(status, named + lines + self._cross_origin(), body)
+
+    def json(self, status: int, body: bytes, *headers: Header) -> Awaitable[None]:
+        """Answer with JSON text."""
+        return self.answer(status, body, JSON, _NO_STORE, *headers)
 
     async def stream(self, status: int, pieces: AsyncIterator[bytes], size: int, *headers: Header) -> None:
         """Answer with `size` bytes as they come. From the beginning of the answer on there is no deadline (8.6)."""
