@@ -349,7 +349,7 @@ def bot_settings(office: Office, id_: str, sdk: str) -> None:
     click.echo(rendered(Sdk(sdk), office.identity(app_id)), nl=False)
 
 
-@click.group("signing-key")
+@click.group("signing-key", cls=_Group)
 def signing_key() -> None:
     """The keys by which bots with an app id know this server."""
 
@@ -372,7 +372,7 @@ def rotate_signing_key(office: Office) -> None:
     _print_signing_keys([office.ask("POST", "signing-keys", "rotate")])
 
 
-@signing_key.command("withdraw", context_settings=_MADE_UP)
+@signing_key.command("withdraw")
 @click.argument("key")
 @_in_office
 def withdraw_signing_key(office: Office, key: str) -> None:

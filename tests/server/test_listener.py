@@ -24,6 +24,7 @@ from landline.server.listener import BACKLOG, Listener, listening_sockets
 from landline.server.websocket import Refuse
 from landline.server.wheel import Wheel
 from support.edges import request, response, serving
+from support.wires import listening_socket
 
 DEADLINE_S = 20
 
@@ -110,7 +111,7 @@ def stands_for(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="the option is Linux's by this name")
 def test_port_can_be_listened_on_again_although_old_connections_linger_there() -> None:
     """The side that hangs up first keeps the port in TIME_WAIT: a restart would fail for a minute."""
-    with listening_socket("127.0.0.1", 0) as listener:
+    with listening_socket() as listener:
         listener.setblocking(True)
         address = listener.getsockname()
         with socket.create_connection(address, timeout=DEADLINE_S) as client:
@@ -133,7 +134,7 @@ def test_socket_that_cannot_listen_is_not_left_open(host: str) -> None:
 
 async def test_connections_made_before_the_server_is_ready_are_served_by_it() -> None:
     """A server that comes back opens its log first; meanwhile clients wait in the kernel, as many as there are."""
-    with listening_socket("127.0.0.1", 0) as listening:
+    with listening_socket() as listening:
         waiting = []
         for _ in range(200):
             reader, writer = await asyncio.open_connection(*listening.getsockname())
@@ -152,7 +153,7 @@ async def test_connections_made_before_the_server_is_ready_are_served_by_it() ->
 
 
 async def test_stop_may_be_repeated_and_may_come_before_a_start() -> None:
-    with listening_socket("127.0.0.1", 0) as listening:
+    with listening_socket() as listening:
         wheel = Wheel(asyncio.get_running_loop())
         await Listener(APP, [listening], Door(Limits(), wheel, lambda _: Refuse(404, [], b""))).stop(1)
     async with serving(APP) as served:
