@@ -202,7 +202,7 @@ def test_handshake_alone_is_judged_without_a_connection() -> None:
     assert handshake_problem("GET", "1.1", good) is None
     assert handshake_problem("GET", "1.1", [*good, (b"content-length", b"0")]) is None
     assert handshake_problem("GET", "2.0", good) is not None
-    assert handshake_answer(good).endswith(b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")
+    assert handshake_answer(dict(good)).endswith(b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")
 
 
 def test_frames_in_the_packet_of_the_handshake_are_read(wires: Wires) -> None:

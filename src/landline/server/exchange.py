@@ -420,3 +420,12 @@ def query_parameter(query: bytes, name: str) -> str | None:
         if key == name:
             return value
     return None
+
+
+def query_parameters(query: bytes) -> dict[str, str]:
+    """The same for all names; half the work where there is more than one to look for."""
+    found: dict[str, str] = {}
+    for pair in query.decode("latin-1").replace("+", " ").split("&"):
+        name, _, value = pair.partition("=")
+        found.setdefault(unquote(name), unquote(value))
+    return found

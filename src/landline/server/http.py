@@ -487,6 +487,7 @@ class HttpProtocol(HttpToolsProtocol):
             path=unquote(url.path.decode("ascii")),
             query=url.query or b"",
             headers=self.headers,
+            fields=dict(reversed(self.headers)),
             client=self.client,
             server=self.server,
             scheme=self.scheme or "http",
@@ -524,7 +525,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._let_go()
         operation = operation_id()
         _log.info("upgraded", operation=operation)
-        answer = handshake_answer(request.headers, (b"x-correlating-operationid", operation.encode()))
+        answer = handshake_answer(request.fields, (b"x-correlating-operationid", operation.encode()))
         socket = WebSocket(transport, decision, self._door.wheel, self._limits.close_timeout_s)
         socket.open(answer, early, paused)
 
@@ -534,9 +535,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._over = True
         self._stop_watching()
         self.connections.discard(self)
-        for name in ("parser", "scope", "headers", "cycle", "flow"):
-            if hasattr(self, name):
-                setattr(self, name, None)
+        self.parser = self.scope = self.headers = self.cycle = self.flow = None  # type: ignore[assignment]
 
 
 def _answer(refused: Refuse, more_headers: Sequence[Header] = ()) -> bytes:
