@@ -271,7 +271,8 @@ class DirectLine:
     def _accept(self, admitted: Admitted, request: Upgrade, *, speaking: bool) -> Accept:
         if self._streaming.streams.draining:
             raise Draining
-        base = public_base(self._manners, request.headers, request.scheme, request.client, request.server)
+        host = request.header(b"host")
+        base = public_base(self._manners, host, request.headers, request.scheme, request.client, request.server)
         streaming, ticket = self._streaming, admitted.ticket
         opening = admitted.conversation.id, admitted.start, ticket.site, ticket.ski, base
         if not speaking:

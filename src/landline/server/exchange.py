@@ -13,6 +13,7 @@ import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import lru_cache
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
@@ -165,7 +166,10 @@ class Exchange:
         Forwarded headers count only from trusted proxies. Raises `BadArgument` for a Host that is none.
         """
         scope = self.scope
-        return public_base(self._manners, scope["headers"], scope["scheme"], scope.get("client"), scope.get("server"))
+        host = self.header(b"host")
+        return public_base(
+            self._manners, host, scope["headers"], scope["scheme"], scope.get("client"), scope.get("server")
+        )
 
     async def body(self) -> bytes:
         """The whole body. Raises `TooLarge` over the limit and `TooSlow` at the deadline (8.6)."""
@@ -294,6 +298,7 @@ def _length(size: int) -> Header:
 
 def public_base(
     manners: Manners,
+    host: bytes | None,
     headers: Iterable[Header],
     scheme: str,
     client: tuple[str, int] | None,
@@ -302,7 +307,6 @@ def public_base(
     """The public base by which a request came in, as `Exchange.base_url` says."""
     if manners.public_url is not None:
         return manners.public_url
-    host = next((value for name, value in headers if name == b"host"), None)
     protocol, prefix = scheme.encode(), b""
     if _is_trusted(client, manners.trusted_proxies):
         host = _forwarded(headers, b"host") or host
@@ -311,6 +315,11 @@ def public_base(
         prefix = (_forwarded(headers, b"prefix") or b"").rstrip(b"/")
     if host is None and server is not None:
         host = f"{server[0]}:{server[1]}".encode()
+    return _base(protocol, host, prefix)
+
+
+@lru_cache(maxsize=256)
+def _base(protocol: bytes, host: bytes | None, prefix: bytes) -> str:
     if (
         host is None
         or not _HOST.fullmatch(host)

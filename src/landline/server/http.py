@@ -480,14 +480,15 @@ class HttpProtocol(HttpToolsProtocol):
         task.add_done_callback(self.tasks.discard)
 
     def _upgrade_request(self) -> Upgrade:
-        url = httptools.parse_url(self.url)
-        problem = handshake_problem(self.scope["method"], self.scope["http_version"], self.headers)
+        path, query = _path_and_query(self.url)
+        fields = dict(reversed(self.headers))  # of several the first counts
+        problem = handshake_problem(self.scope["method"], self.scope["http_version"], self.headers, fields)
         status, message = problem or (400, None)
         return Upgrade(
-            path=unquote(url.path.decode("ascii")),
-            query=url.query or b"",
+            path=unquote(path.decode("ascii")),
+            query=query,
             headers=self.headers,
-            fields=dict(reversed(self.headers)),
+            fields=fields,
             client=self.client,
             server=self.server,
             scheme=self.scheme or "http",
@@ -536,6 +537,15 @@ class HttpProtocol(HttpToolsProtocol):
         self._stop_watching()
         self.connections.discard(self)
         self.parser = self.scope = self.headers = self.cycle = self.flow = None  # type: ignore[assignment]
+
+
+def _path_and_query(url: bytes) -> tuple[bytes, bytes]:
+    """The two parts of a request target that matter. The form that nearly all have needs no parser."""
+    if url.startswith(b"/"):
+        path, _, query = url.partition(b"#")[0].partition(b"?")
+        return path, query
+    parsed = httptools.parse_url(url)
+    return parsed.path or b"/", parsed.query or b""
 
 
 def _answer(refused: Refuse, more_headers: Sequence[Header] = ()) -> bytes:

@@ -14,7 +14,7 @@ import base64
 import codecs
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -99,7 +99,7 @@ class Upgrade(msgspec.Struct, frozen=True):
     path: str
     query: bytes
     headers: Sequence[Header]
-    fields: dict[bytes, bytes]
+    fields: Mapping[bytes, bytes]
     """The first header of each name."""
     client: tuple[str, int] | None
     server: tuple[str, int | None] | None
@@ -127,21 +127,24 @@ class Refuse(msgspec.Struct, frozen=True):
     body: bytes
 
 
-def handshake_problem(method: str, http_version: str, headers: Sequence[Header]) -> tuple[int, str] | None:
-    """What is wrong with a handshake, as a status and a sentence; None if nothing is (RFC 6455, section 4.2.1)."""
+def handshake_problem(
+    method: str, http_version: str, headers: Sequence[Header], fields: Mapping[bytes, bytes]
+) -> tuple[int, str] | None:
+    """What is wrong with a handshake, as a status and a sentence; None if nothing is (RFC 6455, section 4.2.1).
+    `fields` has the first header of each name."""
     if method != "GET" or http_version != "1.1":
         return 400, "A WebSocket handshake is a GET of HTTP/1.1"
-    names, fields = [name for name, _ in headers], dict(headers)
-    if names.count(b"sec-websocket-version") != 1 or fields[b"sec-websocket-version"] != b"13":
+    names = [name for name, _ in headers] if len(fields) < len(headers) else []
+    if fields.get(b"sec-websocket-version") != b"13" or names.count(b"sec-websocket-version") > 1:
         return 426, "Sec-WebSocket-Version is not 13"
-    if names.count(b"sec-websocket-key") != 1 or not _KEY.fullmatch(fields[b"sec-websocket-key"]):
+    if not _KEY.fullmatch(fields.get(b"sec-websocket-key", b"")) or names.count(b"sec-websocket-key") > 1:
         return 400, "Sec-WebSocket-Key is missing or malformed"
     if b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0":
         return 400, "A WebSocket handshake has no body"
     return None
 
 
-def handshake_answer(fields: dict[bytes, bytes], *more: Header) -> bytes:
+def handshake_answer(fields: Mapping[bytes, bytes], *more: Header) -> bytes:
     """The 101 to a handshake without a problem. The first subprotocol offered is echoed, because a browser drops the
     socket otherwise (specification 7.1). `more` are header fields of its own."""
     digest = hashlib.sha1(fields[b"sec-websocket-key"] + _GUID, usedforsecurity=False).digest()
