@@ -539,15 +539,6 @@ class HttpProtocol(HttpToolsProtocol):
         self.parser = self.scope = self.headers = self.cycle = self.flow = None  # type: ignore[assignment]
 
 
-def _path_and_query(url: bytes) -> tuple[bytes, bytes]:
-    """The two parts of a request target that matter. The form that nearly all have needs no parser."""
-    if url.startswith(b"/"):
-        path, _, query = url.partition(b"#")[0].partition(b"?")
-        return path, query
-    parsed = httptools.parse_url(url)
-    return parsed.path or b"/", parsed.query or b""
-
-
 def _answer(refused: Refuse, more_headers: Sequence[Header] = ()) -> bytes:
     """A complete HTTP/1.1 answer, the last one of its connection."""
     phrase = HTTPStatus(refused.status).phrase.encode()
@@ -561,3 +552,12 @@ def _answer(refused: Refuse, more_headers: Sequence[Header] = ()) -> bytes:
 
 def _plain(status: int, text: bytes) -> bytes:
     return _answer(Refuse(status, [(b"content-type", b"text/plain; charset=utf-8")], text))
+
+
+def _path_and_query(url: bytes) -> tuple[bytes, bytes]:
+    """The two parts of a request target that matter. The form that nearly all have needs no parser."""
+    if url.startswith(b"/"):
+        path, _, query = url.partition(b"#")[0].partition(b"?")
+        return path, query
+    parsed = httptools.parse_url(url)
+    return parsed.path or b"/", parsed.query or b""
