@@ -536,7 +536,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._over = True
         self._stop_watching()
         self.connections.discard(self)
-        self.parser = self.scope = self.headers = self.cycle = self.flow = None  # type: ignore[assignment]
+        for name in ("parser", "scope", "headers", "cycle", "flow"):
+            if hasattr(self, name):
+                setattr(self, name, None)
 
 
 def _answer(refused: Refuse, more_headers: Sequence[Header] = ()) -> bytes:
