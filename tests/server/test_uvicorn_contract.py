@@ -135,7 +135,7 @@ def test_http_protocol_still_has_the_attributes_that_are_used() -> None:
     assert used <= asyncio.run(attributes())
 
 
-@pytest.mark.parametrize("name", ["startup", "main_loop", "shutdown"])
+@pytest.mark.parametrize("name", ["startup", "on_tick", "shutdown"])
 def test_server_can_be_started_without_its_signal_handlers(name: str) -> None:
     assert inspect.iscoroutinefunction(getattr(uvicorn.Server, name))
     assert "signal" not in inspect.getsource(getattr(uvicorn.Server, name))
