@@ -1,4 +1,6 @@
-"""`python -m benchmarks [group …] [--quick]`: every figure, or those of some groups, side by side in one run."""
+"""`python -m benchmarks [group …] [--quick]`: every figure, or those of some groups, side by side in one run.
+
+With `--beside CHECKOUT` they are measured for another version of Landline, too, and compared with that."""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks import bots, edges, plots, report, storage, streams
+from benchmarks import bots, edges, plots, report, storage, streams, versions
 from benchmarks.bench import Bench, say
 from benchmarks.load import Bot, Reactor
 from benchmarks.report import Figure, Run
@@ -29,7 +31,7 @@ IMAGES = PAGE.parent / "images"
 def edge_figures(bench: Bench) -> list[Figure]:
     """Beside the floor and the peers."""
     directory = bench.directory / "edges"
-    ground, bare, ours = floor(directory), peer("bare", directory), landline(directory)
+    ground, bare, ours = floor(directory), peer("bare", directory), landline(directory, source=bench.source)
     compared = [ground, *(peer(name, directory) for name in PEERS), ours]
     with running(bare, *compared):
         return [
@@ -44,7 +46,7 @@ def edge_figures(bench: Bench) -> list[Figure]:
 def bot_figures(bench: Bench) -> list[Figure]:
     """With a bot behind the server."""
     bot = Bot(bench.reactor)
-    server = landline(bench.directory / "bots", "--bot", bot.endpoint)
+    server = landline(bench.directory / "bots", "--bot", bot.endpoint, source=bench.source)
     with running(server):
         found = [
             bots.post(bench, server, bot),
@@ -81,9 +83,12 @@ def main() -> int:
         rounds=arguments.rounds,
     )
     began = time.monotonic()
+    groups = [GROUPS[name] for name in arguments.groups or GROUPS]
     try:
-        for name in arguments.groups or GROUPS:
-            run.figures += GROUPS[name](bench)
+        if arguments.beside is not None:
+            return versions.compare(bench, groups, arguments.beside)
+        for group in groups:
+            run.figures += group(bench)
     finally:
         bench.reactor.close()
         shutil.rmtree(directory, ignore_errors=True)
@@ -98,6 +103,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("groups", nargs="*", metavar="group", help=f"which figures: {', '.join(GROUPS)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="a tenth of the counts and times: shows that it works")
     parser.add_argument("--rounds", type=int, default=3, help="how often each figure is measured (default: 3)")
+    parser.add_argument(
+        "--beside", type=Path, metavar="CHECKOUT", help="another version, whose figures are measured in turn with ours"
+    )
     parser.add_argument("--document", action="store_true", help="put the results into docs/how-fast.md")
     arguments = parser.parse_args()
     if unknown := set(arguments.groups) - set(GROUPS):

@@ -33,12 +33,15 @@ ACTIVITY = msgspec.json.encode(
 
 
 class Bench(NamedTuple):
-    """The circumstances of a run. `scale` 1.0 is a full one; with less, counts and times shrink, and so does trust."""
+    """The circumstances of a run. `scale` 1.0 is a full one; with less, counts and times shrink, and so does trust.
+
+    `source` is a checkout of ours to be measured instead of the installed one."""
 
     directory: Path
     reactor: Reactor
     rounds: int
     scale: float
+    source: Path | None = None
 
     def count(self, full: int) -> int:
         return max(CLIENTS, int(full * self.scale))

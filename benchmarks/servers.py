@@ -24,18 +24,22 @@ START_S = 30.0
 class Server:
     """A process that listens on `port`, alone on the server's core."""
 
-    def __init__(self, name: str, port: int, command: Sequence[str], directory: Path) -> None:
+    def __init__(
+        self, name: str, port: int, command: Sequence[str], directory: Path, source: Path | None = None
+    ) -> None:
+        """`source` is a checkout of ours other than the installed one."""
         self.name = name
         self.port = port
         self.directory = directory
         self._command = command
+        self._source = source
         self._log = directory / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> float:
         """Start it, wait until it answers, and say how long that took, in seconds."""
         self.directory.mkdir(exist_ok=True)
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("LANDLINE_")}
+        environment = environment_of(self._source)
         began = time.monotonic()
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -93,6 +97,12 @@ def resident_bytes(pid: int) -> int:
     return int(found[1]) * 1024
 
 
+def environment_of(source: Path | None) -> dict[str, str]:
+    """What a server is started with: none of the settings that happen to stand here, and the code of `source`."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("LANDLINE_")}
+    return environment if source is None else {**environment, "PYTHONPATH": str(source / "src")}
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -103,12 +113,21 @@ RATES = ("--sends-per-s", "--polls-per-s", "--starts-per-s")
 """Limits for what one conversation or site may ask; here a few of them ask for what would come from thousands."""
 
 
-def landline(directory: Path, *flags: str) -> Server:
+def landline(directory: Path, *flags: str, source: Path | None = None) -> Server:
     """Ours, with its real store, and every setting at its default but the rates, and those of `flags`."""
     port = free_port()
-    rates = [word for flag in RATES for word in (flag, "1000000")]
+    rates = [word for flag in _rates(source) for word in (flag, "1000000")]
     command = ["-m", "landline", "serve", "--port", str(port), "--data", str(directory / "data"), *rates, *flags]
-    return Server("landline", port, command, directory)
+    return Server("landline", port, command, directory, source)
+
+
+def _rates(source: Path | None) -> Sequence[str]:
+    """Those limits that this version has."""
+    if source is None:
+        return RATES
+    command = [sys.executable, "-m", "landline", "serve", "--help"]
+    known = subprocess.run(command, env=environment_of(source), check=True, capture_output=True, text=True).stdout
+    return [flag for flag in RATES if flag in known]
 
 
 def floor(directory: Path) -> Server:

@@ -27,7 +27,7 @@ def idle(bench: Bench) -> list[Figure]:
     """
     say("idle streams")
     count = bench.count(STREAMS)
-    server = landline(bench.directory / "idle")
+    server = landline(bench.directory / "idle", source=bench.source)
     with running(server):
         urls = [each.stream_url for each in start_conversations(bench, server, count)]
         warm = [each.stream_url for each in start_conversations(bench, server, WARM)]
@@ -116,7 +116,7 @@ def _push_to(bench: Bench, directory: Path, *, reads: bool) -> tuple[int, float]
     """Memory that a server gains by sending far more than a kernel holds to each client, and how many times longer
     than before another client waits for its frames then."""
     bot = Bot(bench.reactor)
-    server = landline(directory, "--bot", bot.endpoint)
+    server = landline(directory, "--bot", bot.endpoint, source=bench.source)
     with running(server):
         conversations = start_conversations(bench, server, STUCK)
         paths = service_paths(bench, server, bot, conversations)
@@ -152,7 +152,7 @@ def storm(bench: Bench) -> list[Figure]:
     """Everybody reconnects at once, as after a cut of the network, while bots go on talking elsewhere."""
     say("reconnect storm")
     bot = Bot(bench.reactor)
-    server = landline(bench.directory / "storm", "--bot", bot.endpoint)
+    server = landline(bench.directory / "storm", "--bot", bot.endpoint, source=bench.source)
     with running(server):
         absent = leave(bench, server, bench.count(STORM), 1, 200)
         paths = service_paths(bench, server, bot, start_conversations(bench, server, 64))

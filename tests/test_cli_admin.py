@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from landline.conformance.directline import DirectLine, claims
@@ -142,6 +143,21 @@ async def test_service_keys_are_renewed_by_their_marks(operator: Operator) -> No
     await operator.refused(1, "bot", "remove-key", "bot", bot["service_keys"][0]["mark"])
 
 
+async def test_an_id_that_begins_with_a_hyphen_is_no_option(running: Landline) -> None:
+    """Also where it looks like one, as `-h` and what it could be short for do."""
+    operator = Operator(running.data)
+    await operator.do("bot", "add", "-helper", "--name=-x", "--concurrency", "3")
+    await operator.do("bot", "change", "--name", "-h", "-helper")
+    (bot,) = [each for each in await operator.json("bot", "list") if each["id"] == "-helper"]
+    assert (bot["name"], bot["concurrency"]) == ("-h", 3)
+    await operator.do("site", "add", "--jsonpath", "-helper")
+    assert claims((await operator.do("token", "--user", "-u", "--jsonpath")).strip())["user"] == "-u"
+    assert await operator.do("forget", "-u") == "0\n"
+    assert await operator.refused(1, "delete", "-h-hhhhhhhh") == "Unknown conversation (404)"
+    assert "(404)" in await operator.refused(1, "redeliver", "-h-hhhhhhhh|0000001")
+    assert "Usage: " in await operator.do("delete", "some-conversation", "-h")
+
+
 async def test_what_is_refused_says_so_in_one_line_and_ends_with_1(operator: Operator) -> None:
     assert await operator.refused(1, "site", "enable", "nowhere") == "Unknown site (404)"
     assert await operator.refused(1, "site", "add", "web", "nobody") == "Unknown bot (404)"
@@ -158,10 +174,13 @@ async def test_what_is_refused_says_so_in_one_line_and_ends_with_1(operator: Ope
         ("bot", "add"),
         ("bot", "add", "x", "--endpoint", "nowhere"),
         ("bot", "add", "x", "--concurrency", "0"),
+        ("bot", "add", "x", "--sdk", "agents-python"),
+        ("bot", "add", "x", "--app-id", "x", "--sdk", "agents-perl"),
         ("site", "add", "x", "bot", "--token-ttl-s", "soon"),
         ("site", "add", "x", "bot", "--enhanced-authentication", "perhaps"),
         ("secret", "rotate", "default", "--key", "3"),
         ("secret", "rotate", "default", "--secret", "x"),
+        ("bot", "add", "x", "--concurency=5"),
         ("token", "--at", "http://127.0.0.1:1"),
     ],
 )
@@ -308,6 +327,46 @@ async def test_a_signing_key_is_rotated_once_at_a_time(operator: Operator) -> No
     rotated = (await operator.do("signing-key", "rotate")).splitlines()
     assert (await operator.do("signing-key", "rotate")).splitlines() == rotated
     assert (await operator.do("signing-key", "list")).splitlines() == [*before, rotated[1]]
+
+
+async def test_a_signing_key_that_leaked_is_withdrawn(operator: Operator) -> None:
+    heads, leaked = (await operator.do("signing-key", "list")).splitlines()
+    kid = leaked.split()[0]
+    left = (await operator.do("signing-key", "withdraw", kid)).splitlines()
+    assert left[0] == heads
+    assert len(left) == 2
+    assert kid not in left[1]
+    assert (await operator.do("signing-key", "list")).splitlines() == left
+    assert await operator.refused(1, "signing-key", "withdraw", kid) == "Unknown key (404)"
+
+
+async def test_a_bot_is_added_with_everything_that_its_sdk_has_to_be_told(tmp_path: Path) -> None:
+    server = Landline(tmp_path / "data", drain_s=0)
+    async with server as landline:
+        operator = Operator(landline.data)
+        printed = await operator.do("bot", "add", "second", "--app-id", "an-app", "--sdk", "agents-python")
+        said = dict(line.partition("=")[::2] for line in printed.splitlines())
+        secret = said.pop("CONNECTIONS__SERVICE_CONNECTION__SETTINGS__CLIENTSECRET")
+        form = {"grant_type": "client_credentials", "client_id": "an-app", "client_secret": secret}
+        url = said["CONNECTIONS__SERVICE_CONNECTION__SETTINGS__AUTHORITY"] + "/oauth2/v2.0/token"
+        async with aiohttp.ClientSession() as session, session.post(url, data=form) as answer:
+            assert answer.status == 200, "the secret and the address are good"
+        again = await operator.do("bot", "settings", "second", "agents-python")
+        assert again == printed.replace(secret, "THE-APP-SECRET")
+
+
+async def test_a_bot_on_a_host_that_is_not_allowed_is_not_added(tmp_path: Path) -> None:
+    server = Landline(tmp_path / "data", bot_allowed_hosts="bot.internal,*.bots.example", drain_s=0)
+    async with server as landline:
+        operator = Operator(landline.data)
+        line = await operator.refused(1, "bot", "add", "second", "--endpoint", "http://169.254.169.254/latest")
+        assert line == "'endpoint' is on a host that is not one of bot_allowed_hosts (400)"
+        assert [each["id"] for each in await operator.json("bot", "list")] == ["bot"]
+        await operator.do("bot", "add", "second", "--endpoint", "https://a.bots.example/api/messages")
+        await operator.refused(1, "bot", "change", "second", "--endpoint", "http://127.0.0.1:3978/api/messages")
+        await operator.do("bot", "change", "second", "--endpoint", "http://bot.internal/api/messages")
+        (bot,) = (each for each in await operator.json("bot", "list") if each["id"] == "second")
+        assert bot["endpoint"] == "http://bot.internal/api/messages"
 
 
 async def test_a_server_that_speaks_tls_is_asked_and_nobody_in_its_place(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from landline.errors import StartupError
 from landline.observe import log_to_stderr
 from landline.operate import COMMANDS
 from landline.server.app import Server
-from landline.server.certificates import HOSTS, make_certificate
+from landline.server.certificates import HOSTS, end_of, make_certificate
 from landline.server.listener import inherited_socket, raise_file_limit
 
 _NEVER_FLAGS = frozenset(("secret", "admin_secret", "bot_app_secret", "bots"))
@@ -36,6 +36,9 @@ _DEMO_DEFAULTS = {"LANDLINE_DATA": "landline-data/demo", "LANDLINE_LOG_LEVEL": "
 
 _SHORT_TOKENS_S = 300
 """Below this a life of tokens is for tests (D-19)."""
+
+_SOON = dt.timedelta(days=14)
+"""What an operator needs at most to get another certificate."""
 
 _log = structlog.get_logger(__name__)
 
@@ -162,6 +165,10 @@ def _say_what_to_expect(settings: Settings, files: int | None) -> None:
     _log.info("open files", limit=files or "unlimited", enough_for="about as many streams")
     if settings.bot is None and not settings.bots:
         _log.warning("no bot endpoint is configured: conversations work, but nobody answers (--bot)")
+    if settings.tls_cert is not None:
+        end = end_of(settings.tls_cert)
+        if end < dt.datetime.now(dt.UTC) + _SOON:
+            _log.warning("the certificate ends soon, or has ended: nobody will connect", ends=end.isoformat())
     if settings.token_ttl_s < _SHORT_TOKENS_S:
         _log.warning(
             "tokens live less than 5 min: clients that refresh every 15 min will lose theirs", setting="token_ttl_s"

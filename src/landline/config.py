@@ -18,7 +18,24 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from landline.core.bot import URL, AppId, Own, PerSecond, Profile, SiteId, Url, may_be_called
+from landline.core.bot import (
+    URL,
+    AccountId,
+    ChannelId,
+    Concurrency,
+    CreateConversations,
+    DeliveryMode,
+    DisplayName,
+    Endpoint,
+    Own,
+    OwnAppId,
+    PerSecond,
+    Profile,
+    SiteId,
+    Turns,
+    Url,
+    may_be_called,
+)
 from landline.core.bot_tokens import MICROSOFT
 from landline.core.tokens import origin
 from landline.errors import BadArgument, ConfigurationError
@@ -66,42 +83,15 @@ class BotTable(Profile, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The settings of one server. Durations are seconds, sizes are bytes."""
 
-    bot: Annotated[
-        Url | None, Meta(description="Messaging endpoint of the bot. Without one every send is answered 502.")
-    ] = None
-    bot_id: Annotated[
-        str, Meta(min_length=1, max_length=256, description="The bot's account id: who its messages come from.")
-    ] = "bot"
-    bot_name: Annotated[str, Meta(min_length=1, description="The bot's display name, where it gives none itself.")] = (
-        "Bot"
-    )
-    bot_channel_id: Annotated[
-        str, Meta(min_length=1, description="The channelId that the bot is told. Clients always see `directline`.")
-    ] = "directline"
-    bot_concurrency: Annotated[
-        Count, Meta(description="Requests to the bot at the same time; more wait for their turn.")
-    ] = 64
-    bot_delivery: Annotated[
-        str,
-        Meta(
-            pattern="^(normal|expectReplies|stream)$",
-            description="Where replies come: by calls, or in the bot's answer; `stream` is for .NET on the Agents SDK.",
-        ),
-    ] = "normal"
-    bot_turns: Annotated[
-        str,
-        Meta(
-            pattern="^(overlap|serial)$",
-            description="Whether the bot hears the next activity of a conversation at once or when it has answered.",
-        ),
-    ] = "overlap"
-    bot_create_conversations: Annotated[
-        bool, Meta(description="Let a bot with an app id start conversations and list its own.")
-    ] = False
-    bot_app_id: Annotated[
-        AppId | None,
-        Meta(description="App id of the bot. With one, Landline and the bot show tokens to each other."),
-    ] = None
+    bot: Endpoint = None
+    bot_id: AccountId = "bot"
+    bot_name: DisplayName = "Bot"
+    bot_channel_id: ChannelId = "directline"
+    bot_concurrency: Concurrency = 64
+    bot_delivery: DeliveryMode = "normal"
+    bot_turns: Turns = "overlap"
+    bot_create_conversations: CreateConversations = False
+    bot_app_id: OwnAppId = None
     bot_app_secret: Annotated[
         AppSecrets, Meta(description="Secret of that app id, or two while one replaces the other; never stored.")
     ] = ()
@@ -117,7 +107,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Path | None,
         Meta(description="PEM file of the authorities that may certify an https bot. Default: the system's."),
     ] = None
-    host: Annotated[str, Meta(min_length=1, description="Address to listen on.")] = "127.0.0.1"
+    host: Annotated[str, Meta(min_length=1, description="Address to listen on, or a name: then all its addresses.")] = (
+        "127.0.0.1"
+    )
     port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes a free one.")] = 3000
     data: Annotated[
         Path, Meta(description="Directory of everything that is kept. Made at the first start, private to its owner.")

@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
 from urllib.parse import quote, urlencode
@@ -66,7 +67,7 @@ class Office:
         return _good(status, answer)
 
     def identity(self, app_id: str) -> Identity:
-        """What a bot with this app id is told. The secret is left out: it was shown once."""
+        """What a bot with this app id is told. The secret is left out: it is shown once."""
         settings = self._settings
         own = (Directory(settings.data).read(ADDRESS_FILE) or "").partition(" ")[0]
         if not own and settings.service_url is None:
@@ -119,6 +120,36 @@ def _good(status: int, answer: bytes) -> Any:
 # Options
 
 
+class _Command(click.Command):
+    """A command that takes what begins with a hyphen for an option only if it is one of its own.
+
+    Of the ids and marks that we make up, one in 64 begins so, and people may name a bot as they like."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """What click does, with the options in front and the ids behind `--`, where they are left alone."""
+        own = {name: each for each in self.get_params(ctx) if isinstance(each, click.Option) for name in each.opts}
+        options: list[str] = []
+        ids: list[str] = []
+        given = iter(args)
+        for word in given:
+            option = own.get(word.partition("=")[0])
+            if word == "--":
+                ids += given
+            elif option is None:
+                ids.append(word)
+            else:
+                options.append(word)
+                if not option.is_flag and "=" not in word:
+                    options += islice(given, 1)
+        return super().parse_args(ctx, [*options, "--", *ids])
+
+
+class _Group(click.Group):
+    """A group of such commands."""
+
+    command_class = _Command
+
+
 def _in_office(command: Callable[..., None]) -> Callable[..., None]:
     """The options by which a command finds its office; the command gets it as its first argument."""
 
@@ -131,9 +162,6 @@ def _in_office(command: Callable[..., None]) -> Callable[..., None]:
     config = click.option("--config", type=path, envvar="LANDLINE_CONFIG", help="TOML file with the server's settings.")
     return click.option("--data", type=path, help="The server's data directory.")(config(run))
 
-
-_MADE_UP = {"ignore_unknown_options": True}
-"""For commands about ids and marks that we made up: one in 64 begins with a hyphen, and is no option for that."""
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print everything there is to know, as JSON.")
 
@@ -202,25 +230,36 @@ def _print_secret(secret: str) -> None:
 # Bots
 
 
-@click.group()
+@click.group(cls=_Group)
 def bot() -> None:
     """Bots beside those that the settings name."""
 
 
 _BESIDES = ("id",)
+_SDK = click.Choice([sdk.value for sdk in Sdk])
 
 
 @bot.command("add")
 @click.argument("id_", metavar="ID")
 @_properties(Profile, *_BESIDES)
+@click.option("--sdk", type=_SDK, help="Print the bot's settings, the secret in them, in the words of this SDK.")
 @_in_office
-def add_bot(office: Office, id_: str, **said: object) -> None:
+def add_bot(office: Office, id_: str, sdk: str | None, **said: object) -> None:
     """Register a bot. It needs a site before anybody can talk to it.
 
     With an app id its first secret is printed."""
+    app_id = said["app_id"]
+    if app_id is None and sdk is not None:
+        raise click.UsageError("--sdk needs an --app-id: without one a bot needs no settings")
+    told = office.identity(str(app_id)) if sdk is not None else None  # before anything is registered
     office.ask("POST", "bots", body={"id": id_, **_given(said)})
-    if said["app_id"] is not None:
-        _print_secret(office.ask("POST", "bots", id_, "app-secrets", "1", "rotate")["secret"])
+    if app_id is None:
+        return
+    secret = office.ask("POST", "bots", id_, "app-secrets", "1", "rotate")["secret"]
+    if told is None:
+        _print_secret(secret)
+    else:
+        click.echo(rendered(Sdk(sdk), msgspec.structs.replace(told, secret=secret)), nl=False)
 
 
 @bot.command("change")
@@ -266,7 +305,7 @@ def new_service_key(office: Office, id_: str) -> None:
         click.echo(key["mark"])
 
 
-@bot.command("remove-key", context_settings=_MADE_UP)
+@bot.command("remove-key")
 @click.argument("id_", metavar="ID")
 @click.argument("mark")
 @_in_office
@@ -300,7 +339,7 @@ def remove_app_secret(office: Office, id_: str, key: str) -> None:
 
 @bot.command("settings")
 @click.argument("id_", metavar="ID")
-@click.argument("sdk", type=click.Choice([sdk.value for sdk in Sdk]))
+@click.argument("sdk", type=_SDK)
 @_in_office
 def bot_settings(office: Office, id_: str, sdk: str) -> None:
     """Print what a bot with an app id has to be told, in the words of its SDK."""
@@ -310,7 +349,7 @@ def bot_settings(office: Office, id_: str, sdk: str) -> None:
     click.echo(rendered(Sdk(sdk), office.identity(app_id)), nl=False)
 
 
-@click.group("signing-key")
+@click.group("signing-key", cls=_Group)
 def signing_key() -> None:
     """The keys by which bots with an app id know this server."""
 
@@ -319,7 +358,10 @@ def signing_key() -> None:
 @_in_office
 def list_signing_keys(office: Office) -> None:
     """Show the keys that bots may see, and when each begins to sign."""
-    keys = office.ask("GET", "signing-keys")["signing_keys"]
+    _print_signing_keys(office.ask("GET", "signing-keys")["signing_keys"])
+
+
+def _print_signing_keys(keys: Sequence[Mapping[str, str]]) -> None:
     _print_rows([("KEY", "SIGNS FROM"), *((key["kid"], key["signs_from"]) for key in keys)])
 
 
@@ -327,14 +369,23 @@ def list_signing_keys(office: Office) -> None:
 @_in_office
 def rotate_signing_key(office: Office) -> None:
     """Show a new key. It signs when every bot has had the time to fetch it; the old one stays good as long again."""
-    key = office.ask("POST", "signing-keys", "rotate")
-    _print_rows([("KEY", "SIGNS FROM"), (key["kid"], key["signs_from"])])
+    _print_signing_keys([office.ask("POST", "signing-keys", "rotate")])
+
+
+@signing_key.command("withdraw")
+@click.argument("key")
+@_in_office
+def withdraw_signing_key(office: Office, key: str) -> None:
+    """Refuse everything that KEY has signed, from now on, and show the keys that are left: for a key that leaked.
+
+    Restart your bots then: they keep the keys that they know and the tokens that they have."""
+    _print_signing_keys(office.ask("DELETE", "signing-keys", key)["signing_keys"])
 
 
 # Sites
 
 
-@click.group()
+@click.group(cls=_Group)
 def site() -> None:
     """Sites: the client applications of bots."""
 
@@ -410,7 +461,7 @@ def remove_site(office: Office, id_: str) -> None:
 # Secrets and tokens
 
 
-@click.group()
+@click.group(cls=_Group)
 def secret() -> None:
     """The secrets of a site: two, so that one can be exchanged while the other is in use."""
 
@@ -451,7 +502,7 @@ def remove_secret(office: Office, site_id: str, key: str) -> None:
     office.ask("DELETE", "sites", site_id, "secrets", key)
 
 
-@click.command("token")
+@click.command("token", cls=_Command)
 @click.argument("site_id", metavar="[SITE]", default=DEFAULT_SITE)
 @click.option("--user", metavar="ID", help="Bind the token to this user.")
 @click.option("--name", help="The user's display name.")
@@ -495,7 +546,7 @@ def _generate(at: str, body: Mapping[str, object]) -> Any:
 # What bots did not take
 
 
-@click.command("redeliver", context_settings=_MADE_UP)
+@click.command("redeliver", cls=_Command)
 @click.argument("activity", metavar="[ACTIVITY]", required=False)
 @_as_json
 @_in_office
@@ -515,7 +566,7 @@ def redeliver(office: Office, activity: str | None, as_json: bool) -> None:
 # Conversations
 
 
-@click.command("delete", context_settings=_MADE_UP)
+@click.command("delete", cls=_Command)
 @click.argument("conversation_id", metavar="CONVERSATION")
 @_in_office
 def delete(office: Office, conversation_id: str) -> None:
@@ -523,7 +574,7 @@ def delete(office: Office, conversation_id: str) -> None:
     office.ask("DELETE", "conversations", conversation_id)
 
 
-@click.command("forget")
+@click.command("forget", cls=_Command)
 @click.argument("user_id", metavar="USER")
 @_in_office
 def forget(office: Office, user_id: str) -> None:

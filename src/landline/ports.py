@@ -277,7 +277,7 @@ class Blobs(Protocol):
     """The bytes of attachments. They outlast their process and a power cut from `keep` on, and are never changed.
 
     An entry in the log may point at a blob, so the blob is kept first; one that no entry came to point at, because the
-    process died in between, goes with its conversation.
+    process died in between, is known to be in doubt.
     """
 
     async def open(self) -> None:
@@ -292,9 +292,22 @@ class Blobs(Protocol):
         """Begin an attachment in a conversation."""
         ...
 
-    async def keep(self, drafts: Sequence[tuple[Draft, Attachment]]) -> None:
+    async def keep(self, drafts: Sequence[tuple[Draft, Attachment]], *, doubtful: bool = False) -> None:
         """Make drafts of one conversation durable and let them be found. What is given beside each draft becomes what
-        is known of it; `views` in it is ignored. Raises `StoreUnavailable`, and some may be kept then: discard all."""
+        is known of it; `views` in it is ignored. What is `doubtful` is in doubt until it is settled. Raises
+        `StoreUnavailable`, and some may be kept then: discard all."""
+        ...
+
+    async def settle(self, attachments: Sequence[AttachmentId]) -> None:
+        """An entry points at these. Never raises: where this fails, they are in doubt again after the next start."""
+        ...
+
+    def doubts(self) -> Sequence[tuple[AttachmentId, ConversationId]]:
+        """What was in doubt when an earlier process died; as far as the disk can tell, which may be not at all."""
+        ...
+
+    async def drop(self, attachment: AttachmentId) -> None:
+        """Delete one of them, which nothing points at. Raises `StoreUnavailable`."""
         ...
 
     async def discard(self, drafts: Sequence[Draft]) -> None:

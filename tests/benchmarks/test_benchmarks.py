@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from benchmarks.report import Figure, Run, Sample
 from benchmarks.servers import Server, floor, landline, running
 from benchmarks.work import PREFIX
 
-from benchmarks import bots, edges, plots, report
+from benchmarks import bots, edges, plots, report, versions
 
 ROOT = Path(__file__).parents[2]
 
@@ -128,6 +129,30 @@ def run(*figures: Figure) -> Run:
     return Run(
         machine={"cpu": "a"}, versions={"b": "1"}, began="2025-01-02T", quick=False, rounds=1, figures=list(figures)
     )
+
+
+def test_a_version_that_costs_more_is_named(
+    bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def group(bench: Bench) -> list[Figure]:
+        costs = 1.0 if bench.source else 1.2
+        return [figure("slow", ours=costs), figure("same", ours=1.0), Figure(name="x", title="x", unit="µs", values={})]
+
+    assert versions.compare(bench, [group], ROOT) == 1
+    slow, same = capsys.readouterr().out.splitlines()[-2:]
+    assert "| 1.20 | **worse** |" in slow
+    assert "| 1.00 |  |" in same
+    monkeypatch.setattr(versions, "WORSE", 1.25)
+    assert versions.compare(bench, [group], ROOT) == 0
+
+
+def test_another_checkout_is_what_is_measured(bench: Bench, tmp_path: Path) -> None:
+    """One whose code cannot even be imported: nothing of the installed one may stand in for it."""
+    package = tmp_path / "src" / "landline"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise SystemExit('another version')")
+    with pytest.raises(subprocess.CalledProcessError):
+        landline(bench.directory, source=tmp_path)
 
 
 def test_a_ratio_is_taken_round_by_round() -> None:

@@ -35,10 +35,10 @@ def there(blobs: FileBlobs) -> list[Path]:
     return [path for path in blobs._path.rglob("*") if path.is_file()]
 
 
-async def put(blobs: FileBlobs, content: bytes, known: Attachment = KNOWN) -> AttachmentId:
+async def put(blobs: FileBlobs, content: bytes, known: Attachment = KNOWN, *, doubtful: bool = False) -> AttachmentId:
     draft = blobs.draft(known.conversation)
     await draft.write(content)
-    await blobs.keep([(draft, known)])
+    await blobs.keep([(draft, known)], doubtful=doubtful)
     return draft.id
 
 
@@ -216,6 +216,55 @@ async def test_what_a_dead_process_left_aside_is_removed_and_nothing_else(blobs:
     assert await content_of(again, attachment) == b"x"
     await again.close()
     await blobs.discard([draft])
+
+
+async def test_what_is_in_doubt_when_a_process_dies_is_known_to_the_next(blobs: FileBlobs, tmp_path: Path) -> None:
+    certain, settled = await put(blobs, b"certain"), await put(blobs, b"settled", doubtful=True)
+    doubted = [await put(blobs, b"doubted", doubtful=True) for _ in range(2)]
+    await blobs.settle([settled])
+    for left in (doubted, doubted[1:], []):
+        again = FileBlobs(tmp_path / "blobs")
+        await again.open()
+        assert sorted(again.doubts()) == sorted((each, C) for each in left)
+        for each in left:
+            assert await content_of(again, each) == b"doubted"
+        if len(left) == 2:
+            await again.drop(left[0])
+        else:
+            await again.settle(left)
+        await again.close()
+    assert [await content_of(blobs, each) for each in (certain, settled, *doubted)] == [
+        b"certain",
+        b"settled",
+        None,
+        b"doubted",
+    ]
+    assert len(there(blobs)) == 3
+
+
+async def test_what_is_removed_while_it_is_in_doubt_is_gone_by_both_names(blobs: FileBlobs) -> None:
+    old = await put(blobs, b"old", Attachment(OTHER, "b", "text/plain", 1), doubtful=True)
+    os.utime(blobs._place(old), (1, 1))
+    await put(blobs, b"mine", doubtful=True)
+    assert len(there(blobs)) == 4
+    await blobs.expire(2_000)
+    await blobs.forget(C)
+    assert there(blobs) == []
+
+
+async def test_where_a_file_cannot_have_two_names_nobody_doubts(
+    blobs: FileBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(Path, "hardlink_to", unknown)
+    attachment = await put(blobs, b"x", doubtful=True)
+    again = FileBlobs(tmp_path / "blobs")
+    await again.open()
+    assert again.doubts() == ()
+    assert await content_of(again, attachment) == b"x"
+    await again.close()
 
 
 async def test_a_conversation_is_forgotten_alone_and_whole(blobs: FileBlobs) -> None:

@@ -1,4 +1,4 @@
-"""What the check bots on Python share, none of it an SDK's. Those on JavaScript have the same in `js/checks.mjs`.
+"""What the check bots on Python share. Those on JavaScript have the same in `js/checks.mjs`.
 
 A check bot is an ordinary bot, written as users of its SDK write theirs, that can be told what to do:
 
@@ -6,7 +6,7 @@ A check bot is an ordinary bot, written as users of its SDK write theirs, that c
     typing                 sends a typing activity, then "echo: typing"
     batch                  sends "batch 1", a typing activity and "batch 2" in one call of the SDK
     burst N                sends "burst 1" to "burst N" in one turn
-    steady burst N         the same with a pause after each; goes on with the next where a send fails
+    steady burst N         the same with a pause after each; goes on with the next, a while later, where a send fails
     later N seconds TEXT   ends the turn and sends TEXT N seconds afterwards
     card                   sends a hero card and an inline picture
     members                asks the connector who takes part: "members: <id> <id> …" (the Agents SDK for JavaScript
@@ -14,7 +14,9 @@ A check bot is an ordinary bot, written as users of its SDK write theirs, that c
     update                 sends "before", then changes it to "after"
     delete                 sends "gone", deletes it, then sends "deleted"
     attach                 uploads a picture through the connector and sends it
+    create                 starts a conversation with whoever asks, says "I began this" there, and here "created <id>"
     stream                 streams "one two three" (Agents SDK only)
+    signin                 sends a sign-in card, and says what token the user has: "token: none" (Bot Framework only)
     end                    sends endOfConversation
     (a file)               answers "got <n> bytes of <content type>"
     membersAdded           answers "hello <id>" for each member but itself
@@ -41,16 +43,19 @@ import sys
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from aiohttp import ClientSession, web
 
 PICTURE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
+CONNECTOR = "https://api.botframework.com"
 INLINE = "data:image/png;base64," + base64.b64encode(PICTURE).decode()
 PAUSE_S = 0.01
 """After each message of a steady burst."""
+AFTER_A_FAILURE_S = 0.2
+"""After one that was not sent, so that a burst outlives who is killed in the middle of it."""
 
 
 class References:
@@ -83,22 +88,166 @@ class Sent:
             text = f"burst {number}"
             try:
                 self.by_conversation[conversation_id].append((text, await say(text)))
+                await asyncio.sleep(PAUSE_S)
             except Exception as error:  # noqa: BLE001  # each SDK has its own
                 print(f"{text}: {error!r}", file=sys.stderr, flush=True)
-            await asyncio.sleep(PAUSE_S)
+                await asyncio.sleep(AFTER_A_FAILURE_S)
 
 
-class CheckBot(Protocol):
-    """What each SDK brings."""
+class CheckBot:
+    """The turns, in the words that both SDKs for Python have: `class Bot(CheckBot, ActivityHandler)`.
 
-    references: References
-    sent: Sent
+    `core` and `schema` are the modules that have those words. What the SDKs say in words of their own is below.
+    """
 
-    async def turn(self, request: web.Request) -> web.StreamResponse: ...
+    core: Any
+    schema: Any
+    InvokeResponse: Any
+    oneself: str
+    """Its word for the bot of a conversation."""
+    adapter: Any
+    app_id: str
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.references = References(Path(os.environ["CHECK_BOT_REFERENCES"]))
+        self.sent = Sent()
+        self._later: set[asyncio.Task[str]] = set()
+
+    # What each SDK brings
+
+    async def turn(self, request: web.Request) -> web.StreamResponse:
+        raise NotImplementedError
 
     async def speak(self, reference: Any, text: str) -> str:
         """Say something outside of a turn; answers the id that the channel gave it."""
-        ...
+        raise NotImplementedError
+
+    def connector(self, context: Any) -> Any:
+        """The client of the connector in this turn."""
+        raise NotImplementedError
+
+    def picture(self) -> Any:
+        """`PICTURE`, as the SDK takes it for an upload."""
+        raise NotImplementedError
+
+    # Turns
+
+    async def on_members_added_activity(self, members_added: list[Any], turn_context: Any) -> None:
+        for member in members_added:
+            if member.id != turn_context.activity.recipient.id:
+                await turn_context.send_activity(f"hello {member.id}")
+
+    async def on_event_activity(self, turn_context: Any) -> None:
+        await turn_context.send_activity(f"event: {turn_context.activity.name}")
+
+    async def on_invoke_activity(self, turn_context: Any) -> Any:
+        match turn_context.activity.name:
+            case "ping":
+                return self.InvokeResponse(status=200, body={"pong": turn_context.activity.value})
+            case "refuse":
+                return self.InvokeResponse(status=418, body={"reason": "teapot"})
+            case "empty":
+                return self.InvokeResponse(status=200)
+        return self.InvokeResponse(status=501)
+
+    async def on_message_activity(self, turn_context: Any) -> None:
+        context, text = turn_context, turn_context.activity.text or ""
+        if context.activity.attachments:
+            await context.send_activity(await fetched(context.activity.attachments[0].content_url))
+        elif burst := asked_for(text, r"(steady )?burst (\d+)"):
+            await self._burst(context, int(burst[2]), steady=bool(burst[1]))
+        elif later := asked_for(text, r"later ([\d.]+) seconds (.+)"):
+            reference = self.references.find(context.activity.conversation.id)
+            task = asyncio.create_task(self._speak_later(float(later[1]), reference, later[2]))
+            self._later.add(task)
+            task.add_done_callback(self._later.discard)
+        elif command := getattr(self, f"do_{text}", None):
+            await command(context)
+        else:
+            await context.send_activity(f"echo: {text}")
+
+    async def _burst(self, context: Any, count: int, *, steady: bool) -> None:
+        async def say(text: str) -> str:
+            return (await context.send_activity(text)).id
+
+        if steady:
+            await self.sent.burst(context.activity.conversation.id, count, say)
+            return
+        for number in range(1, count + 1):
+            await say(f"burst {number}")
+
+    async def _speak_later(self, seconds: float, reference: Any, text: str) -> str:
+        await asyncio.sleep(seconds)
+        return await self.speak(reference, text)
+
+    # Commands
+
+    async def do_typing(self, context: Any) -> None:
+        await context.send_activity(self._typing())
+        await context.send_activity("echo: typing")
+
+    async def do_batch(self, context: Any) -> None:
+        text = self.core.MessageFactory.text
+        await context.send_activities([text("batch 1"), self._typing(), text("batch 2")])
+
+    def _typing(self) -> Any:
+        return self.schema.Activity(type=self.schema.ActivityTypes.typing)
+
+    async def do_card(self, context: Any) -> None:
+        card = self.core.CardFactory.hero_card(self.schema.HeroCard(title="A card"))
+        picture = self.schema.Attachment(content_type="image/png", content_url=INLINE, name="dot.png")
+        await context.send_activity(self.core.MessageFactory.list([card, picture], text="a card"))
+
+    async def do_members(self, context: Any) -> None:
+        conversation_id = context.activity.conversation.id
+        conversations = self.connector(context).conversations
+        members = await conversations.get_conversation_members(conversation_id)
+        paged = await conversations.get_conversation_paged_members(conversation_id)
+        assert [each.id for each in paged.members] == [each.id for each in members]
+        one = getattr(conversations, "get_conversation_member", None)  # not in every SDK
+        assert one is None or (await one(conversation_id, members[-1].id)).id == members[-1].id
+        await context.send_activity("members: " + " ".join(each.id for each in members))
+
+    async def do_update(self, context: Any) -> None:
+        changed = self.core.MessageFactory.text("after")
+        changed.id = (await context.send_activity("before")).id
+        await context.update_activity(changed)
+
+    async def do_delete(self, context: Any) -> None:
+        await context.delete_activity((await context.send_activity("gone")).id)
+        await context.send_activity("deleted")
+
+    async def do_attach(self, context: Any) -> None:
+        data = self.schema.AttachmentData(name="dot.png", original_base64=self.picture(), type="image/png")
+        uploaded = await self.connector(context).conversations.upload_attachment(context.activity.conversation.id, data)
+        url = f"{context.activity.service_url}/v3/attachments/{uploaded.id}/views/original"
+        picture = self.schema.Attachment(content_type="image/png", content_url=url, name="dot.png")
+        await context.send_activity(self.core.MessageFactory.attachment(picture, text="attached"))
+
+    async def do_create(self, context: Any) -> None:
+        begun: list[str] = []
+
+        async def begin(there: Any) -> None:
+            await there.send_activity("I began this")
+            begun.append(there.activity.conversation.id)
+
+        activity = context.activity
+        user = self.schema.ChannelAccount(id=activity.from_property.id)
+        who = {self.oneself: activity.recipient, "members": [user]}
+        await self.adapter.create_conversation(
+            self.app_id,
+            callback=begin,
+            conversation_parameters=self.schema.ConversationParameters(is_group=False, **who),
+            channel_id=activity.channel_id,
+            service_url=activity.service_url,
+            audience=CONNECTOR,
+        )
+        await context.send_activity(f"created {begun[0]}")
+
+    async def do_end(self, context: Any) -> None:
+        kind = self.schema.ActivityTypes.end_of_conversation
+        await context.send_activity(self.schema.Activity(type=kind, code="completedSuccessfully"))
 
 
 async def fetched(url: str) -> str:
@@ -134,7 +283,3 @@ def serve(bot: CheckBot) -> None:
     app.router.add_get("/sent", sent)
     app.router.add_get("/health", health)
     web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), print=None)
-
-
-def kept_references() -> References:
-    return References(Path(os.environ["CHECK_BOT_REFERENCES"]))

@@ -27,9 +27,13 @@ class Signer:
     """Counts what it signs, and may take its time."""
 
     def __init__(self) -> None:
+        self.kid = "key 1"
         self.signed: list[dict[str, Any]] = []
 
-    async def __call__(self, claims: dict[str, object]) -> str:
+    async def signer(self) -> str:
+        return self.kid
+
+    async def sign(self, claims: dict[str, object]) -> str:
         self.signed.append(claims)
         await asyncio.sleep(0)
         return f"token {len(self.signed)}"
@@ -59,6 +63,14 @@ async def test_a_token_is_renewed_five_minutes_before_its_end(signer: Signer, li
     clock.move(1)
     assert await ours.token(BOT) == "token 2"
     assert signer.signed[1]["exp"] == clock.now_ms() // 1000 + life_s
+
+
+async def test_a_token_of_a_key_that_signs_no_more_is_not_shown_again(signer: Signer) -> None:
+    """It may have been withdrawn, and a bot may have heard of that before."""
+    ours = credentials(signer, FakeClock())
+    assert await ours.token(BOT) == "token 1"
+    signer.kid = "key 2"
+    assert await asyncio.gather(*(ours.token(BOT) for _ in range(5))) == ["token 2"] * 5
 
 
 async def test_each_bot_and_each_service_url_has_a_token_of_its_own(signer: Signer) -> None:

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
-import ipaddress
+import gzip
 import json
 import socket
 import ssl
-import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 import structlog
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from landline import __version__
 from landline.bots.http import HttpBotTransport
@@ -37,6 +31,7 @@ from landline.errors import (
 )
 from landline.ports import BotAnswer
 from support.landline import free_port
+from support.raw_bot import OK, RawBot, RawConnection, certificate, on_each_loop
 from support.streams import until
 
 KEY = "k" * 32
@@ -108,121 +103,6 @@ async def scripted() -> AsyncIterator[ScriptedBot]:
         yield bot
 
 
-class RawBot:
-    """A listening socket and a script per connection: for faults that no HTTP server would produce.
-
-    `script(number, connection)` gets blocking-free socket calls through `asyncio` loop methods; numbers count from 0.
-    """
-
-    def __init__(self, script: Callable[[int, Connection], Awaitable[None]], *, receive_buffer: int = 65536) -> None:
-        self._script = script
-        self._receive_buffer = receive_buffer
-        self._tasks: list[asyncio.Task[None]] = []
-        self._listener = socket.socket()
-
-    async def __aenter__(self) -> RawBot:
-        # A small buffer, set before listening, keeps the kernel from swallowing a whole request that nobody reads.
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
-        self._listener.bind(("127.0.0.1", 0))
-        self._listener.listen()
-        self._listener.setblocking(False)
-        self._tasks.append(asyncio.create_task(self._accept()))
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        outcomes = await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._listener.close()
-        for outcome in outcomes:
-            if isinstance(outcome, Exception):
-                raise outcome
-
-    @property
-    def connections(self) -> int:
-        return len(self._tasks) - 1
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}/api/messages"
-
-    async def _accept(self) -> None:
-        while True:
-            accepted, _ = await asyncio.get_running_loop().sock_accept(self._listener)
-            self._tasks.append(asyncio.create_task(self._serve(self.connections, accepted)))
-
-    async def _serve(self, number: int, accepted: socket.socket) -> None:
-        with accepted:
-            await self._script(number, Connection(accepted))
-
-
-class Connection:
-    """One accepted connection of a `RawBot`."""
-
-    def __init__(self, accepted: socket.socket) -> None:
-        self._socket = accepted
-        self._unread = b""
-
-    async def begin(self) -> None:
-        """Wait for the first bytes of a request, without making room for more than a few of them."""
-        self._unread += await asyncio.get_running_loop().sock_recv(self._socket, 16)
-
-    async def request(self) -> bytes:
-        """Read one request to its end, answer its body."""
-        loop = asyncio.get_running_loop()
-        received = bytearray(self._unread)
-        self._unread = b""
-        while b"\r\n\r\n" not in received:
-            received += await self._more(loop)
-        head, _, body = bytes(received).partition(b"\r\n\r\n")
-        length = next(
-            int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")
-        )
-        received = bytearray(body)
-        while len(received) < length:
-            received += await self._more(loop)
-        return bytes(received)
-
-    async def _more(self, loop: asyncio.AbstractEventLoop) -> bytes:
-        part = await loop.sock_recv(self._socket, 262144)
-        if not part:
-            raise EOFError
-        return part
-
-    async def send(self, raw: bytes) -> None:
-        await asyncio.get_running_loop().sock_sendall(self._socket, raw)
-
-    async def gone(self) -> None:
-        """Wait until the other side has closed."""
-        with contextlib.suppress(ConnectionResetError):
-            while await asyncio.get_running_loop().sock_recv(self._socket, 65536):
-                pass
-
-    def reset(self) -> None:
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._socket.close()
-
-
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
-
-
-def on_each_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[Callable[[], Any]], None]:
-    """Run `test` on the standard loop and on uvloop: they differ in when bytes leave."""
-    factories = [asyncio.new_event_loop]
-    with contextlib.suppress(ImportError):
-        import uvloop
-
-        factories.append(uvloop.new_event_loop)
-
-    @pytest.mark.parametrize("loop_factory", factories, ids=lambda factory: factory.__module__.split(".")[0])
-    def run(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
-        with asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(asyncio.wait_for(test(), 30))
-
-    run.__name__, run.__doc__ = test.__name__, test.__doc__
-    return run
-
-
 # What arrives
 
 
@@ -270,7 +150,7 @@ async def test_whatever_body_a_2xx_has_the_message_is_delivered(
 
 @pytest.mark.bot_item(15)
 async def test_a_2xx_whose_body_breaks_off_is_delivered(outbox: Outbox) -> None:
-    async def script(_: int, connection: Connection) -> None:
+    async def script(_: int, connection: RawConnection) -> None:
         await connection.request()
         await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
 
@@ -280,7 +160,7 @@ async def test_a_2xx_whose_body_breaks_off_is_delivered(outbox: Outbox) -> None:
 
 
 async def test_a_2xx_whose_body_never_ends_is_delivered_at_the_deadline(outbox: Outbox) -> None:
-    async def script(_: int, connection: Connection) -> None:
+    async def script(_: int, connection: RawConnection) -> None:
         await connection.request()
         await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
         await connection.gone()
@@ -296,8 +176,15 @@ async def test_an_invoke_answer_comes_back_whole(outbox: Outbox, scripted: Scrip
     assert answer.content_type.startswith("application/json")
 
 
+async def test_an_invoke_answer_that_is_compressed_though_nobody_asked_is_read(
+    outbox: Outbox, scripted: ScriptedBot
+) -> None:
+    scripted.answer(200, gzip.compress(b'{"pong":1}'), headers={"Content-Encoding": "gzip"})
+    assert (await outbox.deliver(bot_at(scripted.endpoint), once=True)).body == b'{"pong":1}'
+
+
 async def test_an_invoke_answer_that_breaks_off_is_no_answer(outbox: Outbox) -> None:
-    async def script(_: int, connection: Connection) -> None:
+    async def script(_: int, connection: RawConnection) -> None:
         await connection.request()
         await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
 
@@ -422,7 +309,7 @@ async def test_a_post_whose_connection_breaks_after_it_was_sent_is_not_repeated(
 async def test_a_kept_connection_that_breaks_under_a_post_leaves_the_outcome_unknown(outbox: Outbox) -> None:
     requests: list[bytes] = []
 
-    async def script(_: int, connection: Connection) -> None:
+    async def script(_: int, connection: RawConnection) -> None:
         requests.append(await connection.request())
         await connection.send(OK)
         requests.append(await connection.request())
@@ -452,7 +339,7 @@ async def test_connections_are_reused(outbox: Outbox, scripted: ScriptedBot) -> 
 
 
 async def test_what_is_not_http_is_a_broken_answer(outbox: Outbox) -> None:
-    async def script(_: int, connection: Connection) -> None:
+    async def script(_: int, connection: RawConnection) -> None:
         await connection.request()
         await connection.send(b"220 smtp.example.org ESMTP\r\n")
         await connection.gone()
@@ -539,7 +426,7 @@ async def test_written_means_that_the_system_has_taken_the_last_byte() -> None:
     read_on = asyncio.Event()
     begun = asyncio.Event()
 
-    async def script(_: int, connection: Connection) -> None:
+    async def script(_: int, connection: RawConnection) -> None:
         await connection.begin()
         begun.set()
         await read_on.wait()
@@ -569,7 +456,7 @@ async def test_what_waits_in_our_own_buffer_is_not_written() -> None:
     read_on = asyncio.Event()
     begun = asyncio.Event()
 
-    async def script(_: int, connection: Connection) -> None:
+    async def script(_: int, connection: RawConnection) -> None:
         await connection.begin()
         begun.set()
         await read_on.wait()
@@ -577,7 +464,7 @@ async def test_what_waits_in_our_own_buffer_is_not_written() -> None:
         await connection.send(OK)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("aiohttp.connector.aiohappyeyeballs.start_connection", connected)
+        patch.setattr("aiohappyeyeballs.start_connection", connected)
         async with RawBot(script, receive_buffer=4096) as bot, an_outbox() as outbox:
             delivering = outbox.start(bot_at(bot.endpoint), "buffered", body=message("x" * 60_000))
             await begun.wait()
@@ -590,7 +477,7 @@ async def test_what_waits_in_our_own_buffer_is_not_written() -> None:
 async def test_a_half_written_request_is_tried_again() -> None:
     complete: list[int] = []
 
-    async def script(number: int, connection: Connection) -> None:
+    async def script(number: int, connection: RawConnection) -> None:
         if number == 0:
             await connection.begin()
             connection.reset()
@@ -607,7 +494,7 @@ async def test_a_half_written_request_is_tried_again() -> None:
 
 @on_each_loop
 async def test_a_request_that_never_left_completely_is_unreachable_not_timed_out() -> None:
-    async def script(_: int, connection: Connection) -> None:
+    async def script(_: int, connection: RawConnection) -> None:
         await connection.begin()
         await asyncio.Event().wait()
 
@@ -618,7 +505,7 @@ async def test_a_request_that_never_left_completely_is_unreachable_not_timed_out
 
 @on_each_loop
 async def test_an_answer_before_the_whole_request_was_read_counts() -> None:
-    async def script(_: int, connection: Connection) -> None:
+    async def script(_: int, connection: RawConnection) -> None:
         await connection.begin()
         await connection.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
         await asyncio.Event().wait()
@@ -674,31 +561,6 @@ async def test_a_delivery_that_is_given_up_frees_its_slot(outbox: Outbox, script
 
 
 # TLS
-
-
-def certificate(directory: Path) -> Path:
-    """A self-signed certificate for 127.0.0.1, with its key, as one PEM file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a bot")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = directory / "bot.pem"
-    path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + made.public_bytes(serialization.Encoding.PEM)
-    )
-    return path
 
 
 @contextlib.asynccontextmanager
@@ -798,11 +660,6 @@ async def test_closing_ends_what_is_under_way(scripted: ScriptedBot) -> None:
             await outbox.deliver(bot, "too late")
     scripted.release()
     assert [each.text for each in scripted.received] == ["written"]
-
-
-async def test_the_client_below_never_repeats_a_post_by_itself() -> None:
-    """What `_Body.left` relies on: aiohttp repeats idempotent methods on a kept connection, POST is none."""
-    assert "POST" not in aiohttp.client.IDEMPOTENT_METHODS
 
 
 # Event streams

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -60,6 +61,20 @@ async def test_an_issuer_that_nobody_trusts_is_never_asked(other: Authority, tru
         for issuer in (ear.url, other.url, other.issuer + "/", other.issuer.upper(), ""):
             assert await trusted.key(issuer, other.key.kid) is None
         assert (ear.heard, other.asked) == (0, [])
+
+
+async def test_keys_of_one_name_are_told_apart_by_their_issuer(other: Authority) -> None:
+    """Or an issuer could publish its own key under the name of another's, and sign as that."""
+    async with Authority() as second:
+        second.document = json.loads(json.dumps(second.document).replace(second.key.kid, other.key.kid))
+        trusted = HttpIssuers({"https://one.example": other.url, "https://two.example": second.url})
+        try:
+            for _ in range(2):
+                first = await trusted.key("https://one.example", other.key.kid)
+                assert first == other.key.private.public_key()
+                assert await trusted.key("https://two.example", other.key.kid) == second.key.private.public_key()
+        finally:
+            await trusted.close()
 
 
 async def test_tokens_with_made_up_keys_make_us_ask_once_a_minute(

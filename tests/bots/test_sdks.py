@@ -1,4 +1,4 @@
-"""What bots are told, and that the how-to says the same."""
+"""What bots are told, and that the how-to pages say the same."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ import pytest
 
 from landline.bots.sdks import Identity, Sdk, rendered, settings_of
 
-PAGE = Path(__file__).parents[2] / "docs/howto/authenticated-bots.md"
+PAGES = {
+    Sdk.BOTBUILDER_PYTHON: "bot-framework-python.md",
+    Sdk.BOTBUILDER_JS: "bot-framework-javascript.md",
+    Sdk.AGENTS_PYTHON: "agents-python.md",
+    Sdk.AGENTS_JS: "agents-javascript.md",
+}
 BASE = "https://landline.example"
 IDENTITY = Identity("11111111-2222-4333-8444-555555555555", "THE-APP-SECRET", BASE, BASE)
 
@@ -18,7 +23,8 @@ each_sdk = pytest.mark.parametrize("sdk", list(Sdk))
 @each_sdk
 def test_the_page_shows_the_settings_as_they_are_printed(sdk: Sdk) -> None:
     language = "python" if sdk is Sdk.BOTBUILDER_PYTHON else "ini"
-    assert f"```{language}\n{rendered(sdk, IDENTITY)}```\n" in PAGE.read_text("utf-8")
+    page = Path(__file__).parents[2] / "docs" / "howto" / PAGES[sdk]
+    assert f"```{language}\n{rendered(sdk, IDENTITY)}```\n" in page.read_text("utf-8")
 
 
 @each_sdk

@@ -42,9 +42,15 @@ class Stage:
         self.transport = ScriptedTransport()
         self.channel = Channel(self.store, self.transport, self.clock)
         self.blobs = FileBlobs(path / "blobs")
-        bounds = UploadBounds(files=2, activity_bytes=100, ttl_s=ttl_s)
-        self.files = Attachments(self.blobs, self.store, self.channel.activities, self.clock, bounds)
+        self._bounds = UploadBounds(files=2, activity_bytes=100, ttl_s=ttl_s)
+        self.files = Attachments(self.blobs, self.store, self.channel.activities, self.clock, self._bounds)
         self._path = path / "blobs"
+
+    async def restart(self) -> None:
+        """Die, and come back on the same disk."""
+        self.blobs = FileBlobs(self._path)
+        await self.blobs.open()
+        self.files = Attachments(self.blobs, self.store, self.channel.activities, self.clock, self._bounds)
 
     async def upload(self, conversation: Conversation, content: bytes = b"content", within_s: float = 5) -> str:
         async with self.files.receive(conversation) as upload:
@@ -59,7 +65,8 @@ class Stage:
         return [file["contentUrl"].split("/")[-2] for each in page["activities"] for file in each["attachments"]]
 
     def kept(self) -> list[Path]:
-        return [path for path in self._path.rglob("*") if path.is_file()]
+        """Everything that takes space. What is in doubt has two names."""
+        return list({path.stat().st_ino: path for path in self._path.rglob("*") if path.is_file()}.values())
 
     def appends(self, error: LandlineError) -> None:
         """From now on every append fails so."""
@@ -98,6 +105,42 @@ async def test_where_an_entry_may_have_been_stored_the_file_stays(stage: Stage) 
     with pytest.raises(OutcomeUnknown):
         await stage.upload(conversation)
     assert len(stage.kept()) == 1
+
+
+async def test_a_file_that_no_entry_came_to_point_at_is_removed_after_a_restart(stage: Stage) -> None:
+    """The process dies between the two: what else it had kept stays, and so does what the next one is just keeping."""
+    conversation = await stage.channel.start()
+    await stage.upload(conversation, b"sent")
+    real = stage.store.append
+    stage.appends(OutcomeUnknown())
+    with pytest.raises(OutcomeUnknown):
+        await stage.upload(conversation, b"lost")
+    bots = await stage.files.attach(conversation, b'{"originalBase64":"QQ=="}', time.monotonic() + 5)
+    stage.store.append = real  # type: ignore[method-assign]
+    assert len(stage.kept()) == 3
+    await stage.restart()
+    await stage.upload(conversation, b"later")
+    await stage.files.settle_doubts()
+    (sent, later) = await stage.attachment_ids(conversation)
+    assert len(stage.kept()) == 3
+    for each in (sent, later, bots):
+        await (await stage.files.find(each)).close()
+
+
+async def test_a_file_that_an_entry_points_at_is_in_doubt_only_until_that_is_known(stage: Stage) -> None:
+    """The process dies before it has said so. The entry may stand on any page of the log."""
+    conversation = await stage.channel.start()
+    for n in range(250):
+        await stage.channel.send(conversation, f"n {n}")
+    await stage.upload(conversation)
+    (path,) = stage.kept()
+    (stage.blobs._aside / path.name).hardlink_to(path)  # as if that had not been said yet
+    for left in (1, 0):
+        await stage.restart()
+        assert len(stage.blobs.doubts()) == left
+        await stage.files.settle_doubts()
+        (path,) = stage.kept()
+        assert path.read_bytes().startswith(b"content")
 
 
 async def test_a_sender_that_is_cancelled_in_the_append_leaves_the_file_to_the_entry(stage: Stage) -> None:

@@ -62,10 +62,14 @@ def issuers() -> Issuers:
 
 
 @pytest.fixture
-async def tokens(clock: FakeClock, issuers: Issuers) -> BotTokens:
+async def keys(clock: FakeClock) -> SigningKeys:
     store = MemoryStore(clock)
     await store.open()
-    keys = SigningKeys(store, clock, lead_s=90_000)
+    return SigningKeys(store, clock, lead_s=90_000)
+
+
+@pytest.fixture
+async def tokens(clock: FakeClock, issuers: Issuers, keys: SigningKeys) -> BotTokens:
     registry = Registry([BOT, ANONYMOUS, SECOND], [], {})
     return BotTokens(registry, keys, issuers, clock, issuer=ISSUER, life_s=3600)
 
@@ -82,6 +86,16 @@ async def test_a_token_that_was_good_a_moment_ago_expires_in_the_cache_too(token
     clock.move(-4_300_000)
     with pytest.raises(BotNotAuthenticated, match="not valid yet"):
         await tokens.check(BOT, token)
+
+
+@pytest.mark.bot_item(90)
+async def test_a_token_that_was_good_a_moment_ago_goes_with_its_key(tokens: BotTokens, keys: SigningKeys) -> None:
+    token = (await tokens.grant(APP_ID, APP_SECRETS[0], None)).token
+    await tokens.check(BOT, token)
+    await keys.withdraw(await keys.signer())
+    with pytest.raises(BotNotAuthenticated):
+        await tokens.check(BOT, token)
+    await tokens.check(BOT, (await tokens.grant(APP_ID, APP_SECRETS[0], None)).token)
 
 
 @pytest.mark.bot_item(91)

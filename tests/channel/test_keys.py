@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import jwt
 import pytest
 
 from landline.channel.keys import SigningKeys
 from landline.core.keys import SigningKey
-from landline.errors import StoreUnavailable
+from landline.errors import StoreUnavailable, UnknownKey
 from landline.stores.memory import MemoryStore
 from support.clock import FakeClock
 
@@ -38,11 +39,11 @@ class Store(MemoryStore):
     broken = False
     asked = 0
 
-    async def recall(self, name: str) -> bytes | None:
+    async def kept(self, prefix: str) -> Mapping[str, bytes]:
         self.asked += 1
         if self.broken:
             raise StoreUnavailable
-        return await super().recall(name)
+        return await super().kept(prefix)
 
 
 @pytest.fixture
@@ -134,3 +135,79 @@ async def test_trouble_of_the_store_stops_nobody_who_knows_a_key(store: Store, c
     assert await signed_by(keys) == key.kid
     with pytest.raises(StoreUnavailable):
         await keys.rotate()
+
+
+async def test_a_key_that_is_withdrawn_is_gone_at_once_and_another_signs(store: Store, clock: Clock) -> None:
+    """On this node, on another one soon, after a restart; and nothing is left of it that could be stolen."""
+    keys, other = node(store, clock), node(store, clock)
+    (leaked,) = await keys.shown()
+    assert kids(await other.shown()) == [leaked.kid]
+    await keys.withdraw(leaked.kid)
+    (new,) = await keys.shown()
+    assert new.kid != leaked.kid
+    assert await signed_by(keys) == await keys.signer() == new.kid
+    assert new.signs_from_ms <= clock.now_ms()
+    assert await keys.find(leaked.kid) is None
+    assert kids(await node(store, clock).shown()) == [new.kid], "after a restart"
+    clock.pass_hours(0.1)
+    assert kids(await other.shown()) == [new.kid]
+    private = leaked.to_keep()
+    assert private not in (await store.kept("")).values()
+    with pytest.raises(UnknownKey):
+        await keys.withdraw(leaked.kid)
+
+
+async def test_the_next_key_signs_at_once_where_the_one_before_is_withdrawn(store: Store, clock: Clock) -> None:
+    keys = node(store, clock)
+    (leaked,) = await keys.shown()
+    next_ = await keys.rotate()
+    await keys.withdraw(leaked.kid)
+    (shown,) = await keys.shown()
+    assert (shown.kid, shown.signs_from_ms) == (next_.kid, clock.now_ms())
+    assert await signed_by(keys) == next_.kid
+    assert (await keys.rotate()).kid != next_.kid, "it waits no longer"
+
+
+async def test_the_key_before_signs_again_only_while_bots_know_it(store: Store, clock: Clock) -> None:
+    keys = node(store, clock)
+    (first,) = await keys.shown()
+    second = await keys.rotate()
+    clock.pass_hours(26)
+    assert await signed_by(keys) == second.kid
+    await keys.withdraw(second.kid)
+    assert await signed_by(keys) == first.kid
+    third = await keys.rotate()
+    clock.pass_hours(60)
+    assert kids(await keys.shown()) == [third.kid]
+    await keys.withdraw(third.kid)
+    assert await signed_by(keys) not in (first.kid, second.kid, third.kid)
+
+
+async def test_a_key_that_waits_can_be_withdrawn_and_nothing_else_changes(store: Store, clock: Clock) -> None:
+    keys = node(store, clock)
+    (old,) = await keys.shown()
+    waiting = await keys.rotate()
+    await keys.withdraw(waiting.kid)
+    assert kids(await keys.shown()) == [old.kid]
+    assert await signed_by(keys) == old.kid
+    assert (await keys.rotate()).kid != waiting.kid
+
+
+async def test_a_key_is_withdrawn_once_by_whoever_is_first(store: Store, clock: Clock) -> None:
+    nodes = [node(store, clock), node(store, clock)]
+    (leaked,) = await nodes[0].shown()
+    ended = await asyncio.gather(*(each.withdraw(leaked.kid) for each in nodes), return_exceptions=True)
+    assert sum(each is None for each in ended) >= 1, ended
+    clock.pass_hours(0.1)
+    assert len({await signed_by(each) for each in nodes} - {leaked.kid}) == 1
+    assert leaked.kid not in kids(await nodes[1].shown())
+
+
+async def test_a_key_that_cannot_be_erased_is_not_withdrawn(store: Store, clock: Clock) -> None:
+    keys = node(store, clock)
+    (key,) = await keys.shown()
+    store.broken = True
+    with pytest.raises(StoreUnavailable):
+        await keys.withdraw(key.kid)
+    store.broken = False
+    assert await signed_by(keys) == key.kid

@@ -1,7 +1,7 @@
 """What a bot may send, what it is answered, and what clients see of it (bot-side 3; section 8, 33 to 54).
 
-Repeats with one `x-ms-client-request-id` (43) are in `test_repeats.py`. Not here yet: the operations besides send and
-reply.
+Repeats with one `x-ms-client-request-id` (43) are in `test_repeats.py`; the operations besides send and reply have
+files of their own.
 """
 
 from __future__ import annotations

@@ -225,6 +225,30 @@ async def test_a_server_that_may_call_other_hosts_only_does_not_start(tmp_path: 
         assert (await client.send(opened.conversation_id, "allowed")).status == 200
 
 
+async def test_a_bot_that_was_added_before_hosts_were_limited_is_called_no_more(
+    tmp_path: Path, bot: ScriptedBot
+) -> None:
+    """Nor is it told anything by the way: the first thing that it hears is what is sent when it is allowed again."""
+    server = Landline(tmp_path / "data", drain_s=0)
+    async with server as landline:
+        async with Operator(landline) as operator:
+            await operator.add_bot("added", bot.endpoint)
+            secret = await operator.add_site("site", "added")
+        for hosts, status in (("bot.internal,*.example.org", 502), ("127.0.0.1", 200)):
+            await landline.terminate()
+            landline.settings["bot_allowed_hosts"] = hosts
+            await landline.start()
+            async with DirectLine(landline.directline, secret) as client:
+                opened = await client.start(user={"id": "user"})
+                answer = await client.send(opened.conversation_id, hosts)
+                assert answer.status == status
+                if status == 502:
+                    assert answer.error == (502, "BotError")
+                    assert "host is not allowed" in answer.json["error"]["message"]
+                    assert bot.heard(opened.conversation_id) == []
+        assert bot.heard(opened.conversation_id)[-1]["text"] == "127.0.0.1"
+
+
 # Metadata and keys
 
 
@@ -281,6 +305,40 @@ async def test_keys_survive_a_kill_and_a_new_one_is_shown_long_before_it_signs(
         again = (await granted(bot, f"{landline.url}/oauth2/v2.0/token")).json["access_token"]
         assert jwt.get_unverified_header(again)["kid"] == old.kid
         assert (await speak(bot, conversation_id, bearer(token))).status == 200
+
+
+@pytest.mark.bot_item(85, 90)
+async def test_a_key_that_was_withdrawn_opens_nothing_and_is_shown_to_nobody(tmp_path: Path, bot: ScriptedBot) -> None:
+    """Whoever has it speaks neither as the bot nor as the channel, from the moment of the answer on, and ever after."""
+    server = Landline(tmp_path / "data", bot=bot.endpoint, bot_app_id=APP_ID, environment=ENVIRONMENT, drain_s=0)
+    async with (
+        server as landline,
+        DirectLine(landline.directline, SECRET) as client,
+        Operator(landline) as operator,
+    ):
+        conversation_id = (await client.start()).conversation_id
+        await bot.wait_for(lambda each: each.conversation_id == conversation_id)
+        (leaked,) = await public_keys(bot, landline)
+        url = f"{landline.url}/oauth2/v2.0/token"
+        token = (await granted(bot, url)).json["access_token"]
+        assert (await speak(bot, conversation_id, bearer(token))).status == 200
+        left = (await operator.done("DELETE", f"/signing-keys/{leaked}"))["signing_keys"]
+        assert leaked not in {key["kid"] for key in left}
+        assert (await speak(bot, conversation_id, bearer(token))).status == 401
+        assert (await operator.call("DELETE", f"/signing-keys/{leaked}")).status == 404
+        for restarted in (False, True):
+            if restarted:
+                await landline.restart(kill=True)
+            (key,) = await public_keys(bot, landline)
+            assert key == left[0]["kid"]
+            assert (await speak(bot, conversation_id, bearer(token))).status == 401
+            text = f"who are you now? {restarted}"
+            assert (await client.send(conversation_id, text)).status == 200
+            shown = (await bot.wait_for_text(text)).headers["Authorization"].removeprefix("Bearer ")
+            assert jwt.get_unverified_header(shown)["kid"] == key
+            fresh = (await granted(bot, url)).json["access_token"]
+            assert (await speak(bot, conversation_id, bearer(fresh))).status == 200
+        assert len(await client.all_activities(conversation_id)) == 5
 
 
 # The token endpoint

@@ -22,6 +22,7 @@ from landline.conformance.directline import Activity, DirectLine
 from landline.conformance.scripted_bot import Answer, ScriptedBot
 from landline.conformance.uploads import FORM, PIXEL, Fetched, activity_part, fetch, file_part, form, part, upload
 from support.landline import SECRET, Landline
+from support.streams import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -738,7 +739,7 @@ async def test_no_entry_points_at_nothing_whenever_the_server_is_killed(tmp_path
                 assert (fetched.status, fetched.body) == (200, contents[name])
 
 
-async def test_a_kill_between_file_and_entry_leaves_a_file_that_nobody_knows(tmp_path: Path) -> None:
+async def test_a_kill_between_file_and_entry_leaves_nothing_after_the_next_start(tmp_path: Path) -> None:
     """The moment that chance may miss above: the real server, but its first append is the end of it."""
     (tmp_path / "sitecustomize.py").write_text(
         "import os, signal\n"
@@ -754,9 +755,12 @@ async def test_a_kill_between_file_and_entry_leaves_a_file_that_nobody_knows(tmp
         with pytest.raises(aiohttp.ClientError):
             await upload(client, started, JPEG, ONE_FILE)
         await dying.kill()
-        (orphan,) = kept(dying)
-        assert JPEG in orphan.read_bytes()
-        async with Landline(tmp_path / "data", port=dying.port):
+        in_place, aside = kept(dying)
+        assert in_place.samefile(aside)
+        assert JPEG in in_place.read_bytes()
+        async with Landline(tmp_path / "data", port=dying.port) as restarted:
             assert await client.all_activities(started) == []
+            await until(lambda: kept(restarted) == set(), "knows that no message came to it")
             assert (await upload(client, started, JPEG, ONE_FILE)).error == (502, "BotError")
             assert (await fetch(await link_of(client, started))).body == JPEG
+            assert len(kept(restarted)) == 1

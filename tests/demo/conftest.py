@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -10,8 +10,9 @@ import pytest
 from landline.config import Settings
 from landline.demo.page import STATIC
 from landline.demo.server import Demo
+from support.browsers import CHROMIUM, Browsers
 from support.landline import SECRET
-from support.web_chat import CHROMIUM, FLAGS, WebChat
+from support.own_page import WEB_CHAT
 
 
 @pytest.fixture
@@ -30,36 +31,19 @@ async def demo(settings: Settings) -> AsyncIterator[Demo]:
 
 
 @pytest.fixture
-async def open_page(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Callable[..., Awaitable[WebChat]]]:
-    """Opens pages, each in a Chromium of its own that knows nothing yet: `await open_page(url, width=390, height=844)`.
-
-    When the test is over, no page may have asked anything of another server.
-    """
+async def open_page(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browsers]:
+    """Opens pages. When the test is over, no page may have complained without excuse, or asked anything of a server
+    that it does not know."""
     missing = _missing()
     if missing:
         pytest.skip(missing)
     from playwright.async_api import async_playwright
 
-    pages: list[WebChat] = []
     async with AsyncExitStack() as closers:
         playwright = await closers.enter_async_context(async_playwright())
-
-        async def open_page(url: str, scheme: str = "light", width: int = 1280, height: int = 800) -> WebChat:
-            browser = await playwright.chromium.launch_persistent_context(
-                tmp_path_factory.mktemp("chromium"),
-                executable_path=CHROMIUM,
-                headless=True,
-                args=list(FLAGS),
-                color_scheme=scheme,
-                viewport={"width": width, "height": height},
-            )
-            closers.push_async_callback(browser.close)
-            page = WebChat(browser.pages[0], url)
-            pages.append(page)
-            return await page.load()
-
-        yield open_page
-    assert [page.strangers for page in pages if page.strangers] == []
+        browsers = Browsers(playwright, tmp_path_factory, closers)
+        yield browsers
+    assert [page.faults for page in browsers.pages if page.faults] == []
 
 
 def _missing() -> str | None:
@@ -68,6 +52,6 @@ def _missing() -> str | None:
         return "the Python package `playwright` is not installed: pip install --group dev"
     if CHROMIUM is None:
         return "no Chromium on this machine: apt-get install chromium"
-    if not (STATIC / "index.html").exists():
+    if not (STATIC / "index.html").exists() or not WEB_CHAT.exists():
         return "the page is not built: cd web && npm ci && npm run build"
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
 
 import pytest
@@ -69,6 +70,9 @@ async def test_it_does_not_speak_for_ever(guest: Guest) -> None:
     [
         {"type": "message"},
         {"type": "message", "text": ""},
+        {"type": "message", "text": 7},
+        {"type": "message", "attachments": None},
+        {"type": "message", "attachments": ["no object", {}, {"name": 7, "contentType": "x", "contentUrl": "data:,"}]},
         {"type": "event", "name": SPEAK},
         {"type": "event", "name": SPEAK, "value": "often"},
         {"type": "event", "name": SPEAK, "value": -3},
@@ -81,3 +85,49 @@ async def test_it_takes_whatever_it_is_sent(guest: Guest, odd: dict[str, object]
     await guest.send(**odd)
     await guest.send(type="message", text="Still there?")
     await guest.stream.until_text("I heard: Still there?")
+
+
+async def test_it_types_before_it_speaks(guest: Guest) -> None:
+    await guest.send(type="message", text="typing")
+    await guest.stream.until_text("I have thought about it.")
+    assert [each["type"] for each in guest.stream.activities[2:]] == ["typing", "message"]
+
+
+async def test_a_streamed_answer_says_all_so_far_and_names_its_first_piece(guest: Guest) -> None:
+    await guest.send(type="message", text=" Stream ")
+    await guest.stream.until(lambda stream: stream.activities[-1]["type"] == "message", "is finished")
+    first, *pieces, last = guest.stream.activities[2:]
+    assert first["channelData"] == {"streamType": "informative", "streamSequence": 1}
+    assert {each["type"] for each in (first, *pieces)} == {"typing"}
+    for number, (piece, longer) in enumerate(itertools.pairwise([*pieces, last]), start=2):
+        assert piece["channelData"] == {"streamType": "streaming", "streamSequence": number, "streamId": first["id"]}
+        assert longer["text"].startswith(piece["text"] + " ")
+    assert last["channelData"] == {"streamType": "final", "streamId": first["id"]}
+
+
+async def test_it_changes_and_takes_back_what_it_said_last_and_before(guest: Guest) -> None:
+    for text in ("One", "Two", "update", "delete", "update"):
+        await guest.send(type="message", text=text)
+    await guest.stream.until_text("I heard: One (changed)")
+    changes = [each for each in guest.stream.activities[2:] if each["from"].get("role") == "bot"]
+    one, two = changes[0]["id"], changes[1]["id"]
+    assert [(each["id"], each["type"], each.get("text")) for each in changes] == [
+        (one, "message", "I heard: One"),
+        (two, "message", "I heard: Two"),
+        (two, "message", "I heard: Two (changed)"),
+        (two, "messageDelete", None),
+        (one, "message", "I heard: One (changed)"),
+    ]
+
+
+async def test_it_says_when_there_is_nothing_to_take_back(guest: Guest) -> None:
+    for _ in range(2):
+        await guest.send(type="message", text="delete")
+    await guest.stream.until_text("There is nothing that I could take back.")
+
+
+async def test_it_sends_back_what_was_attached(guest: Guest) -> None:
+    file = {"contentType": "text/plain", "name": "a.txt", "contentUrl": "data:,a"}
+    await guest.send(type="message", attachments=[{**file, "thumbnailUrl": "data:,small"}])
+    answer = await guest.stream.until_text("I got a.txt (text/plain).")
+    assert answer["attachments"] == [file]

@@ -12,7 +12,7 @@ import sys
 import uvloop
 
 from landline.server.http import Door, Limits
-from landline.server.listener import Listener, listening_socket
+from landline.server.listener import Listener, listening_sockets
 from landline.server.websocket import Accept, Upgrade, WebSocket
 from landline.server.wheel import Wheel
 
@@ -60,7 +60,7 @@ async def serve(port: int) -> None:
     async def nothing(scope: object, receive: object, send: object) -> None:
         raise NotImplementedError("this server has WebSockets only")
 
-    listener = Listener(nothing, [listening_socket("127.0.0.1", port)], Door(Limits(), wheel, on_upgrade))
+    listener = Listener(nothing, listening_sockets("127.0.0.1", port), Door(Limits(), wheel, on_upgrade))
     await listener.start()
     print(f"ws://127.0.0.1:{port}", flush=True)
     await asyncio.Event().wait()

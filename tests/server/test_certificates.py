@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import os
+import socket
 import ssl
 import stat
 import subprocess
@@ -106,6 +107,44 @@ async def test_clients_streams_and_bots_talk_over_tls(tmp_path: Path) -> None:
                 await session.get(f"{landline.url}/live")
             with pytest.raises(aiohttp.ClientError):
                 await session.get(f"http://127.0.0.1:{landline.port}/live")
+
+
+async def test_a_certificate_that_has_ended_is_taken_by_nobody_and_replaced_by_one_that_all_trust(
+    tmp_path: Path,
+) -> None:
+    """The server says so at its start. The second `dev-cert` is for another host besides, and needs no new trust."""
+    files = make_certificate(tmp_path / "tls", HOSTS, dt.datetime.now(dt.UTC) - dt.timedelta(days=398))
+    server = Landline(tmp_path / "data", tls=files, drain_s=0)
+    trust, server.trust = server.trust, False
+    async with server as landline:
+        (line,) = [line for line in landline.log.splitlines() if "the certificate ends soon, or has ended" in line]
+        assert '"level":"warning"' in line
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust)) as session:
+            with pytest.raises(aiohttp.ClientConnectorCertificateError, match="expired"):
+                await session.get(f"{landline.url}/live")
+        words = ["dev-cert", "127.0.0.1", "chat.example", "--directory", str(tmp_path / "tls")]
+        subprocess.run([sys.executable, "-m", "landline", *words], check=True, capture_output=True)
+        await landline.restart()
+        assert landline.log.count("the certificate ends soon, or has ended") == 1
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust)) as session:
+            for host in (None, "chat.example"):
+                async with session.get(f"{landline.url}/live", server_hostname=host) as answer:
+                    assert answer.status == 200, host
+            with pytest.raises(aiohttp.ClientConnectorCertificateError, match="mismatch"):
+                await session.get(f"{landline.url}/live", server_hostname="localhost")
+
+
+async def test_an_idle_client_that_does_not_listen_does_not_hold_up_a_stop(tmp_path: Path) -> None:
+    """TLS asks both sides to say goodbye. SDKs keep connections in pools that nobody looks at."""
+    files = make_certificate(tmp_path / "tls", HOSTS, NOW)
+    async with Landline(tmp_path / "data", tls=files, drain_s=0) as landline:
+        with (
+            socket.create_connection(("127.0.0.1", landline.port)) as plain,
+            ssl.create_default_context(cafile=files.ca).wrap_socket(plain, server_hostname="127.0.0.1") as idle,
+        ):
+            await asyncio.to_thread(idle.sendall, b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await asyncio.to_thread(idle.recv, 100)).startswith(b"HTTP/1.1 200 OK\r\n")
+            assert await landline.terminate(deadline_s=10) == 0, "the time of a request is 15 s"
 
 
 async def test_old_versions_of_tls_are_not_spoken(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 import pytest
 
 from landline.server.http import PIPELINED
-from landline.server.listener import SEND_BUFFER_BYTES, listening_socket, raise_file_limit
+from landline.server.listener import SEND_BUFFER_BYTES, listening_sockets, raise_file_limit
 from support.wires import Response, Wire, Wires, handshake, text, until
 
 LOOPS = ["asyncio", "uvloop"] if find_spec("uvloop") else ["asyncio"]
@@ -527,7 +527,7 @@ def test_open_websocket_is_not_subject_to_the_times_of_requests(hasty: Wires) ->
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the options of Linux")
 def test_accepted_sockets_inherit_the_options() -> None:
-    listener = listening_socket("127.0.0.1", 0)
+    (listener,) = listening_sockets("127.0.0.1", 0)
     with listener, socket.create_connection(listener.getsockname()):
         listener.setblocking(True)
         accepted, _ = listener.accept()
@@ -540,8 +540,9 @@ def test_accepted_sockets_inherit_the_options() -> None:
 
 
 def test_port_that_is_taken_is_an_error() -> None:
-    with listening_socket("127.0.0.1", 0) as first, pytest.raises(OSError, match=r"[Aa]ddress"):
-        listening_socket("127.0.0.1", first.getsockname()[1])
+    (first,) = listening_sockets("127.0.0.1", 0)
+    with first, pytest.raises(OSError, match=r"[Aa]ddress"):
+        listening_sockets("127.0.0.1", first.getsockname()[1])
 
 
 def test_soft_file_limit_becomes_the_hard_one() -> None:

@@ -6,6 +6,7 @@ The limits and options of sockets, and what a stop does to connections, are in `
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -21,10 +22,11 @@ import pytest
 
 from landline.server.exchange import Exchange, Manners, Resource
 from landline.server.http import Door, Limits
-from landline.server.listener import BACKLOG, Listener, listening_socket
+from landline.server.listener import BACKLOG, Listener, listening_sockets
 from landline.server.websocket import Refuse
 from landline.server.wheel import Wheel
 from support.edges import request, response, serving
+from support.wires import listening_socket
 
 DEADLINE_S = 20
 
@@ -43,7 +45,7 @@ APP = Resource("/", Manners(5, 1000), GET=hello)
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "::1", "::"])
 def test_every_way_to_name_this_machine_is_listened_on(host: str) -> None:
     try:
-        listener = listening_socket(host, 0)
+        listener = listening_sockets(host, 0)[0]
     except OSError as error:
         if ":" in host:
             pytest.skip(f"no IPv6 here: {error}")
@@ -54,10 +56,64 @@ def test_every_way_to_name_this_machine_is_listened_on(host: str) -> None:
             assert not listener.getblocking()
 
 
+def test_a_name_with_several_addresses_is_listened_on_at_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`localhost` is 127.0.0.1 to one client and ::1 to the next. The port is the same; an address twice is one."""
+    names = ["127.0.0.1", "127.0.0.2"] + ["::1"] * has_ipv6()
+    stands_for(monkeypatch, *names, names[0])
+    listening = listening_sockets("localhost", 0)
+    try:
+        (port,) = {each.getsockname()[1] for each in listening}
+        assert [each.getsockname()[0] for each in listening] == names
+        monkeypatch.undo()
+        for there in names:
+            socket.create_connection((there, port), timeout=DEADLINE_S).close()
+    finally:
+        for each in listening:
+            each.close()
+
+
+def has_ipv6() -> bool:
+    with contextlib.suppress(OSError):
+        for listener in listening_sockets("::1", 0):
+            listener.close()
+        return True
+    return False
+
+
+def test_an_address_that_this_machine_does_not_have_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    stands_for(monkeypatch, "2001:db8::1", "127.0.0.1")
+    (listener,) = listening_sockets("localhost", 0)
+    with listener:
+        assert listener.getsockname()[0] == "127.0.0.1"
+    monkeypatch.undo()
+    stands_for(monkeypatch, "2001:db8::1", "203.0.113.7")
+    with pytest.raises(OSError, match=r".+"):
+        listening_sockets("localhost", 0)
+
+
+def test_none_is_left_open_where_one_cannot_listen(monkeypatch: pytest.MonkeyPatch) -> None:
+    with listening_socket("127.0.0.2", 0) as taken:
+        before = len(os.listdir("/dev/fd"))
+        stands_for(monkeypatch, "127.0.0.1", "127.0.0.2")
+        with pytest.raises(OSError, match=r"[Aa]ddress"):
+            listening_sockets("localhost", taken.getsockname()[1])
+        assert len(os.listdir("/dev/fd")) == before
+
+
+def stands_for(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+    """Let every name stand for these addresses, whatever the machine's own file says."""
+    look_up = socket.getaddrinfo
+
+    def found(host: str, *more: Any, **named: Any) -> list[Any]:
+        return [each for address in addresses for each in look_up(address, *more, **named)]
+
+    monkeypatch.setattr("landline.server.listener.socket.getaddrinfo", found)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the option is Linux's by this name")
 def test_port_can_be_listened_on_again_although_old_connections_linger_there() -> None:
     """The side that hangs up first keeps the port in TIME_WAIT: a restart would fail for a minute."""
-    with listening_socket("127.0.0.1", 0) as listener:
+    with listening_socket() as listener:
         listener.setblocking(True)
         address = listener.getsockname()
         with socket.create_connection(address, timeout=DEADLINE_S) as client:
@@ -80,7 +136,7 @@ def test_socket_that_cannot_listen_is_not_left_open(host: str) -> None:
 
 async def test_connections_made_before_the_server_is_ready_are_served_by_it() -> None:
     """A server that comes back opens its log first; meanwhile clients wait in the kernel, as many as there are."""
-    with listening_socket("127.0.0.1", 0) as listening:
+    with listening_socket() as listening:
         waiting = []
         for _ in range(200):
             reader, writer = await asyncio.open_connection(*listening.getsockname())
@@ -109,7 +165,7 @@ async def test_date_of_answers_goes_on() -> None:
 
 
 async def test_stop_may_be_repeated_and_may_come_before_a_start() -> None:
-    with listening_socket("127.0.0.1", 0) as listening:
+    with listening_socket() as listening:
         wheel = Wheel(asyncio.get_running_loop())
         await Listener(APP, [listening], Door(Limits(), wheel, lambda _: Refuse(404, [], b""))).stop(1)
     async with serving(APP) as served:

@@ -42,9 +42,11 @@ class Landline:
         environment: Mapping[str, str] | None = None,
         secret: str | None = SECRET,
         tls: Files | None = None,
+        program: tuple[str, ...] = ("-m", "landline"),
         **settings: object,
     ) -> None:
-        """`tls` makes it speak TLS, with a certificate for this machine."""
+        """`tls` makes it speak TLS, with a certificate for this machine. `program` is what Python runs: another one has
+        something wrong with it."""
         self.data = data
         self.port = port or free_port()
         self.secret = secret or ""
@@ -56,6 +58,7 @@ class Landline:
             self.settings |= {"tls_cert": tls.certificate, "tls_key": tls.key}
         self.log_path = data.parent / f"{data.name}.log"
         self._environment = dict(environment or {})
+        self._program = program
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -89,7 +92,7 @@ class Landline:
             environment["LANDLINE_SECRET"] = self.secret
         with self.log_path.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "landline", *arguments, stdout=log, stderr=log, env=environment
+                sys.executable, *self._program, *arguments, stdout=log, stderr=log, env=environment
             )
         await self._until_ready(deadline_s)
         return self

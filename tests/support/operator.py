@@ -31,7 +31,8 @@ class Operator:
     async def __aenter__(self) -> Operator:
         credential = credential_of(self.landline.data) if self.credential is None else self.credential
         headers = {"Authorization": f"Bearer {credential}"} if credential else {}
-        self._session = aiohttp.ClientSession(headers=headers, skip_auto_headers=("Content-Type",))
+        tls = aiohttp.TCPConnector(ssl=self.landline.trust)
+        self._session = aiohttp.ClientSession(headers=headers, skip_auto_headers=("Content-Type",), connector=tls)
         return self
 
     async def __aexit__(

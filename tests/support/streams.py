@@ -188,8 +188,12 @@ def open_files(pid: int) -> int:
 
 
 def server_holds(stream: ClientStream) -> bool:
-    """Whether the server still has its end of this connection open, whatever the client has been told."""
-    plug = stream.socket.get_extra_info("socket")
+    """Whether the server still has its end of this stream open, whatever the client has been told."""
+    return holds_other_end(stream.socket.get_extra_info("socket"))
+
+
+def holds_other_end(plug: socket.socket) -> bool:
+    """Whether the other end of this connection is still open."""
     client, server = _in_hex(plug.getsockname()), _in_hex(plug.getpeername())
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         _, local, remote, state, *_ = line.split()

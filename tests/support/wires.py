@@ -19,7 +19,7 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from landline.server.http import Door, Limits
-from landline.server.listener import Listener, listening_socket
+from landline.server.listener import Listener, listening_sockets
 from landline.server.websocket import Accept, Refuse, Upgrade, WebSocket
 from landline.server.wheel import Wheel
 
@@ -36,6 +36,12 @@ def until(condition: Callable[[], Any], deadline_s: float = DEADLINE_S) -> None:
         if time.monotonic() > end:
             raise AssertionError("the condition did not become true in time")
         time.sleep(0.005)
+
+
+def listening_socket(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
+    """One that listens, where the host has one address."""
+    (listener,) = listening_sockets(host, port)
+    return listener
 
 
 class Recorder:
@@ -179,7 +185,7 @@ class Wires:
         self.release = asyncio.Event()
         self.decide = asyncio.Event()
         self.wheel = Wheel(self.loop)
-        listener = listening_socket("127.0.0.1", 0)
+        listener = listening_socket()
         self.listener = Listener(self._app, [listener], Door(self.limits, self.wheel, self._on_upgrade))
         self.port = self.listener.addresses[0][1]
         await self.listener.start()

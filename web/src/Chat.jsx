@@ -1,5 +1,8 @@
-import ReactWebChat from 'botframework-webchat';
-import { memo } from 'react';
+import ReactWebChat, { createStore } from 'botframework-webchat';
+import { memo, useMemo } from 'react';
+
+import { deletes, places } from './store.js';
+import typing from './typing.svg';
 
 // Colours are those of page.css, so that light and dark are decided in one place.
 const STYLE = {
@@ -39,15 +42,28 @@ const STYLE = {
   transcriptActivityVisualKeyboardIndicatorColor: 'var(--accent)',
   transcriptTerminatorBackgroundColor: 'var(--quiet)',
   transcriptTerminatorColor: 'var(--surface)',
+  cardEmphasisBackgroundColor: 'var(--field)',
+  cardPushButtonBackgroundColor: 'var(--accent)',
+  cardPushButtonTextColor: 'var(--on-accent)',
+  suggestedActionLayout: 'flow',
+  suggestedActionBackgroundColor: 'transparent',
+  suggestedActionBackgroundColorOnActive: 'var(--bubble)',
+  suggestedActionBackgroundColorOnFocus: 'var(--bubble)',
+  suggestedActionBackgroundColorOnHover: 'var(--bubble)',
+  suggestedActionBorderColor: 'var(--hairline)',
+  suggestedActionBorderRadius: 10,
+  suggestedActionBorderWidth: 1,
+  suggestedActionTextColor: 'var(--accent)',
   toastErrorBackgroundColor: 'var(--bubble)',
   toastErrorColor: 'var(--cut)',
   toastInfoBackgroundColor: 'var(--bubble)',
   toastInfoColor: 'var(--ink)',
   toastWarnBackgroundColor: 'var(--bubble)',
   toastWarnColor: 'var(--away)',
-  hideUploadButton: true
+  typingAnimationBackgroundImage: `url("${typing}")`
 };
 
-export const Chat = memo(({ conversation }) => (
-  <ReactWebChat directLine={conversation.directLine} locale="en-US" styleOptions={STYLE} />
-));
+export const Chat = memo(({ conversation }) => {
+  const store = useMemo(() => createStore({}, deletes, places), []);
+  return <ReactWebChat directLine={conversation.directLine} locale="en-US" store={store} styleOptions={STYLE} />;
+});

@@ -106,7 +106,7 @@ function Notes({ notes }) {
     <div className="notes">
       <h2>On the line</h2>
       <ol reversed tabIndex={0} aria-label="On the line, newest first">
-        {notes.map(({ at, kind, number, text, watermark }) => (
+        {notes.map(({ at, kind, number, text, times, watermark }) => (
           <li key={number} className={kind}>
             <time dateTime={at.toISOString()}>{at.toLocaleTimeString('en-GB')}</time>
             <span className="what">
@@ -115,6 +115,7 @@ function Notes({ notes }) {
                 <span className="watermark">
                   {watermark}
                   {kind === 'replayed' && <em> replayed</em>}
+                  {times > 1 && ` ${times} times`}
                 </span>
               )}
             </span>

@@ -99,7 +99,8 @@ export class Line {
         {
           kind: Date.parse(activity.timestamp) < openedAt ? 'replayed' : 'live',
           watermark,
-          text: summary(activity)
+          text: summary(activity),
+          passing: activity.type === 'typing'
         }
       );
     }
@@ -124,16 +125,35 @@ export class Line {
   #update(changes, note) {
     this.#seen = { ...this.#seen, ...changes };
     if (note) {
-      const numbered = { ...note, number: (this.#seen.notes[0]?.number ?? 0) + 1, at: new Date() };
-      this.#seen.notes = [numbered, ...this.#seen.notes].slice(0, NOTES_KEPT);
+      this.#note(note);
     }
     for (const listener of this.#listeners) {
       listener();
     }
   }
+
+  #note(note) {
+    const [last, ...earlier] = this.#seen.notes;
+    if (note.passing && last?.passing && note.text === last.text) {
+      // A streamed answer comes in a hundred pieces, which are one thing that happens.
+      this.#seen.notes = [{ ...last, ...note, times: last.times + 1 }, ...earlier];
+    } else {
+      const numbered = { ...note, number: (last?.number ?? 0) + 1, times: 1, at: new Date() };
+      this.#seen.notes = [numbered, ...this.#seen.notes].slice(0, NOTES_KEPT);
+    }
+  }
 }
 
-function summary({ from, name, text, type }) {
-  const who = from.role === 'bot' ? 'Bot' : 'You';
-  return type === 'message' ? `${who}: ${text ?? ''}` : `${who}: (${type}${name ? ` ${name}` : ''})`;
+function summary(activity) {
+  return `${activity.from.role === 'bot' ? 'Bot' : 'You'}: ${gist(activity)}`;
+}
+
+function gist({ attachments, name, text, type }) {
+  if (type === 'messageDelete') {
+    return '(took a message back)';
+  }
+  if (type !== 'message') {
+    return `(${type}${name ? ` ${name}` : ''})`;
+  }
+  return text || (attachments ?? []).map(each => `(${each.name ?? each.content?.title ?? each.contentType})`).join(' ');
 }

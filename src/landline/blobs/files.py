@@ -3,6 +3,8 @@
 Theory of operation. An attachment is one file: its views one after the other, then what is known of it as JSON, then
 eight bytes that say how long that JSON is and that this is such a file. Being one file, it is there or it is not; no
 half of it can be missing. It is written aside, synced, renamed to where it will be found, and the directory is synced.
+As long as it is in doubt whether an entry points at it, it has both names; so whoever opens the directory after a crash
+finds aside what is to be looked into, and need not look through everything.
 
 The files of a conversation share a directory, whose name is a digest of the conversation and the beginning of each of
 their ids: so an id leads to its file without an index, and a conversation is forgotten by removing a directory. All
@@ -62,6 +64,7 @@ class FileBlobs:
         self._directories = threading.Lock()
         """Held while a directory is made and filled, or removed because it is empty."""
         self._discarding: set[asyncio.Task[None]] = set()
+        self._doubts: list[tuple[AttachmentId, ConversationId]] = []
 
     async def open(self) -> None:
         """As `Blobs.open`."""
@@ -73,9 +76,22 @@ class FileBlobs:
                 path.mkdir(mode=0o700, exist_ok=True)
             _sync(self._path.parent)
             for left in self._aside.iterdir():
-                left.unlink()
+                if not self._is_doubtful(left):
+                    left.unlink()
         except OSError as error:
             raise DataDirectoryError(f"{self._path}: {error.strerror}") from error
+
+    def _is_doubtful(self, left: Path) -> bool:
+        """Whether what an earlier process left aside was kept, too. Then it is remembered."""
+        if left.stat().st_nlink == 1:
+            return False
+        try:
+            with left.open("rb") as file:
+                conversation = _what_is_known(file).conversation
+        except OSError:
+            return False
+        self._doubts.append((AttachmentId(_directory(conversation) + left.name), conversation))
+        return True
 
     async def close(self) -> None:
         """As `Blobs.close`."""
@@ -86,15 +102,15 @@ class FileBlobs:
         name = secrets.token_hex(20)
         return FileDraft(self, AttachmentId(_directory(conversation) + name), self._aside / name)
 
-    async def keep(self, drafts: Sequence[tuple[Draft, Attachment]]) -> None:
+    async def keep(self, drafts: Sequence[tuple[Draft, Attachment]], *, doubtful: bool = False) -> None:
         """As `Blobs.keep`."""
         ours = [(_ours(draft), attachment) for draft, attachment in drafts]
-        keeping = self.run(lambda: self._keep(ours))
+        keeping = self.run(lambda: self._keep(ours, doubtful))
         for draft, _ in ours:
             draft.busy = keeping
         await asyncio.shield(keeping)
 
-    def _keep(self, drafts: Sequence[tuple[FileDraft, Attachment]]) -> None:
+    def _keep(self, drafts: Sequence[tuple[FileDraft, Attachment]], doubtful: bool) -> None:
         for draft, attachment in drafts:
             draft.finish(attachment)
         with self._directories:
@@ -102,7 +118,8 @@ class FileBlobs:
             for directory in {place.parent for place in places.values()}:
                 self._make(directory)
             for aside, place in places.items():
-                aside.rename(place)
+                if not (doubtful and _has_two_names(aside, place)):
+                    aside.rename(place)
         for directory in {place.parent for place in places.values()}:
             _sync(directory)
 
@@ -111,6 +128,29 @@ class FileBlobs:
             if not path.exists():
                 path.mkdir(mode=0o700)
                 _sync(path.parent)
+
+    async def settle(self, attachments: Sequence[AttachmentId]) -> None:
+        """As `Blobs.settle`."""
+        # Not synced: after a power cut it may be in doubt again, and is found to be pointed at.
+        with contextlib.suppress(StoreUnavailable):
+            await self.run(lambda: self._settle(attachments))
+
+    def _settle(self, attachments: Sequence[AttachmentId]) -> None:
+        for attachment in attachments:
+            (self._aside / attachment[_DIRECTORY:]).unlink(missing_ok=True)
+
+    def doubts(self) -> Sequence[tuple[AttachmentId, ConversationId]]:
+        """As `Blobs.doubts`."""
+        return tuple(self._doubts)
+
+    async def drop(self, attachment: AttachmentId) -> None:
+        """As `Blobs.drop`."""
+        await self.run(lambda: self._remove(self._place(attachment)))
+
+    def _remove(self, place: Path) -> None:
+        """By both names, if it has two."""
+        place.unlink(missing_ok=True)
+        (self._aside / place.name).unlink(missing_ok=True)
 
     async def discard(self, drafts: Sequence[Draft]) -> None:
         """As `Blobs.discard`."""
@@ -158,7 +198,7 @@ class FileBlobs:
         with self._directories:
             if directory.exists():
                 for path in directory.iterdir():
-                    path.unlink()
+                    self._remove(path)
                 directory.rmdir()
                 _sync(directory.parent)
 
@@ -177,7 +217,7 @@ class FileBlobs:
         files = list(directory.iterdir())
         old = [file for file in files if file.stat().st_mtime < before_s]
         for file in old:
-            file.unlink()
+            self._remove(file)
         if len(old) == len(files):
             # Unless somebody put something in meanwhile: then it is not empty, and stays.
             with self._directories, contextlib.suppress(OSError):
@@ -318,6 +358,15 @@ def _write(file: BinaryIO, data: bytearray) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]
+
+
+def _has_two_names(aside: Path, place: Path) -> bool:
+    """Give the file aside a second name; False where the file system knows no such thing, and nobody will doubt."""
+    try:
+        place.hardlink_to(aside)
+    except OSError:
+        return False
+    return True
 
 
 def _sync(directory: Path) -> None:

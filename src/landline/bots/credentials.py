@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 import msgspec
 
@@ -19,21 +19,31 @@ _EARLY_S = 300
 
 _TOKENS = 4096
 
-Sign = Callable[[Claims], Awaitable[str]]
-"""Makes a signed token that says so. Raises `StoreError` while no key is known."""
+
+class Keys(Protocol):
+    """What signs for us. Both calls raise `StoreError` while no key is known."""
+
+    async def signer(self) -> str:
+        """The name of the key that signs now."""
+        ...
+
+    async def sign(self, claims: Claims) -> str:
+        """A signed token that says so."""
+        ...
 
 
 class _Made(msgspec.Struct, frozen=True):
     token: str
+    signer: str
     good_until_s: float
 
 
 class Credentials:
     """What goes into the `Authorization` header of a request to a bot."""
 
-    def __init__(self, sign: Sign, clock: Clock, *, issuer: str, life_s: int) -> None:
+    def __init__(self, keys: Keys, clock: Clock, *, issuer: str, life_s: int) -> None:
         """`issuer` is our name in tokens: exactly what the bot's settings say."""
-        self._sign = sign
+        self._keys = keys
         self._clock = clock
         self._issuer = issuer
         self._life_s = life_s
@@ -44,10 +54,11 @@ class Credentials:
         """A token for this bot; None if it has no app id, since such a bot refuses tokens (bot-side 2.1)."""
         if bot.app_id is None:
             return None
-        made = self._good(bot)
+        signer = await self._keys.signer()
+        made = self._good(bot, signer)
         if made is None:
             async with self._making:
-                made = self._good(bot) or await self._make(bot)
+                made = self._good(bot, signer) or await self._make(bot, signer)
         return made.token
 
     def refused(self, bot: Bot, token: str) -> None:
@@ -57,15 +68,17 @@ class Credentials:
         if made is not None and made.token == token:
             del self._made[key]
 
-    def _good(self, bot: Bot) -> _Made | None:
+    def _good(self, bot: Bot, signer: str) -> _Made | None:
+        """What was made before, unless another key signs by now: the one that made it may have been withdrawn."""
         made = self._made.get(_key(bot))
-        return made if made is not None and self._clock.now_ms() / 1000 < made.good_until_s else None
+        good = made is not None and made.signer == signer and self._clock.now_ms() / 1000 < made.good_until_s
+        return made if good else None
 
-    async def _make(self, bot: Bot) -> _Made:
+    async def _make(self, bot: Bot, signer: str) -> _Made:
         now_s = self._clock.now_ms() // 1000
         claims = bot_tokens.for_bot(bot, self._issuer, jti=secrets.token_hex(8), now_s=now_s, life_s=self._life_s)
         good_until_s = now_s + self._life_s - min(_EARLY_S, self._life_s / 2)
-        made = self._made[_key(bot)] = _Made(await self._sign(claims), good_until_s)
+        made = self._made[_key(bot)] = _Made(await self._keys.sign(claims), signer, good_until_s)
         if len(self._made) > _TOKENS:
             self._made.popitem(last=False)
         return made

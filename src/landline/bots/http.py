@@ -2,8 +2,8 @@
 
 Theory of operation. A request that never left completely cannot have had an effect, so it is tried again until the
 deadline. One that left completely may have started a turn, so it is never repeated, whatever happens to its answer
-(bot-side fact 4). `_Body` draws that line: it ends when the operating system has taken the last byte. An HTTP client
-that repeats by itself would blur it; aiohttp does so for idempotent methods only, never for POST.
+(bot-side fact 4). `bots/wire.py` draws that line, where the operating system has taken the last byte, and repeats
+nothing by itself.
 
 An answer that is an event stream is a bot speaking for as long as it likes. It is heard by a task of its own, which the
 deadline does not end: what the bot says late is said all the same.
@@ -15,19 +15,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import chain, repeat
 from pathlib import Path
 
-import aiohttp
 import msgspec
 import structlog
-from aiohttp.abc import AbstractStreamWriter
 
-from landline import __version__
+from landline.bots.connections import Connections, NotAUrl
 from landline.bots.credentials import Credentials
 from landline.bots.events import Event, EventStream
+from landline.bots.wire import Answer, Broken
 from landline.core.bot import Bot, may_be_called
 from landline.errors import (
     BotBroke,
@@ -41,11 +41,6 @@ from landline.errors import (
     TooLarge,
 )
 from landline.ports import BotAnswer
-
-_KEEPALIVE_S = 1.5
-"""How long an idle connection is kept. A POST on a connection that the bot closes at that moment has an unknown outcome
-and cannot be repeated, so ours must be the side that closes first: gunicorn gives up after 2 s, Node and uvicorn after
-5 s. Busy bots keep their connections all the same; a new one per pause in a chat is cheap."""
 
 _PAUSES_S = (0.2, 0.5, 1.0, 2.0)
 """Before the first, second, … further attempt to reach a bot; the last one repeats (bot-side 2.4)."""
@@ -63,7 +58,7 @@ _SPEECH_S = 600.0
 
 _EVENT_STREAM = "text/event-stream"
 
-_HOPELESS = (aiohttp.ClientConnectorCertificateError, aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)
+_HOPELESS = (ssl.SSLCertVerificationError, NotAUrl)
 """Failures that the next attempt would repeat: neither a certificate nor a URL is better a second later."""
 
 _log = structlog.get_logger(__name__)
@@ -87,12 +82,8 @@ class HttpBotTransport:
     ) -> None:
         self._credentials = credentials
         self._allowed_hosts = tuple(allowed_hosts)
-        ssl = _authorities(ca_file)
-        # No limit of its own: a slow bot must not use up what others need. `Bot.concurrency` is the bound.
-        self._pooled = _session(
-            aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ssl=ssl), connect_timeout_s
-        )
-        self._apart = _session(aiohttp.TCPConnector(limit=0, force_close=True, ssl=ssl), connect_timeout_s)
+        # Not bounded in number: a slow bot must not use up what others need. `Bot.concurrency` is the bound.
+        self._connections = Connections(_authorities(ca_file), connect_timeout_s)
         self._slots: dict[tuple[str, int], asyncio.Semaphore] = {}
         self._under_way: set[asyncio.Timeout] = set()
         self._listening: set[asyncio.Task[BotAnswer]] = set()
@@ -113,8 +104,17 @@ class HttpBotTransport:
 
         A server accepts connections in order, but reads from one that it knows before it reads from a new one.
         """
-        session = self._apart if apart else self._pooled
-        delivery = _Delivery(session, bot, _Body(activity, written), said, deadline, once, self._credentials)
+        delivery = _Delivery(
+            self._connections,
+            self._credentials,
+            bot,
+            activity,
+            deadline,
+            once=once,
+            apart=apart,
+            written=written,
+            said=said,
+        )
         try:
             if bot.endpoint is None:
                 raise NoBot
@@ -127,7 +127,7 @@ class HttpBotTransport:
             _report(bot, activity, error)
             raise
         finally:
-            delivery.body.let_go()
+            delivery.let_go()
 
     async def _within_limits(self, delivery: _Delivery, endpoint: str) -> BotAnswer:
         """Run `delivery` in one of its bot's slots and no longer than its deadline, waiting for the slot included."""
@@ -184,34 +184,26 @@ class HttpBotTransport:
         for listening in self._listening:
             listening.cancel()
         await asyncio.gather(*self._listening, return_exceptions=True)
-        await self._pooled.close()
-        await self._apart.close()
-
-
-def _session(connector: aiohttp.BaseConnector, connect_timeout_s: float) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"User-Agent": f"landline/{__version__}"},
-        skip_auto_headers=("Accept", "Accept-Encoding"),
-        timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout_s),
-    )
+        await self._connections.close()
 
 
 class _Delivery:
     """One activity on its way to one bot, over as many attempts as it may take."""
 
     __slots__ = (
+        "_activity",
+        "_apart",
+        "_connections",
         "_credentials",
+        "_left",
         "_once",
         "_repeating",
         "_retry_after",
         "_said",
-        "_session",
         "_settled",
         "_token",
         "_why",
-        "body",
+        "_written",
         "bot",
         "deadline",
         "listening",
@@ -219,23 +211,30 @@ class _Delivery:
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
-        bot: Bot,
-        body: _Body,
-        said: Callable[[bytes], Awaitable[None]],
-        deadline: float,
-        once: bool,
+        connections: Connections,
         credentials: Credentials | None,
+        bot: Bot,
+        activity: bytes,
+        deadline: float,
+        *,
+        once: bool,
+        apart: bool,
+        written: Callable[[], None],
+        said: Callable[[bytes], Awaitable[None]],
     ) -> None:
         self.bot = bot
-        self.body = body
         self.deadline = deadline
         self.listening: asyncio.Task[BotAnswer] | None = None
         """What hears an answer that is an event stream."""
-        self._session = session
-        self._said = said
-        self._once = once
+        self._connections = connections
         self._credentials = credentials
+        self._activity = activity
+        self._once = once
+        self._apart = apart
+        self._written: Callable[[], None] | None = written
+        self._said = said
+        self._left = False
+        """Whether the attempt under way may have reached the bot as a whole."""
         self._token: str | None = None
         """What the attempt under way shows to the bot."""
         self._retry_after: float | None = None
@@ -252,13 +251,13 @@ class _Delivery:
         pauses = chain(_PAUSES_S, repeat(_PAUSES_S[-1]))
         while True:
             self._settled = None
-            self.body.left = False
+            self._left = False
             try:
                 return await self._post(endpoint)
             except BotRejected as rejected:
                 pause = self._before_repeating(rejected)
-            except (aiohttp.ClientError, OSError) as error:
-                if self.body.left:
+            except (Broken, NotAUrl, OSError) as error:
+                if self._left:
                     return self.cut(BotBroke, error)
                 pause = self._before_trying_again(error, next(pauses))
             await asyncio.sleep(pause)
@@ -269,84 +268,96 @@ class _Delivery:
         A 2xx stands although its body did not come to its end: of a normal message nobody reads it (bot-side 2.4)."""
         if isinstance(self._settled, BotAnswer):
             return self._settled
-        raise self._settled or (unanswered() if self.body.left else self._unreached()) from cause
+        raise self._settled or (unanswered() if self._left else self._unreached()) from cause
 
     def _unreached(self) -> DeliveryError:
         return self._repeating or BotUnreachable(f"Failed to send activity: {self._why}")
 
     async def _post(self, endpoint: str) -> BotAnswer:
-        headers = await self._authorization()
-        response = await self._session.post(endpoint, data=self.body, headers=headers, allow_redirects=False)
+        answer = await self._connections.post(
+            endpoint, self._activity, authorization=await self._authorization(), apart=self._apart, taken=self._sent
+        )
         # Bots may answer before they have read everything, but what is answered was received.
-        self.body.left = True
-        good = 200 <= response.status < 300
-        if good and response.content_type == _EVENT_STREAM:
-            return await self._overhear(response)
-        async with response:
+        self._left = True
+        good = 200 <= answer.status < 300
+        if good and _mime_type(answer) == _EVENT_STREAM:
+            return await self._overhear(answer)
+        with answer:
             if good:
-                return await self._taken(response)
-            raise await self._rejected(response)
+                return await self._taken(answer)
+            raise await self._rejected(answer)
 
-    async def _overhear(self, response: aiohttp.ClientResponse) -> BotAnswer:
+    def _sent(self) -> None:
+        """The operating system has the last byte of the request."""
+        self._left = True
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Tell the caller that the request was written or given up; once."""
+        written, self._written = self._written, None
+        if written is not None:
+            written()
+
+    async def _overhear(self, answer: Answer) -> BotAnswer:
         """Hear an event stream, until its end or for as long as this delivery lasts; then it is heard further."""
         if not self._once:
-            self._settled = BotAnswer(response.status, _EVENT_STREAM, b"")
-        self.listening = asyncio.create_task(self._hear(response))
+            self._settled = BotAnswer(answer.status, _EVENT_STREAM, b"")
+        self.listening = asyncio.create_task(self._hear(answer))
         return await asyncio.shield(self.listening)
 
-    async def _hear(self, response: aiohttp.ClientResponse) -> BotAnswer:
+    async def _hear(self, answer: Answer) -> BotAnswer:
         """Pass on what the bot says, each activity before the next is read. One that breaks off was taken all the same:
         the bot has begun to speak."""
         invoked: Event | None = None
-        async with response:
+        with answer:
             try:
                 async with asyncio.timeout(_SPEECH_S):
-                    async for event in _events(response.content):
+                    async for event in _events(answer):
                         if event.name == "activity":
                             await self._said(event.data)
                         elif event.name == "invokeResponse":
                             invoked = event
-            except (aiohttp.ClientError, OSError, TooLarge) as error:
+            except (Broken, OSError, TooLarge) as error:
                 _log.warning("what a bot was saying broke off", bot=self.bot.id, error=repr(error))
                 if self._once and invoked is None:
                     raise BotBroke from error
-        return BotAnswer(response.status, _EVENT_STREAM, b"") if invoked is None else _invoke_answer(invoked)
+        return BotAnswer(answer.status, _EVENT_STREAM, b"") if invoked is None else _invoke_answer(invoked)
 
-    async def _authorization(self) -> dict[str, str]:
+    async def _authorization(self) -> str | None:
         if self._credentials is None:
-            return {}
+            return None
         try:
             self._token = await self._credentials.token(self.bot)
         except StoreError as error:
             raise BotUnreachable("Failed to send activity: no token could be made for the bot") from error
-        return {} if self._token is None else {"Authorization": f"Bearer {self._token}"}
+        return None if self._token is None else f"Bearer {self._token}"
 
-    async def _taken(self, response: aiohttp.ClientResponse) -> BotAnswer:
-        content_type = response.headers.get("Content-Type", "")
+    async def _taken(self, answer: Answer) -> BotAnswer:
+        content_type = answer.header(b"content-type") or ""
         if not self._once and self.bot.delivery_mode is None:
-            self._settled = BotAnswer(response.status, content_type, b"")
-        body = await _read(response.content, _ANSWER_BYTES)
+            self._settled = BotAnswer(answer.status, content_type, b"")
+        body = await _read(answer, _ANSWER_BYTES)
         if len(body) > _ANSWER_BYTES:
-            raise aiohttp.ClientPayloadError("the bot's answer is too large")
-        return BotAnswer(response.status, content_type, body)
+            raise Broken("the bot's answer is too large")
+        return BotAnswer(answer.status, content_type, body)
 
-    async def _rejected(self, response: aiohttp.ClientResponse) -> BotRejected:
-        self._settled = BotRejected(response.status)
-        self._retry_after = self._may_repeat_after(response)
+    async def _rejected(self, answer: Answer) -> BotRejected:
+        self._settled = BotRejected(answer.status)
+        self._retry_after = self._may_repeat_after(answer)
         # Bots print what they were sent. A secret is read to its end, so that no part of one stays.
         hidden = [each.encode() for each in (self._token, self.bot.service_key) if each]
-        body = await _read(response.content, _ERROR_BYTES + max(map(len, hidden), default=0))
+        body = await _read(answer, _ERROR_BYTES + max(map(len, hidden), default=0))
         for each in hidden:
             body = body.replace(each, b"***")
-        return BotRejected(response.status, body)
+        return BotRejected(answer.status, body)
 
-    def _may_repeat_after(self, response: aiohttp.ClientResponse) -> float | None:
+    def _may_repeat_after(self, answer: Answer) -> float | None:
         """Seconds after which this rejection is worth one repetition, or None (bot-side 2.4)."""
-        if response.status in (401, 403) and self._token is not None and self._credentials is not None:
+        if answer.status in (401, 403) and self._token is not None and self._credentials is not None:
             # Keys and clocks go wrong on both sides; a token that is made this moment has the best chance.
             self._credentials.refused(self.bot, self._token)
             return 0.0
-        return _seconds(response.headers.get("Retry-After")) if response.status in (429, 503) else None
+        return _seconds(answer.header(b"retry-after")) if answer.status in (429, 503) else None
 
     def _before_repeating(self, rejected: BotRejected) -> float:
         """Seconds until the one repetition that this rejection allows; raises `rejected` if there is none."""
@@ -368,65 +379,35 @@ class _Delivery:
         return self.deadline - asyncio.get_running_loop().time()
 
 
-class _Body(aiohttp.payload.Payload):
-    """An activity on its way out. `left` says that the attempt under way may have reached the bot as a whole."""
-
-    left = False
-
-    def __init__(self, activity: bytes, written: Callable[[], None]) -> None:
-        super().__init__(activity, content_type="application/json; charset=utf-8")
-        self._size = len(activity)
-        self._written: Callable[[], None] | None = written
-
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        """Write, and wait until the operating system has taken all of it."""
-        if writer.transport is not None:
-            # With a high-water mark of one byte, drain() means empty. Zero would not do: asyncio's TLS transport stops
-            # at the mark, not above it. Of a TLS stream up to 64 KiB may wait encrypted; they count as having left.
-            writer.transport.set_write_buffer_limits(high=1)
-        await writer.write(self._value)
-        await writer.drain()
-        self.left = True
-        self.let_go()
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        await self.write_with_length(writer, None)
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        return str(self._value, encoding, errors)
-
-    def let_go(self) -> None:
-        """Tell the caller that the request was written or given up; once."""
-        written, self._written = self._written, None
-        if written is not None:
-            written()
-
-
-def _authorities(ca_file: Path | None) -> ssl.SSLContext | bool:
-    if ca_file is None:
-        return True
+def _authorities(ca_file: Path | None) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(cafile=ca_file)
+        context = ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as error:
         raise ConfigurationError(f"bot_ca_file: {ca_file}: {error.strerror or error}") from error
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
-async def _read(content: aiohttp.StreamReader, limit: int) -> bytes:
-    """The content, or more than `limit` bytes of it."""
+def _mime_type(answer: Answer) -> str:
+    return (answer.header(b"content-type") or "").partition(";")[0].strip().lower()
+
+
+async def _read(answer: Answer, limit: int) -> bytes:
+    """The body, or more than `limit` bytes of it."""
     parts = []
     size = 0
-    while size <= limit and (part := await content.readany()):
+    while size <= limit and (part := await answer.read()):
         parts.append(part)
         size += len(part)
     return b"".join(parts)
 
 
-async def _events(content: aiohttp.StreamReader) -> AsyncIterator[Event]:
-    """The events of a response, each as soon as it is complete. A silence raises `TimeoutError`, an OSError."""
+async def _events(answer: Answer) -> AsyncIterator[Event]:
+    """The events of an answer, each as soon as it is complete. A silence raises `TimeoutError`, an OSError."""
     stream = EventStream(_ANSWER_BYTES)
     while True:
         async with asyncio.timeout(_SILENCE_S):
-            part = await content.readany()
+            part = await answer.read()
         for event in stream.feed(part) if part else stream.finish():
             yield event
         if not part:
@@ -459,15 +440,15 @@ def _seconds(retry_after: str | None) -> float | None:
 def _reason(error: Exception) -> str:
     """Why the bot was not reached, in words that name no host: clients see them."""
     match error:
-        case aiohttp.ClientConnectorDNSError():
+        case socket.gaierror():
             return "its name could not be resolved"
-        case aiohttp.ClientConnectorCertificateError():
+        case ssl.SSLCertVerificationError():
             return "its certificate is not trusted"
-        case aiohttp.ClientSSLError():
+        case ssl.SSLError():
             return "the TLS handshake failed"
-        case aiohttp.ConnectionTimeoutError():
+        case TimeoutError():
             return "no connection in time"
-        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
+        case NotAUrl():
             return "its endpoint is not an http or https URL"
         case OSError(errno=int(number)):
             return os.strerror(number).lower()
@@ -492,8 +473,8 @@ def _report(bot: Bot, activity: bytes, error: DeliveryError) -> None:
     details: dict[str, object] = {}
     if isinstance(error, BotRejected):
         details = {"status": error.status, "body": error.body.decode("utf-8", "replace")}
-    elif isinstance(error.__cause__, aiohttp.ClientConnectorCertificateError):
-        details = {"detail": getattr(error.__cause__.certificate_error, "verify_message", None)}
+    elif isinstance(error.__cause__, ssl.SSLCertVerificationError):
+        details = {"detail": error.__cause__.verify_message}
     _log.warning(
         "bot did not take an activity",
         bot=bot.id,

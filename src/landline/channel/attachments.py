@@ -19,7 +19,7 @@ from landline.core import activity, attachments
 from landline.core.attachments import Attachment, AttachmentId, File, Head, Role
 from landline.core.bot import Bot
 from landline.core.conversation import Conversation
-from landline.core.log import ConversationId
+from landline.core.log import ConversationId, Entry
 from landline.errors import (
     BadArgument,
     DeadlinePassed,
@@ -32,6 +32,9 @@ from landline.ports import Blob, Blobs, Clock, Draft, Store
 
 _SWEEP_S = 3600.0
 """How often files that have expired are removed. Until then they are there, but nobody can fetch them."""
+
+_PAGE, _PAGE_BYTES = 100, 1 << 20
+"""Activities, and bytes of them, that are looked through at a time."""
 
 _log = structlog.get_logger(__name__)
 
@@ -52,6 +55,8 @@ class Upload:
         self.files: list[tuple[Draft, Head]] = []
         self.is_recorded = False
         """Whether an entry may point at the files."""
+        self.is_settled = False
+        """Whether one does."""
         self._blobs = blobs
         self._conversation = conversation
         self._bounds = bounds
@@ -112,7 +117,9 @@ class Attachments:
         try:
             yield upload
         finally:
-            if not upload.is_recorded and upload.files:
+            if upload.is_settled:
+                await self._blobs.settle([draft.id for draft in upload.drafts])
+            elif not upload.is_recorded and upload.files:
                 await self._blobs.discard(upload.drafts)
 
     async def send(
@@ -147,7 +154,7 @@ class Attachments:
             for file, content_type in zip(files, message.content_types, strict=True)
         ]
         send_key = None if key is None else self._activities.key(posted, key, upload.digest())
-        await self._keep(list(zip(upload.drafts, known, strict=True)), deadline)
+        await self._keep(list(zip(upload.drafts, known, strict=True)), deadline, doubtful=True)
         upload.is_recorded = True  # as far as is known: a cancelled append may still be written
         used: list[bool] = []
         try:
@@ -157,10 +164,35 @@ class Attachments:
         except OutcomeUnknown:
             raise
         except LandlineError:
-            upload.is_recorded = bool(used)
+            upload.is_recorded = upload.is_settled = bool(used)
             raise
-        upload.is_recorded = bool(used)
+        upload.is_recorded = upload.is_settled = bool(used)
         return activity_id
+
+    async def settle_doubts(self) -> None:
+        """Remove the files of uploads that came to no entry because the process died in between. For after a start."""
+        gone = 0
+        for attachment, conversation in self._blobs.doubts():
+            try:
+                if await self._is_linked(conversation, attachment):
+                    await self._blobs.settle([attachment])
+                else:
+                    await self._blobs.drop(attachment)
+                    gone += 1
+            except LandlineError as error:
+                _log.warning("a file may belong to nothing", conversation=conversation, reason=error.message)
+        if gone:
+            _log.info("files removed that no activity came to point at", files=gone)
+
+    async def _is_linked(self, conversation: ConversationId, attachment: AttachmentId) -> bool:
+        """Whether any entry of the conversation names it."""
+        name, position, more = attachment.encode(), 0, True
+        while more:
+            page = await self._store.read_after(conversation, position, _PAGE, _PAGE_BYTES, for_stream=True)
+            if any(name in each.body for each in page.records if isinstance(each, Entry)):
+                return True
+            position, more = page.position, page.more
+        return False
 
     # From bots
 
@@ -176,16 +208,17 @@ class Attachments:
         try:
             for view, content in uploaded.views.items():
                 await draft.write(content, view)
-            await self._keep([(draft, known)], deadline)
+            # Whoever has its id may use it where and when it likes: nobody could settle a doubt.
+            await self._keep([(draft, known)], deadline, doubtful=False)
         except BaseException:
             await self._blobs.discard([draft])
             raise
         return draft.id
 
-    async def _keep(self, drafts: list[tuple[Draft, Attachment]], deadline: float) -> None:
+    async def _keep(self, drafts: list[tuple[Draft, Attachment]], deadline: float, *, doubtful: bool) -> None:
         try:
             async with asyncio.timeout_at(deadline):
-                await self._blobs.keep(drafts)
+                await self._blobs.keep(drafts, doubtful=doubtful)
         except TimeoutError as error:
             raise DeadlinePassed from error
 

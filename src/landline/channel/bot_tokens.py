@@ -31,6 +31,13 @@ class BotToken(msgspec.Struct, frozen=True):
     expires_in: int
 
 
+class _Verified(msgspec.Struct, frozen=True):
+    """What a token says whose signature was good. `kid` is the key of ours that made it, if it is one of ours."""
+
+    said: Said
+    kid: str | None
+
+
 class BotTokens:
     """The authority of bots with an app id."""
 
@@ -51,7 +58,7 @@ class BotTokens:
         self._clock = clock
         self._issuer = issuer
         self._life_s = life_s
-        self._verified: OrderedDict[str, Said] = OrderedDict()
+        self._verified: OrderedDict[str, _Verified] = OrderedDict()
 
     async def grant(self, app_id: str, secret: str, scope: str | None) -> BotToken:
         """A token for the connector. Raises `Forbidden` for wrong credentials, `BadArgument` for any other scope.
@@ -82,27 +89,34 @@ class BotTokens:
             return
         if token is None:
             raise BotNotAuthenticated
-        said = self._verified.get(token)
-        if said is None:
-            said = bot_tokens.read(token, await self._key_of(token))
+        verified = self._verified.get(token)
+        if verified is None:
+            verified = await self._verify(token)
+        elif verified.kid is not None:
+            await self._our_key(verified.kid)  # it may have been withdrawn since
+        said = verified.said
         bot_tokens.check_time(said, self._clock.now_ms() / 1000)
         self._check_audience(said)
-        self._keep(token, said)
+        self._keep(token, verified)
         if said.app_id != bot.app_id:
             raise Forbidden("The token belongs to another bot")
 
-    async def _key_of(self, token: str) -> RSAPublicKey:
-        """The key that must have signed it, among those that we know or know where to fetch. What the token says of
+    async def _verify(self, token: str) -> _Verified:
+        """By the key that must have signed it, among those that we know or know where to fetch. What the token says of
         its issuer is looked up and never followed."""
         sealed = bot_tokens.unopened(token)
         if sealed.issuer == self._issuer:
-            ours = await self._keys.find(sealed.kid)
-            key = None if ours is None else ours.private.public_key()
-        else:
-            key = await self._trusted.key(sealed.issuer, sealed.kid)
+            return _Verified(bot_tokens.read(token, await self._our_key(sealed.kid)), sealed.kid)
+        key = await self._trusted.key(sealed.issuer, sealed.kid)
         if key is None:
             raise BotNotAuthenticated
-        return key
+        return _Verified(bot_tokens.read(token, key), None)
+
+    async def _our_key(self, kid: str) -> RSAPublicKey:
+        key = await self._keys.find(kid)
+        if key is None:
+            raise BotNotAuthenticated
+        return key.private.public_key()
 
     def _check_audience(self, said: Said) -> None:
         """Of other issuers a bot may also have a token for itself. Of ours that is what we show to the bot: whoever it
@@ -111,8 +125,8 @@ class BotTokens:
         if said.app_id is None or not any(said.is_for(audience) for audience in audiences if audience):
             raise BotNotAuthenticated
 
-    def _keep(self, token: str, said: Said) -> None:
-        self._verified[token] = said
+    def _keep(self, token: str, verified: _Verified) -> None:
+        self._verified[token] = verified
         self._verified.move_to_end(token)
         if len(self._verified) > _VERIFIED:
             self._verified.popitem(last=False)

@@ -173,6 +173,8 @@ class Delivery:
         apart: bool = False,
     ) -> BotAnswer:
         """POST `body`, and accept what the bot answers with."""
+        if bot.timeout_s is not None:
+            deadline = min(deadline, self._clock.monotonic() + bot.timeout_s)
         said = partial(self._hear, bot, conversation)
         answer = await self._transport.deliver(bot, body, deadline, once=once, apart=apart, written=written, said=said)
         if bot.delivery_mode is not None and not once and answer.body:

@@ -20,7 +20,7 @@ import msgspec
 from landline.channel.registry import Registry
 from landline.channel.streams import OpenStreams
 from landline.core import tokens
-from landline.core.bot import Bot, Profile, Site
+from landline.core.bot import Bot, Profile, Site, may_be_called
 from landline.core.stream import FORBIDDEN
 from landline.errors import (
     AlreadyThere,
@@ -48,7 +48,8 @@ class Declared(msgspec.Struct, frozen=True):
     """What the settings name. `secrets` maps digests of secrets that are never stored to the ids of their sites.
 
     `default` is the site that exists because nothing else was said: it can be disabled, though not changed otherwise.
-    `app_secrets` has the digests of more secrets that are never stored, by the id of the bot.
+    `app_secrets` has the digests of more secrets that are never stored, by the id of the bot. `bot_hosts` says where
+    bots may be; nothing there means anywhere.
     """
 
     profiles: tuple[Profile, ...]
@@ -56,6 +57,7 @@ class Declared(msgspec.Struct, frozen=True):
     secrets: Mapping[bytes, str]
     default: str | None = None
     app_secrets: Mapping[str, tuple[bytes, ...]] = {}
+    bot_hosts: tuple[str, ...] = ()
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -250,11 +252,12 @@ class Registrations:
     # Bots
 
     async def add_bot(self, profile: Profile) -> RegisteredBot:
-        """Register a bot; its service URL has a key of its own from the start. Raises `AlreadyThere`."""
+        """Register a bot; its service URL has a key of its own from the start. Raises `AlreadyThere`, `BadArgument`."""
 
         async def add() -> None:
             if profile.id in self._bots:
                 raise AlreadyThere
+            self._check_host(profile)
             # The key first: a bot without one could not be told where to answer.
             await self._put(_service_keys(profile.id), lambda kept: (self._new_service_key(),))
             await self._put(_bot(profile.id), lambda kept: profile)
@@ -263,12 +266,13 @@ class Registrations:
         return self.bot(profile.id)
 
     async def change_bot(self, bot_id: str, change: Callable[[Profile], Profile]) -> RegisteredBot:
-        """Say something else about a bot. Raises `UnknownBot`, `ReadOnly`, and what `change` raises."""
+        """Say something else about a bot. Raises `UnknownBot`, `ReadOnly`, `BadArgument`, and what `change` raises."""
 
         async def put() -> None:
             new = change(self._changeable_bot(bot_id))
             if new.id != bot_id:
                 raise BadArgument("'id' cannot be changed")
+            self._check_host(new)
             await self._put(_bot(bot_id), lambda kept: new)
 
         await self._change(put)
@@ -344,6 +348,10 @@ class Registrations:
 
         await self._change(put)
         return self.bot(bot_id)
+
+    def _check_host(self, profile: Profile) -> None:
+        if profile.endpoint is not None and not may_be_called(profile.endpoint, self._declared.bot_hosts):
+            raise BadArgument("'endpoint' is on a host that is not one of bot_allowed_hosts")
 
     def _changeable_bot(self, bot_id: str) -> Profile:
         registered = self.bot(bot_id)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from landline.conformance.directline import Answer
+from typing import Protocol, TypeVar
 
 _SHOWN = 300
 """How much of a value is shown. Enough to recognise it, and short enough for a table."""
@@ -13,6 +10,23 @@ _SHOWN = 300
 
 class Violation(AssertionError):
     """A statement does not hold"""
+
+
+class Answered(Protocol):
+    """An answer, as far as it is looked at here."""
+
+    @property
+    def status(self) -> int:
+        """Its HTTP status."""
+        ...
+
+    @property
+    def code(self) -> str:
+        """Its error code; fails where there is none."""
+        ...
+
+
+_A = TypeVar("_A", bound=Answered)
 
 
 def expect(condition: object, what: object) -> None:
@@ -27,7 +41,7 @@ def same(seen: object, wanted: object, what: str = "") -> None:
         raise Violation(f"{what + ': ' if what else ''}{shown(seen)} instead of {shown(wanted)}")
 
 
-def accepted(answer: Answer, *statuses: int) -> Answer:
+def accepted(answer: _A, *statuses: int) -> _A:
     """The answer, if it has one of the statuses, 200 unless others are given."""
     wanted = statuses or (200,)
     if answer.status not in wanted:
@@ -35,7 +49,7 @@ def accepted(answer: Answer, *statuses: int) -> Answer:
     return answer
 
 
-def refused(answer: Answer, status: int, code: str) -> None:
+def refused(answer: Answered, status: int, code: str) -> None:
     """Raises `Violation` unless the answer is this error (specification 3.5)."""
     if answer.status != status:
         raise Violation(f"{shown(answer)} instead of {status} {code}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import ssl
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -72,11 +73,12 @@ async def upload(
     return await client.request("POST", path, data=io.BytesIO(body), headers=headers, **options)
 
 
-async def fetch(url: str, **headers: str) -> Fetched:
-    """GET a link as a browser does, or a bot: without a credential. `_` in the name of a header is a hyphen."""
+async def fetch(url: str, *, tls: ssl.SSLContext | bool = True, **headers: str) -> Fetched:
+    """GET a link as a browser does, or a bot: without a credential. `_` in the name of a header is a hyphen. `tls` says
+    whom to trust."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     async with (
         aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
-        session.get(URL(url, encoded=True), headers=named, allow_redirects=False) as response,
+        session.get(URL(url, encoded=True), headers=named, allow_redirects=False, ssl=tls) as response,
     ):
         return Fetched(response.status, response.headers, await response.read())

@@ -21,6 +21,7 @@ AppId = Annotated[str, Meta(pattern="^[A-Za-z0-9._-]{1,128}$")]
 Origins = Annotated[tuple[str, ...], Meta(max_length=256)]
 Life = Annotated[int, Meta(ge=1, le=1_209_600)]
 PerSecond = Annotated[float, Meta(gt=0)]
+Patience = Annotated[float, Meta(gt=0, le=18)]
 
 
 class Own(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -34,40 +35,52 @@ class Own(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     starts_per_s: Annotated[PerSecond | None, Meta(description="Starts and token calls of one site.")] = None
 
 
+# What a setting and a property of a bot say in the same words.
+
+DisplayName = Annotated[Text, Meta(description="The bot's display name, where it gives none itself.")]
+AccountId = Annotated[BotId, Meta(description="The bot's account id: who its messages come from.")]
+Endpoint = Annotated[
+    Url | None, Meta(description="The bot's messaging endpoint. Without one every send is answered 502.")
+]
+ChannelId = Annotated[Text, Meta(description="The channelId that the bot is told. Clients always see `directline`.")]
+Concurrency = Annotated[int, Meta(ge=1, description="Requests to the bot at the same time; more wait for their turn.")]
+DeliveryMode = Annotated[
+    str,
+    Meta(
+        pattern="^(normal|expectReplies|stream)$",
+        description="Where replies come: by calls, or in the bot's answer; `stream` is for .NET on the Agents SDK.",
+    ),
+]
+Turns = Annotated[
+    str,
+    Meta(
+        pattern="^(overlap|serial)$",
+        description="Whether the bot hears the next activity of a conversation at once or when it has answered.",
+    ),
+]
+CreateConversations = Annotated[
+    bool, Meta(description="Let a bot with an app id start conversations and list its own.")
+]
+OwnAppId = Annotated[
+    AppId | None, Meta(description="The bot's app id. With one, Landline and the bot show tokens to each other.")
+]
+
+
 class Profile(Own, frozen=True, kw_only=True, omit_defaults=True):
     """What an operator says about a bot."""
 
-    id: Annotated[BotId, Meta(description="The bot's account id: who its messages come from.")]
-    name: Annotated[Text, Meta(description="Its display name, where it gives none itself.")] = "Bot"
-    endpoint: Annotated[
-        Url | None, Meta(description="Its messaging endpoint. Without one every send is answered 502.")
+    id: AccountId
+    name: DisplayName = "Bot"
+    endpoint: Endpoint = None
+    channel_id: ChannelId = "directline"
+    concurrency: Concurrency = 64
+    timeout_s: Annotated[
+        Patience | None, Meta(description="Limit for the bot's answer, where it is less than the request has left.")
     ] = None
-    channel_id: Annotated[Text, Meta(description="The channelId that it is told. Clients always see `directline`.")] = (
-        "directline"
-    )
-    concurrency: Annotated[
-        int, Meta(ge=1, description="Requests to it at the same time; more wait for their turn.")
-    ] = 64
-    delivery: Annotated[
-        str,
-        Meta(
-            pattern="^(normal|expectReplies|stream)$",
-            description="Where its replies come: by calls, or in its answer; `stream` is for .NET on the Agents SDK.",
-        ),
-    ] = "normal"
-    turns: Annotated[
-        str,
-        Meta(
-            pattern="^(overlap|serial)$",
-            description="Whether it hears the next activity of a conversation at once or when it has answered.",
-        ),
-    ] = "overlap"
-    create_conversations: Annotated[
-        bool, Meta(description="Let it start conversations and list its own, if it has an app id.")
-    ] = False
-    app_id: Annotated[
-        AppId | None, Meta(description="Its app id. With one, Landline and the bot show tokens to each other.")
-    ] = None
+    delivery: DeliveryMode = "normal"
+    turns: Turns = "overlap"
+    create_conversations: CreateConversations = False
+    app_id: OwnAppId = None
 
 
 class Bot(Own, frozen=True):
@@ -87,6 +100,7 @@ class Bot(Own, frozen=True):
     reference_grammar_id: str
     channel_id: str = "directline"
     concurrency: int = 64
+    timeout_s: float | None = None
     delivery: str = "normal"
     turns: str = "overlap"
     create_conversations: bool = False
@@ -129,8 +143,10 @@ class Site(Own, frozen=True, omit_defaults=True):
 def may_be_called(endpoint: str, hosts: Sequence[str]) -> bool:
     """Whether `endpoint` lies on one of `hosts`: names, addresses, or `*.example.org` for every name below that one.
     No hosts at all allow any."""
+    if not hosts:
+        return True
     host = (urlsplit(endpoint).hostname or "").rstrip(".")
-    return not hosts or any(_is_host(host, allowed.lower()) for allowed in hosts)
+    return any(_is_host(host, allowed.lower()) for allowed in hosts)
 
 
 def _is_host(host: str, allowed: str) -> bool:

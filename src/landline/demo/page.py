@@ -32,12 +32,13 @@ _HTML = (b"content-type", b"text/html; charset=utf-8")
 _INDEX_HEADERS = (
     # A new build is seen at the next reload; what it refers to has a digest in its name.
     (b"cache-control", b"no-cache"),
-    # Nothing from elsewhere, on nobody else's page. Web Chat makes its styles at run time.
+    # Nothing from elsewhere, on nobody else's page. Web Chat makes its styles at run time; a file to be uploaded is a
+    # blob, and so is the worker that draws a small copy of a picture.
     (
         b"content-security-policy",
         b"default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
-        b"media-src 'self' data: blob:; font-src 'self'; connect-src 'self' ws:; base-uri 'none'; form-action 'none'; "
-        b"frame-ancestors 'none'",
+        b"media-src 'self' data: blob:; font-src 'self'; worker-src blob:; connect-src 'self' ws: blob:; "
+        b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     ),
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),

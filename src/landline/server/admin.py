@@ -96,6 +96,7 @@ class Admin:
             Resource(PREFIX + "/failures/{activity}/redeliver", manners, POST=self.redeliver),
             Resource(PREFIX + "/signing-keys", manners, GET=self.signing_keys),
             Resource(PREFIX + "/signing-keys/rotate", manners, POST=self.rotate_signing_key),
+            Resource(PREFIX + "/signing-keys/{key}", manners, DELETE=self.withdraw_signing_key),
         )
         return [Route(resource.template, resource) for resource in resources]
 
@@ -163,12 +164,21 @@ class Admin:
     async def signing_keys(self, exchange: Exchange) -> None:
         """The keys that are shown to bots, and since when, or from when on, each signs."""
         self._check(exchange)
-        await exchange.json(200, _encode({"signing_keys": [_signing_key(key) for key in await self._keys.shown()]}))
+        await exchange.json(200, _encode(await self._signing_keys()))
+
+    async def _signing_keys(self) -> dict[str, object]:
+        return {"signing_keys": [_signing_key(key) for key in await self._keys.shown()]}
 
     async def rotate_signing_key(self, exchange: Exchange) -> None:
         """Show a new key, which signs once every bot has had the time to fetch it."""
         self._check(exchange)
         await exchange.json(200, _encode(_signing_key(await self._keys.rotate())))
+
+    async def withdraw_signing_key(self, exchange: Exchange) -> None:
+        """Let a key be good for nothing at once, and show those that are left."""
+        self._check(exchange)
+        await self._keys.withdraw(exchange.path("key"))
+        await exchange.json(200, _encode(await self._signing_keys()))
 
     # Sites and secrets
 

@@ -50,7 +50,7 @@ from landline.server.declared import declared
 from landline.server.exchange import GRACE_S, JSON, Exchange, Manners, Resource
 from landline.server.http import Door, Limits
 from landline.server.issuer import Issuer
-from landline.server.listener import Listener, listening_socket, tls_context
+from landline.server.listener import Listener, listening_sockets, tls_context
 from landline.server.paths import Paths
 from landline.server.stream import Streaming
 from landline.server.websocket import Accept, Upgrade
@@ -136,8 +136,7 @@ class Server:
     async def start(self) -> None:
         """Listen, open the store, serve. Raises `StartupError`; then nothing is left open."""
         async with contextlib.AsyncExitStack() as closers:
-            sockets = [self._listen(closers)]
-            await self._build(sockets, closers)
+            await self._build(self._listen(closers), closers)
             self._closers = closers.pop_all()
         self._ready = True
         _log.info("listening", url=self.url, bot=self.settings.bot, data=str(self.settings.data))
@@ -154,16 +153,17 @@ class Server:
         finally:  # a stop that is cut short still lets go of everything
             await self._closers.aclose()
 
-    def _listen(self, closers: contextlib.AsyncExitStack) -> socket.socket:
+    def _listen(self, closers: contextlib.AsyncExitStack) -> Sequence[socket.socket]:
         """First of all, so that clients of a server that comes back wait in the kernel rather than being refused."""
         host, port = self.settings.host, self.settings.port
         try:
-            listening = self._listening or listening_socket(host, port)
+            listening = [self._listening] if self._listening else listening_sockets(host, port)
         except (OSError, UnicodeError) as error:
             if isinstance(error, socket.gaierror | UnicodeError) or error.errno == errno.EADDRNOTAVAIL:
                 raise ConfigurationError(f"host: {host!r} is no address of this machine") from error
             raise ConfigurationError(f"port: cannot listen on {host}:{port}: {error.strerror}") from error
-        closers.callback(listening.close)
+        for each in listening:
+            closers.callback(each.close)
         return listening
 
     async def _build(self, sockets: Sequence[socket.socket], closers: contextlib.AsyncExitStack) -> None:
@@ -195,7 +195,7 @@ class Server:
         transport = HttpBotTransport(
             connect_timeout_s=settings.bot_connect_timeout_s,
             ca_file=settings.bot_ca_file,
-            credentials=Credentials(keys.sign, clock, issuer=issuer, life_s=settings.bot_token_ttl_s),
+            credentials=Credentials(keys, clock, issuer=issuer, life_s=settings.bot_token_ttl_s),
             allowed_hosts=settings.bot_allowed_hosts,
         )
         closers.push_async_callback(transport.close)
@@ -212,7 +212,7 @@ class Server:
         activities = Activities(store, conversations, delivery, repeats, clock, bounds)
         files = Attachments(blobs, store, activities, clock, _upload_bounds(settings))
         self.retention = Retention(store, blobs, self.streams, clock, keeping)
-        for sweeping in (files.sweep(), self.retention.keep_sweeping()):
+        for sweeping in (files.settle_doubts(), files.sweep(), self.retention.keep_sweeping()):
             self._keep_sweeping(sweeping, closers)
         streaming = Streaming(store, self.streams, _timing(settings), wheel)
         closers.push_async_callback(streaming.finish)

@@ -66,7 +66,16 @@ def make_certificate(directory: Path, hosts: Sequence[str], now: dt.datetime) ->
 
 def fingerprint(certificate: Path) -> str:
     """Names the certificate in a PEM file, the first if there are several: SHA-256, hexadecimal."""
-    return x509.load_pem_x509_certificates(certificate.read_bytes())[0].fingerprint(hashes.SHA256()).hex()
+    return _first(certificate).fingerprint(hashes.SHA256()).hex()
+
+
+def end_of(certificate: Path) -> dt.datetime:
+    """When the certificate in a PEM file, the first if there are several, ends."""
+    return _first(certificate).not_valid_after_utc
+
+
+def _first(certificate: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificates(certificate.read_bytes())[0]
 
 
 def _authority(paths: Files, now: dt.datetime) -> _Authority:

@@ -7,6 +7,7 @@ a path without a good key is as unknown as any other.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Mapping
 
 import msgspec
@@ -36,7 +37,7 @@ from landline.errors import (
     UnknownMember,
 )
 from landline.server.exchange import Exchange, Manners, Resource
-from landline.server.openapi import ADDING, operation
+from landline.server.openapi import ADDING, NOBODY, operation
 
 PREFIX = "/b"
 _UPLOADS = 4
@@ -45,8 +46,9 @@ _UPLOADS = 4
 _TAG = "Connector"
 _CALLING = (NotFound, BotNotAuthenticated, Forbidden, IssuerUnavailable)
 """What may come of anything that a bot calls."""
-_MADE = operation(
-    _TAG, {200: "Resource"}, body="Activity", raises=(*_CALLING, UnknownConversation, UnknownActivity, *ADDING)
+_operation = functools.partial(operation, _TAG, security=("bot", NOBODY))
+_MADE = _operation(
+    {200: "Resource"}, body="Activity", raises=(*_CALLING, UnknownConversation, UnknownActivity, *ADDING)
 )
 
 _encode = msgspec.json.Encoder().encode
@@ -114,7 +116,7 @@ class Connector:
         await self._calls.update(bot, conversation, activity_id, body, exchange.deadline, _request_id(exchange))
         await exchange.json(200, _encode({"id": activity_id}))
 
-    @operation(_TAG, {200: None}, raises=(*_CALLING, UnknownConversation, UnknownActivity, *ADDING))
+    @_operation({200: None}, raises=(*_CALLING, UnknownConversation, UnknownActivity, *ADDING))
     async def delete(self, exchange: Exchange) -> None:
         """Delete activity (bot-side 3.4). Most SDKs take a 204 for an error (fact 7)."""
         bot, conversation = await self._in_conversation(exchange)
@@ -129,7 +131,7 @@ class Connector:
         )
         await exchange.json(200, _encode({"id": activity_id}))
 
-    @operation(_TAG, {200: "Resource"}, body="History", raises=(*_CALLING, UnknownConversation, *ADDING))
+    @_operation({200: "Resource"}, body="History", raises=(*_CALLING, UnknownConversation, *ADDING))
     async def add_history(self, exchange: Exchange) -> None:
         """Send conversation history (bot-side 3.9)."""
         bot, conversation = await self._in_conversation(exchange)
@@ -138,22 +140,21 @@ class Connector:
 
     # Members
 
-    @operation(_TAG, {200: "Members"}, raises=(*_CALLING, UnknownConversation))
+    @_operation({200: "Members"}, raises=(*_CALLING, UnknownConversation))
     async def members(self, exchange: Exchange) -> None:
         """All members, of a conversation or of one of its activities, which all of them see (bot-side 3.5)."""
         bot, conversation = await self._in_conversation(exchange)
         members = await self._members.all(bot, conversation)
         await exchange.json(200, _encode([_shown(member) for member in members]))
 
-    @operation(_TAG, {200: "Account"}, raises=(*_CALLING, UnknownConversation, UnknownMember))
+    @_operation({200: "Account"}, raises=(*_CALLING, UnknownConversation, UnknownMember))
     async def member(self, exchange: Exchange) -> None:
         """One member (bot-side 3.5)."""
         bot, conversation = await self._in_conversation(exchange)
         member = await self._members.one(bot, conversation, exchange.path("member"))
         await exchange.json(200, _encode(_shown(member)))
 
-    @operation(
-        _TAG,
+    @_operation(
         {200: "PagedMembers"},
         parameters=("pageSize", "continuationToken"),
         raises=(*_CALLING, UnknownConversation, BadArgument),
@@ -166,7 +167,7 @@ class Connector:
         shown = {"members": [_shown(member) for member in members]}
         await exchange.json(200, _encode(_paged(shown, following)))
 
-    @operation(_TAG, {200: None}, raises=(*_CALLING, UnknownConversation, BadArgument, OutcomeUnknown))
+    @_operation({200: None}, raises=(*_CALLING, UnknownConversation, BadArgument, OutcomeUnknown))
     async def remove(self, exchange: Exchange) -> None:
         """End a membership (bot-side 3.5)."""
         bot, conversation = await self._in_conversation(exchange)
@@ -175,7 +176,9 @@ class Connector:
 
     # Conversations
 
-    @operation(_TAG, {201: "CreatedConversation"}, body="ConversationParameters", raises=(*_CALLING, *ADDING))
+    @_operation(
+        {201: "CreatedConversation"}, body="ConversationParameters", security=("bot",), raises=(*_CALLING, *ADDING)
+    )
     async def start(self, exchange: Exchange) -> None:
         """Create conversation (bot-side 3.7). Who the bot is says the path, not the body."""
         bot = await self._bot(exchange)
@@ -185,7 +188,12 @@ class Connector:
             created["activityId"] = begun.activity_id
         await exchange.json(201, _encode(created))
 
-    @operation(_TAG, {200: "Conversations"}, parameters=("continuationToken",), raises=(*_CALLING, BadArgument))
+    @_operation(
+        {200: "Conversations"},
+        security=("bot",),
+        parameters=("continuationToken",),
+        raises=(*_CALLING, BadArgument),
+    )
     async def conversations(self, exchange: Exchange) -> None:
         """The bot's conversations (bot-side 3.8)."""
         bot, continuation = await self._bot(exchange), exchange.query("continuationToken")
@@ -195,7 +203,7 @@ class Connector:
 
     # Attachments
 
-    @operation(_TAG, {201: "Resource"}, body="AttachmentData", raises=(*_CALLING, UnknownConversation, MissingProperty))
+    @_operation({201: "Resource"}, body="AttachmentData", raises=(*_CALLING, UnknownConversation, MissingProperty))
     async def attach(self, exchange: Exchange) -> None:
         """Upload an attachment (bot-side 3.6)."""
         bot = await self._bot(exchange)
@@ -206,7 +214,7 @@ class Connector:
             attachment_id = await self._files.attach(conversation, body, exchange.deadline)
         await exchange.json(201, _encode({"id": attachment_id}))
 
-    @operation(_TAG, {200: "AttachmentInfo"}, raises=(*_CALLING, UnknownAttachment))
+    @_operation({200: "AttachmentInfo"}, raises=(*_CALLING, UnknownAttachment))
     async def attachment(self, exchange: Exchange) -> None:
         """What is known of an attachment (bot-side 3.6)."""
         blob = await self._files.find(exchange.path("attachment"), await self._bot(exchange))

@@ -23,6 +23,7 @@ from landline.channel.registry import Registry
 from landline.core import keys
 from landline.errors import BadArgument, Forbidden, NotFound
 from landline.server.exchange import JSON, Exchange, Header, Manners, Resource
+from landline.server.openapi import operation
 
 METADATA = "/v1/.well-known/openidconfiguration"
 KEYS = "/discovery/v2.0/keys"
@@ -41,6 +42,7 @@ _PUBLIC = (b"cache-control", b"public, max-age=3600")
 _NEVER_KEPT = (b"pragma", b"no-cache")
 _ALWAYS_ENDORSED = ("directline", "webchat")
 _FIELDS = 64
+_TAG = "Authority"
 
 _encode = msgspec.json.Encoder().encode
 
@@ -79,6 +81,7 @@ class Issuer:
             resources.append(Resource(authority + TOKEN, manners, POST=self.token))
         return [Route(resource.template, resource) for resource in resources]
 
+    @operation(_TAG, {200: "Authority"}, raises=(NotFound,))
     async def document(self, exchange: Exchange) -> None:
         """Who issues, and where everything is (bot-side 5.2, 6.1)."""
         authority = self._base + _authority(exchange)
@@ -95,12 +98,20 @@ class Issuer:
         }
         await exchange.answer(200, _encode(document), JSON, _PUBLIC)
 
+    @operation(_TAG, {200: "KeySet"}, raises=(NotFound,))
     async def key_set(self, exchange: Exchange) -> None:
         """The public keys, with the channel ids that they speak for (bot-side 5.2)."""
         _authority(exchange)
         endorsements = sorted({*_ALWAYS_ENDORSED, *(bot.channel_id for bot in self._registry.bots())})
         await exchange.answer(200, _encode(keys.key_set(await self._keys.shown(), endorsements)), JSON, _PUBLIC)
 
+    @operation(
+        _TAG,
+        {200: "GrantedToken"},
+        body="TokenRequest",
+        raises=(NotFound,),
+        refusals={400: ("invalid_request", "unsupported_grant_type", "invalid_scope"), 401: ("invalid_client",)},
+    )
     async def token(self, exchange: Exchange) -> None:
         """A token for a client id and its secret (bot-side 6.1)."""
         _authority(exchange)

@@ -3,7 +3,7 @@
 How the composition root uses it, on a running loop:
 
     wheel = Wheel(asyncio.get_running_loop())
-    sockets = [listening_socket(settings.host, settings.port)]
+    sockets = listening_sockets(settings.host, settings.port)
     listener = Listener(app, sockets, Door(Limits(...), wheel, on_upgrade))
     await listener.start()
     ...
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import ssl
@@ -27,7 +28,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -50,15 +51,47 @@ _DATE_S = 1.0
 USER_TIMEOUT_S = 60
 """A peer that acknowledges nothing for this long is gone."""
 
+_GOODBYE_S = 1.0
+"""How long a client may take at a stop to end TLS from its side, when everything else has been said."""
 
-def listening_socket(host: str, port: int) -> socket.socket:
-    """Listen on `host` and `port`; 0 takes a free port. Raises `OSError`.
+_Address = tuple[Any, ...]
+"""Host, port, and for IPv6 two more."""
 
-    The options are set here because accepted sockets inherit them, at no cost per connection."""
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    listener = socket.socket(family, kind, protocol)
+
+def listening_sockets(host: str, port: int) -> list[socket.socket]:
+    """Listen on every address that `host` stands for, on the same port; 0 takes a free one. Raises `OSError`.
+
+    `localhost` has an address of each kind, and clients take the one or the other. One that this machine does not have
+    is passed over as long as there are others."""
+    missing: OSError | None = None
+    with contextlib.ExitStack() as closers:
+        listening: list[socket.socket] = []
+        for family, address in _addresses(host, port):
+            try:
+                listener = _listening(family, (address[0], port, *address[2:]))
+            except OSError as error:
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                missing = missing or error
+                continue
+            closers.callback(listener.close)
+            listening.append(listener)
+            port = listener.getsockname()[1]
+        if missing is not None and not listening:
+            raise missing
+        closers.pop_all()
+    return listening
+
+
+def _addresses(host: str, port: int) -> list[tuple[int, _Address]]:
+    """Families and addresses, each once."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+
+
+def _listening(family: int, address: _Address) -> socket.socket:
+    """The options are set here because accepted sockets inherit them, at no cost per connection."""
+    listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         _set_options(listener)
         listener.bind(address)
@@ -161,6 +194,7 @@ class Listener:
             ssl_context_factory=None if tls is None else lambda config, default: tls,
         )
         self._server = uvicorn.Server(self._config)
+        self._speaks_tls = tls is not None
         self._ticking: asyncio.Task[None] | None = None
 
     @property
@@ -195,8 +229,21 @@ class Listener:
         ticking.cancel()
         await asyncio.wait((ticking,))
         self._config.timeout_graceful_shutdown = cast(int, timeout_s)
+        cutting = asyncio.create_task(self._cut_the_silent()) if self._speaks_tls else None
         await self._server.shutdown(sockets=self._sockets)
+        if cutting is not None:
+            cutting.cancel()
         for connection in list(self._server.server_state.connections):
             connection.transport.abort()
         if self._server.server_state.tasks:
             await asyncio.wait(self._server.server_state.tasks, timeout=timeout_s)
+
+    async def _cut_the_silent(self) -> None:
+        """TLS has ended when both sides have said so. A client that is not looking, such as an idle one in a pool, does
+        not hear that it should, and would hold up the stop for all the time it has."""
+        state = self._server.server_state
+        while True:
+            await asyncio.sleep(_GOODBYE_S)
+            for connection in list(state.connections):
+                if not state.tasks and connection.transport.get_write_buffer_size() == 0:
+                    connection.transport.abort()

@@ -3,12 +3,12 @@
 //     node ag_js.mjs PORT
 //
 // Its configuration is the environment. Without a connection there it has no app id.
-import { Activity, ActivityTypes } from '@microsoft/agents-activity'
+import { Activity } from '@microsoft/agents-activity'
 import {
   ActivityHandler, CardFactory, CloudAdapter, MessageFactory, authorizeJWT, loadAuthConfigFromEnv
 } from '@microsoft/agents-hosting'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { INLINE, PICTURE, fetched, references, serve, speakLater, steadyBurst } from './checks.mjs'
+import { PICTURE, checkBot, serve } from './checks.mjs'
 
 const configuration = loadAuthConfigFromEnv()
 const adapter = new CloudAdapter(configuration)
@@ -55,117 +55,49 @@ async function speak (reference, text) {
   return id
 }
 
-class Bot extends ActivityHandler {
+const connector = context => context.turnState.get(adapter.ConnectorClientKey)
+
+const Checked = checkBot(ActivityHandler, {
+  CardFactory,
+  MessageFactory,
+  adapter,
+  appId: configuration.clientId,
+  oneself: 'agent',
+  speak,
+  activity: fields => Activity.fromObject(fields),
+  reference: context => context.activity.getConversationReference(),
+  picture: PICTURE,
+  upload: (context, data) => connector(context).uploadAttachment(context.activity.conversation.id, data),
+
+  // This SDK asks for one at a time, and for nobody whose id it does not know.
+  async members (context) {
+    const members = []
+    for (const { id } of [context.activity.recipient, context.activity.from]) {
+      members.push(await connector(context).getConversationMember(id, context.activity.conversation.id))
+    }
+    return members
+  },
+
+  commands: {
+    async stream (context) {
+      context.streamingResponse.queueInformativeUpdate('thinking')
+      for (const chunk of ['one', ' two', ' three']) {
+        context.streamingResponse.queueTextChunk(chunk)
+        await sleep(600) // the SDK sends what has gathered every half second
+      }
+      await context.streamingResponse.endStream()
+    }
+  }
+})
+
+class Bot extends Checked {
   constructor () {
     super()
-    this.onTurn(async (context, next) => {
-      const reference = context.activity.getConversationReference()
-      references.save(reference.conversation.id, reference)
-      await next()
-    })
-    this.onMembersAdded(async (context, next) => {
-      for (const member of context.activity.membersAdded) {
-        if (member.id !== context.activity.recipient.id) await context.sendActivity(`hello ${member.id}`)
-      }
-      await next()
-    })
-    this.onMessage(async (context, next) => {
-      await answer(context)
-      await next()
-    })
     // Its handler knows no events.
     this.onUnrecognizedActivityType(async (context, next) => {
       if (context.activity.type === 'event') await context.sendActivity(`event: ${context.activity.name}`)
       await next()
     })
-  }
-
-  async onInvokeActivity (context) {
-    switch (context.activity.name) {
-      case 'ping': return { status: 200, body: { pong: context.activity.value } }
-      case 'refuse': return { status: 418, body: { reason: 'teapot' } }
-      case 'empty': return { status: 200 }
-      default: return { status: 501 }
-    }
-  }
-}
-
-const connector = context => context.turnState.get(adapter.ConnectorClientKey)
-
-const commands = {
-  async typing (context) {
-    await context.sendActivity(Activity.fromObject({ type: ActivityTypes.Typing }))
-    await context.sendActivity('echo: typing')
-  },
-
-  async batch (context) {
-    const typing = Activity.fromObject({ type: ActivityTypes.Typing })
-    await context.sendActivities([MessageFactory.text('batch 1'), typing, MessageFactory.text('batch 2')])
-  },
-
-  async card (context) {
-    const picture = { contentType: 'image/png', contentUrl: INLINE, name: 'dot.png' }
-    await context.sendActivity(MessageFactory.list([CardFactory.heroCard('A card'), picture], 'a card'))
-  },
-
-  async members (context) {
-    const conversationId = context.activity.conversation.id
-    // This SDK asks for one at a time, and for nobody whose id it does not know.
-    const asked = [context.activity.recipient.id, context.activity.from.id]
-    const members = []
-    for (const id of asked) members.push(await connector(context).getConversationMember(id, conversationId))
-    await context.sendActivity('members: ' + members.map(member => member.id).join(' '))
-  },
-
-  async update (context) {
-    const changed = MessageFactory.text('after')
-    changed.id = (await context.sendActivity('before')).id
-    await context.updateActivity(changed)
-  },
-
-  async delete (context) {
-    await context.deleteActivity((await context.sendActivity('gone')).id)
-    await context.sendActivity('deleted')
-  },
-
-  async attach (context) {
-    const conversationId = context.activity.conversation.id
-    const data = { name: 'dot.png', type: 'image/png', originalBase64: PICTURE }
-    const { id } = await connector(context).uploadAttachment(conversationId, data)
-    const contentUrl = `${context.activity.serviceUrl}/v3/attachments/${id}/views/original`
-    await context.sendActivity(MessageFactory.attachment({ contentType: 'image/png', contentUrl }, 'attached'))
-  },
-
-  async stream (context) {
-    context.streamingResponse.queueInformativeUpdate('thinking')
-    for (const chunk of ['one', ' two', ' three']) {
-      context.streamingResponse.queueTextChunk(chunk)
-      await sleep(600) // the SDK sends what has gathered every half second
-    }
-    await context.streamingResponse.endStream()
-  },
-
-  async end (context) {
-    await context.sendActivity(Activity.fromObject({ type: 'endOfConversation', code: 'completedSuccessfully' }))
-  }
-}
-
-async function answer (context) {
-  const text = context.activity.text ?? ''
-  const say = async text => (await context.sendActivity(text)).id
-  let asked
-  if (context.activity.attachments?.length) {
-    await say(await fetched(context.activity.attachments[0].contentUrl))
-  } else if ((asked = /^(steady )?burst (\d+)$/.exec(text))) {
-    if (asked[1]) return await steadyBurst(context.activity.conversation.id, Number(asked[2]), say)
-    for (let number = 1; number <= Number(asked[2]); number++) await say(`burst ${number}`)
-  } else if ((asked = /^later ([\d.]+) seconds (.+)$/s.exec(text))) {
-    const reference = context.activity.getConversationReference()
-    speakLater(Number(asked[1]), () => speak(reference, asked[2]))
-  } else if (Object.hasOwn(commands, text)) {
-    await commands[text](context)
-  } else {
-    await say(`echo: ${text}`)
   }
 }
 

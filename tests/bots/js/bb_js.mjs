@@ -6,10 +6,9 @@
 import { ConfidentialClientApplication } from '@azure/msal-node'
 import { MsalServiceClientCredentialsFactory } from 'botframework-connector'
 import {
-  ActivityHandler, ActivityTypes, CardFactory, CloudAdapter, ConfigurationBotFrameworkAuthentication, MessageFactory,
-  TurnContext
+  ActivityHandler, CardFactory, CloudAdapter, ConfigurationBotFrameworkAuthentication, MessageFactory, TurnContext
 } from 'botbuilder'
-import { INLINE, PICTURE, fetched, references, serve, speakLater, steadyBurst } from './checks.mjs'
+import { PICTURE, checkBot, serve } from './checks.mjs'
 
 const appId = process.env.MicrosoftAppId ?? ''
 const adapter = new CloudAdapter(new ConfigurationBotFrameworkAuthentication(process.env, appId ? credentials() : undefined))
@@ -36,105 +35,45 @@ async function speak (reference, text) {
   return id
 }
 
-class Bot extends ActivityHandler {
+const conversations = context => context.turnState.get(adapter.ConnectorClientKey).conversations
+
+const Checked = checkBot(ActivityHandler, {
+  CardFactory,
+  MessageFactory,
+  adapter,
+  appId,
+  oneself: 'bot',
+  speak,
+  activity: fields => fields,
+  reference: context => TurnContext.getConversationReference(context.activity),
+  picture: Buffer.from(PICTURE, 'base64'),
+  upload: (context, data) => conversations(context).uploadAttachment(context.activity.conversation.id, data),
+
+  async members (context) {
+    const members = await conversations(context).getConversationMembers(context.activity.conversation.id)
+    const paged = await conversations(context).getConversationPagedMembers(context.activity.conversation.id)
+    if (paged.members.length !== members.length) throw new Error('pages are not the whole')
+    return members
+  },
+
+  commands: {
+    async signin (context) {
+      const card = CardFactory.oauthCard('github', 'Sign in', 'Sign in', 'https://issuer.example/authorize')
+      await context.sendActivity(MessageFactory.attachment(card, 'sign in'))
+      const { from, channelId } = context.activity
+      const token = await context.turnState.get(adapter.UserTokenClientKey).getUserToken(from.id, 'github', channelId, '')
+      await context.sendActivity(`token: ${token?.token ?? 'none'}`)
+    }
+  }
+})
+
+class Bot extends Checked {
   constructor () {
     super()
-    this.onTurn(async (context, next) => {
-      const reference = TurnContext.getConversationReference(context.activity)
-      references.save(reference.conversation.id, reference)
-      await next()
-    })
-    this.onMembersAdded(async (context, next) => {
-      for (const member of context.activity.membersAdded) {
-        if (member.id !== context.activity.recipient.id) await context.sendActivity(`hello ${member.id}`)
-      }
-      await next()
-    })
     this.onEvent(async (context, next) => {
       await context.sendActivity(`event: ${context.activity.name}`)
       await next()
     })
-    this.onMessage(async (context, next) => {
-      await answer(context)
-      await next()
-    })
-  }
-
-  async onInvokeActivity (context) {
-    switch (context.activity.name) {
-      case 'ping': return { status: 200, body: { pong: context.activity.value } }
-      case 'refuse': return { status: 418, body: { reason: 'teapot' } }
-      case 'empty': return { status: 200 }
-      default: return { status: 501 }
-    }
-  }
-}
-
-const connector = context => context.turnState.get(adapter.ConnectorClientKey)
-
-const commands = {
-  async typing (context) {
-    await context.sendActivity({ type: ActivityTypes.Typing })
-    await context.sendActivity('echo: typing')
-  },
-
-  async batch (context) {
-    await context.sendActivities([
-      MessageFactory.text('batch 1'), { type: ActivityTypes.Typing }, MessageFactory.text('batch 2')
-    ])
-  },
-
-  async card (context) {
-    const picture = { contentType: 'image/png', contentUrl: INLINE, name: 'dot.png' }
-    await context.sendActivity(MessageFactory.list([CardFactory.heroCard('A card'), picture], 'a card'))
-  },
-
-  async members (context) {
-    const conversationId = context.activity.conversation.id
-    const members = await connector(context).conversations.getConversationMembers(conversationId)
-    const paged = await connector(context).conversations.getConversationPagedMembers(conversationId)
-    if (paged.members.length !== members.length) throw new Error('pages are not the whole')
-    await context.sendActivity('members: ' + members.map(member => member.id).join(' '))
-  },
-
-  async update (context) {
-    await context.updateActivity({ ...MessageFactory.text('after'), id: (await context.sendActivity('before')).id })
-  },
-
-  async delete (context) {
-    await context.deleteActivity((await context.sendActivity('gone')).id)
-    await context.sendActivity('deleted')
-  },
-
-  async attach (context) {
-    const conversationId = context.activity.conversation.id
-    const data = { name: 'dot.png', type: 'image/png', originalBase64: Buffer.from(PICTURE, 'base64') }
-    const { id } = await connector(context).conversations.uploadAttachment(conversationId, data)
-    const contentUrl = `${context.activity.serviceUrl}/v3/attachments/${id}/views/original`
-    await context.sendActivity(MessageFactory.attachment({ contentType: 'image/png', contentUrl }, 'attached'))
-  },
-
-  async end (context) {
-    await context.sendActivity({ type: ActivityTypes.EndOfConversation, code: 'completedSuccessfully' })
-  }
-}
-
-async function answer (context) {
-  const text = context.activity.text ?? ''
-  const say = async text => (await context.sendActivity(text)).id
-  let asked
-  if (context.activity.attachments?.length) {
-    await say(await fetched(context.activity.attachments[0].contentUrl))
-  } else if ((asked = /^(steady )?burst (\d+)$/.exec(text))) {
-    if (asked[1]) return await steadyBurst(context.activity.conversation.id, Number(asked[2]), say)
-    for (let number = 1; number <= Number(asked[2]); number++) await say(`burst ${number}`)
-  } else if ((asked = /^later ([\d.]+) seconds (.+)$/s.exec(text))) {
-    const reference = TurnContext.getConversationReference(context.activity)
-    speakLater(Number(asked[1]), () => speak(reference, asked[2]))
-  } else if (Object.hasOwn(commands, text)) {
-    await commands[text](context)
-  } else {
-    await say(`echo: ${text}`)
   }
 }
 

@@ -1,0 +1,174 @@
+"""The connections to all bots: made when they are needed, kept for a while, used again while they are good.
+
+A connection is kept if its answer came to a clean end. Before it is used again the kernel is asked whether the bot has
+closed it: what became of a POST written to such a connection cannot be known, so it could not be repeated.
+
+Redirects are not followed, cookies not kept, proxies not used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import ssl
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from urllib.parse import quote, urlsplit
+
+import aiohappyeyeballs
+from aiohappyeyeballs import AddrInfoType
+
+from landline import __version__
+from landline.bots.wire import Answer, Connection, Origin
+
+KEEPALIVE_S = 1.5
+"""How long an idle connection is kept. A POST on a connection that the bot closes at that moment has an unknown outcome
+and cannot be repeated, so ours must be the side that closes first: gunicorn gives up after 2 s, Node and uvicorn after
+5 s. Busy bots keep their connections all the same; a new one per pause in a chat is cheap."""
+
+_EYEBALLS_S = 0.25
+"""How long one address of a host may take before the next one is tried beside it (RFC 8305)."""
+
+_HOST = re.compile(r"[A-Za-z0-9._~-]+")
+_IN_PATH = "/?%:@!$&'()*+,;="
+
+
+class NotAUrl(ValueError):
+    """No http or https URL."""
+
+
+class Connections:
+    """Connections to bots, made when needed on the running event loop and kept for a while."""
+
+    def __init__(self, tls: ssl.SSLContext, connect_timeout_s: float) -> None:
+        """`connect_timeout_s` limits one attempt to connect: name, TCP and TLS together."""
+        self._tls = tls
+        self._connect_timeout_s = connect_timeout_s
+        self._idle: dict[Origin, deque[Connection]] = {}
+        """Of each origin the connections that nobody uses, longest idle first; some may be closed already."""
+        self._open: set[Connection] = set()
+        self._sweeping: asyncio.TimerHandle | None = None
+        self._all_lost: asyncio.Event | None = None
+
+    async def post(
+        self, url: str, body: bytes, *, authorization: str | None, apart: bool, taken: Callable[[], None]
+    ) -> Answer:
+        """POST JSON; answers once the head of the answer is there. `taken` is called when the operating system has
+        taken all of the request, unless that never comes about, or the answer comes first.
+
+        `apart` takes a connection of its own. Raises `NotAUrl`, and `OSError` (`TimeoutError` while connecting among
+        them) or `Broken` for whatever befell the connection."""
+        origin, head = _endpoint(url)
+        connection = None if apart else self._kept(origin)
+        if connection is None:
+            connection = await self._connect(origin)
+        if authorization is not None:
+            head += f"Authorization: {authorization}\r\n".encode("latin-1")
+        if apart:
+            head += b"Connection: close\r\n"
+        request = b"%sContent-Length: %d\r\n\r\n%s" % (head, len(body), body)
+        return await connection.post(request, taken, last=apart)
+
+    def _kept(self, origin: Origin) -> Connection | None:
+        """The connection that was used last, while it is good: the others may grow old."""
+        idle = self._idle.get(origin)
+        oldest_s = asyncio.get_running_loop().time() - KEEPALIVE_S
+        while idle:
+            connection = idle.pop()
+            if connection.idle_since_s > oldest_s and connection.is_good():
+                return connection
+            connection.abort()
+        return None
+
+    async def _connect(self, origin: Origin) -> Connection:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(self._connect_timeout_s):
+            addresses = await _addresses(origin)
+            # uvloop's own way to connect tries one address after the other, each for as long as it takes.
+            connected = await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=_EYEBALLS_S)
+            try:
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self, origin, connected),
+                    sock=connected,
+                    ssl=self._tls if origin.tls else None,
+                    server_hostname=origin.host if origin.tls else None,
+                )
+            except BaseException:
+                connected.close()
+                raise
+        return connection
+
+    def made(self, connection: Connection) -> None:
+        """A connection is open."""
+        self._open.add(connection)
+
+    def lost(self, connection: Connection) -> None:
+        """It is no longer."""
+        self._open.discard(connection)
+        if self._all_lost is not None and not self._open:
+            self._all_lost.set()
+
+    def keep(self, connection: Connection) -> None:
+        """It has done its work, and can do more."""
+        loop = asyncio.get_running_loop()
+        connection.idle_since_s = loop.time()
+        idle = self._idle.get(connection.origin)
+        if idle is None:
+            idle = self._idle[connection.origin] = deque()
+        idle.append(connection)
+        if self._sweeping is None:
+            self._sweeping = loop.call_later(KEEPALIVE_S, self._sweep)
+
+    def _sweep(self) -> None:
+        """Close what has been idle for too long, and come back when the next one will have been."""
+        loop = asyncio.get_running_loop()
+        oldest_s = loop.time() - KEEPALIVE_S
+        for origin, idle in list(self._idle.items()):
+            while idle and idle[0].idle_since_s <= oldest_s:
+                idle.popleft().abort()
+            if not idle:
+                del self._idle[origin]
+        since_s = min((idle[0].idle_since_s for idle in self._idle.values()), default=None)
+        self._sweeping = None if since_s is None else loop.call_at(since_s + KEEPALIVE_S, self._sweep)
+
+    async def close(self) -> None:
+        """Close every connection. What is under way on one breaks."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        self._idle.clear()
+        self._all_lost = asyncio.Event()
+        for connection in list(self._open):
+            connection.abort()
+        if self._open:
+            await self._all_lost.wait()
+
+
+async def _addresses(origin: Origin) -> Sequence[AddrInfoType]:
+    """Of a host that has several, one after the other may be tried."""
+    return await asyncio.get_running_loop().getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+
+
+@lru_cache(1024)
+def _endpoint(url: str) -> tuple[Origin, bytes]:
+    """Where a POST to `url` goes, and its head as far as it is always the same. Raises `NotAUrl`."""
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").encode("idna").decode()
+        port = parts.port
+    except ValueError as error:
+        raise NotAUrl from error
+    tls = parts.scheme == "https"
+    if parts.scheme not in ("http", "https") or not (":" in host or _HOST.fullmatch(host)):
+        raise NotAUrl
+    authority = f"[{host.partition('%')[0]}]" if ":" in host else host
+    standard = 443 if tls else 80
+    if port not in (None, standard):
+        authority += f":{port}"
+    target = quote(parts.path or "/", safe=_IN_PATH) + (f"?{quote(parts.query, safe=_IN_PATH)}" if parts.query else "")
+    head = (
+        f"POST {target} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: landline/{__version__}\r\n"
+        "Content-Type: application/json; charset=utf-8\r\n"
+    )
+    return Origin(host.rstrip("."), standard if port is None else port, tls), head.encode("ascii")
