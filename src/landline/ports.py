@@ -49,6 +49,11 @@ class Store(Protocol):
         """Finish every accepted write, then let go. Idempotent. Later calls raise `StoreUnavailable`."""
         ...
 
+    async def check(self) -> None:
+        """Return if writes work. Where the last one failed, or is still under way, that is found out by another one,
+        which changes nothing, with little patience. Raises `StoreUnavailable`, which says what the trouble is."""
+        ...
+
     async def remember(self, name: str, value: bytes) -> bytes:
         """Keep `value` under `name` for the life of the deployment unless something is kept there already; answer what
         is kept. Atomic: concurrent callers, on any node, all get the same answer."""

@@ -8,7 +8,7 @@ import json
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,10 +31,12 @@ from support.streams import (
     started,
     until,
 )
+from support.stuck_disk import environment, stuck
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ORIGIN = "https://page.example.org"
+HUNG = "hung"
 
 
 class TestCuts:
@@ -286,14 +288,14 @@ class TestTheDeadline:
     async def test_is_one_for_the_store_and_the_bot_together(self, tmp_path: Path, bot: ScriptedBot) -> None:
         """Each of the two alone would be in time."""
         async with (
-            Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0, bot_timeout_s=self.TIMEOUT_S) as landline,
+            on_a_disk_that_may_hang(tmp_path, bot, self.TIMEOUT_S) as landline,
             DirectLine(landline.directline, SECRET) as client,
         ):
             conversation_id = (await started(client, bot)).conversation_id
             await client.send(conversation_id, "join first")
             bot.answer(delay=self.TIMEOUT_S * 0.75)
             began = time.monotonic()
-            with no_writing(landline.data):
+            with stuck(tmp_path / HUNG):
                 sending = asyncio.create_task(client.send(conversation_id, "slow"))
                 await asyncio.sleep(self.TIMEOUT_S * 0.5)
                 assert not sending.done()
@@ -307,14 +309,14 @@ class TestTheDeadline:
     async def test_holds_for_a_store_that_does_not_come_back(self, tmp_path: Path, bot: ScriptedBot) -> None:
         """Whether an append that was under way is stored is not known then; no bot has heard of it."""
         async with (
-            Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0, bot_timeout_s=self.TIMEOUT_S) as landline,
+            on_a_disk_that_may_hang(tmp_path, bot, self.TIMEOUT_S) as landline,
             DirectLine(landline.directline, SECRET) as client,
         ):
             conversation_id = (await started(client, bot)).conversation_id
             await client.send(conversation_id, "join first")
             heard = len(bot.heard(conversation_id))
             began = time.monotonic()
-            with no_writing(landline.data):
+            with stuck(tmp_path / HUNG):
                 answers = await asyncio.gather(*(client.send(conversation_id, f"slow {n}") for n in range(5)))
                 took = time.monotonic() - began
                 assert {answer.error for answer in answers} == {(503, "ServiceError")}
@@ -527,17 +529,16 @@ def rollback_warnings(landline: Landline) -> int:
     return sum(each["level"] == "warning" and "rolled back" in each["event"] for each in lines)
 
 
-@contextlib.contextmanager
-def no_writing(data: Path) -> Iterator[None]:
-    """Hold the lock for writing of a running server's database: its own writes wait, as on a disk that hangs."""
-    connection = apsw.Connection(str(data / FILE))
-    connection.set_busy_timeout(5000)
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        connection.execute("ROLLBACK")
-        connection.close()
+def on_a_disk_that_may_hang(path: Path, bot: ScriptedBot, timeout_s: float) -> Landline:
+    """It does while there is a file `HUNG`."""
+    return Landline(
+        path / "data",
+        bot=bot.endpoint,
+        program=("-m", "support.stuck_disk"),
+        environment=environment(path / HUNG),
+        drain_s=0,
+        bot_timeout_s=timeout_s,
+    )
 
 
 def preset_head(data: Path, conversation_id: str, head: int) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from landline.conformance.directline import DirectLine
@@ -40,6 +42,12 @@ def data_and_full(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tu
             disk.make_room()
 
         yield disk.path, filled
+
+
+async def asked(landline: Landline, path: str) -> tuple[int, str]:
+    """Status and text of any path."""
+    async with aiohttp.ClientSession() as session, session.get(f"{landline.url}{path}") as answer:
+        return answer.status, await answer.text()
 
 
 async def test_a_full_disk_acknowledges_nothing_reads_on_and_recovers_by_itself(
@@ -94,6 +102,29 @@ async def test_a_full_disk_acknowledges_nothing_reads_on_and_recovers_by_itself(
         await landline.restart(kill=True)
         assert [each["id"] for each in await client.all_activities(conversation_id)] == acknowledged
         assert "read-only" not in landline.log
+
+
+async def test_ready_says_that_the_disk_is_full_and_that_there_is_room_again(data_and_full: tuple[Path, Full]) -> None:
+    """Where nothing is sent to a server that is not ready, nobody but who asks can find out."""
+    data, full = data_and_full
+    async with (
+        ScriptedBot() as bot,
+        Landline(data, bot=bot.endpoint, drain_s=0, bot_timeout_s=1, store_wait_s=0.3) as landline,
+        DirectLine(landline.directline, SECRET) as client,
+    ):
+        opened = await started(client, bot, user={"id": "user"})
+        assert (await asked(landline, "/ready"))[0] == 200
+        with full(landline):
+            for _ in range(500):
+                ready = await asked(landline, "/ready")
+                if ready[0] != 200:
+                    break
+                await client.send(opened.conversation_id, "until nothing fits")
+            assert ready[0] == 503
+            assert re.search("Storage cannot be written: the disk (is full|fails)", ready[1])
+            assert (await asked(landline, "/live"))[0] == 200
+        assert await asked(landline, "/ready") == (200, '{"status":"ready"}')
+        assert (await client.send(opened.conversation_id, "room again")).status == 200
 
 
 async def test_a_log_on_the_same_full_disk_costs_the_log_and_nothing_else(tmp_path: Path) -> None:

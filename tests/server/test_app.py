@@ -94,6 +94,23 @@ async def test_first_start_without_any_configuration_works(tmp_path: Path, monke
     assert sorted(path.name for path in tmp_path.iterdir()) == ["landline-data"]
 
 
+async def test_health_is_told_without_a_body_to_who_asks_with_head(tmp_path: Path) -> None:
+    """On one connection, where a body would be taken for the next answer."""
+    async with Running(settings(tmp_path)) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.listener.addresses[0][1])
+        heads = []
+        for path in ("/live", "/ready"):
+            for method in ("HEAD", "GET"):
+                writer.write(f"{method} {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                heads.append(re.sub(r"x-correlating-operationid: \w+|date: .*", "", head))
+            assert heads[-1] == heads[-2]
+            assert heads[-1].startswith("http/1.1 200")
+            body = await reader.readexactly(len(f'{{"status":"{path[1:]}"}}'))
+            assert body.decode() == f'{{"status":"{path[1:]}"}}'
+        writer.close()
+
+
 async def test_directory_is_private_from_its_first_moment(tmp_path: Path) -> None:
     old = os.umask(0)
     try:

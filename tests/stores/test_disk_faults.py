@@ -118,6 +118,46 @@ async def test_a_write_error_at_the_commit_leaves_the_outcome_open(store: Sqlite
     assert await texts(store) == ["before", "after"]
 
 
+async def test_a_check_says_that_the_disk_is_full_and_finds_room_without_anybody_who_writes(
+    store: SqliteStore, disk: Disk
+) -> None:
+    disk.trouble = breaks("write", apsw.SQLITE_FULL)
+    with pytest.raises(StoreUnavailable):
+        await say(store, "too much")
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="the disk is full"):
+            await store.check()
+    disk.trouble = lambda action, file: None
+    await store.check()
+    assert await texts(store) == ["before"]
+
+
+async def test_a_check_of_a_store_that_is_well_costs_no_write(store: SqliteStore, disk: Disk) -> None:
+    before = disk.syncs()
+    await store.check()
+    assert disk.syncs() == before
+    disk.trouble = breaks("write", apsw.SQLITE_IOERR_WRITE)
+    await store.check()
+    with pytest.raises(OutcomeUnknown):
+        await say(store, "maybe")
+    with pytest.raises(StoreUnavailable, match="the disk fails"):
+        await store.check()
+    disk.trouble = lambda action, file: None
+    await store.check()
+    assert disk.syncs() == before + 1
+
+
+async def test_a_check_does_not_wait_for_a_disk_that_is_stuck(store: SqliteStore, disk: Disk) -> None:
+    disk.trouble = gate = Gate("sync")
+    running = asyncio.create_task(say(store, "running"))
+    await reach(gate)
+    with pytest.raises(StoreUnavailable, match="the disk is stuck"):
+        await store.check()
+    gate.open()
+    await running
+    await store.check()
+
+
 # A failed sync
 
 
@@ -132,6 +172,8 @@ async def test_after_a_failed_sync_nothing_is_written_until_a_restart(
         with pytest.raises(StoreUnavailable) as failure:
             await say(store, "no more")
         assert not failure.value.retry
+        with pytest.raises(StoreUnavailable, match="until the server restarts"):
+            await store.check()
     with pytest.raises(StoreUnavailable):
         await store.start(a_conversation("B"))
     assert await texts(store) == ["before"]
@@ -419,8 +461,8 @@ async def test_a_damaged_page_fails_its_readers_and_stops_all_writing(embedded: 
         await say(store, "x" * 1000 + str(number))
     await embedded.close()
     content = bytearray((embedded.path / FILE).read_bytes())
-    index = page_of(embedded.path / FILE, "sqlite_autoindex_entries_1")
-    content[(index - 1) * 4096 : index * 4096] = b"\xff" * 4096
+    first = first_leaf_of(embedded.path / FILE, "entries")
+    content[(first - 1) * 4096 : first * 4096] = b"\xff" * 4096
     (embedded.path / FILE).write_bytes(content)
     store = await embedded.open()
     with pytest.raises(StoreUnavailable):
@@ -431,15 +473,29 @@ async def test_a_damaged_page_fails_its_readers_and_stops_all_writing(embedded: 
     assert len(await store.members(ConversationId("B"))) == 1
 
 
+async def test_a_damaged_index_is_found_when_the_store_is_opened(embedded: InSqlite) -> None:
+    store = await embedded.open()
+    await store.start(a_conversation(A))
+    await say(store, "x")
+    await embedded.close()
+    content = bytearray((embedded.path / FILE).read_bytes())
+    index = first_leaf_of(embedded.path / FILE, "places")
+    content[(index - 1) * 4096 : index * 4096] = b"\xff" * 4096
+    (embedded.path / FILE).write_bytes(content)
+    with pytest.raises(DataDirectoryError, match="damaged"):
+        await embedded.open()
+
+
 def change(path: Path, statement: str) -> None:
     connection = apsw.Connection(str(path))
     connection.execute(statement)
     connection.close()
 
 
-def page_of(path: Path, name: str) -> int:
+def first_leaf_of(path: Path, name: str) -> int:
     connection = apsw.Connection(str(path))
-    page = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (name,)).get
+    query = "SELECT pageno FROM dbstat WHERE name = ? AND pagetype = 'leaf' ORDER BY path LIMIT 1"
+    page = connection.execute(query, (name,)).get
     connection.close()
     assert isinstance(page, int)
     return page

@@ -1,6 +1,7 @@
 """The embedded store against the model: the same calls from one seed, the same answers, whatever was forgotten between.
 
-Restarts, a tail that holds next to nothing, and a writer that forgets where its logs stand come at random times.
+Restarts, a tail that holds next to nothing, an index that is behind, and a writer that forgets where its logs stand
+come at random times.
 """
 
 from __future__ import annotations
@@ -179,6 +180,7 @@ async def test_the_embedded_store_answers_as_the_model_does(
     monkeypatch.setattr(tables, "_STANDS", dice.choice((1, 2, 1000)))
     monkeypatch.setattr(tables, "SLICE", dice.choice((1, 3, 256)))
     monkeypatch.setattr(tables, "SLICE_BYTES", dice.choice((1, 1 << 20)))
+    monkeypatch.setattr(tables, "_INDEX_AFTER", dice.choice((1, 5, 512)))
     here = InSqlite(tmp_path, tail_bytes=dice.choice((0, 2000, 20_000, 1 << 20)), checkpoint_pages=dice.choice((4, 64)))
     there = InMemory(tmp_path)
     here.clock = there.clock

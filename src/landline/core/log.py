@@ -43,7 +43,7 @@ class Original(msgspec.Struct, frozen=True, gc=False):
     time_ms: int
 
 
-class SendKey(msgspec.Struct, frozen=True):
+class SendKey(msgspec.Struct, frozen=True, gc=False):
     """What makes a repeated send the same send (8.5): who sent it, under which key, and a digest of what was sent.
 
     What was sent before `since_ms` is forgotten: the same key then makes a new send.
@@ -55,7 +55,7 @@ class SendKey(msgspec.Struct, frozen=True):
     since_ms: int = 0
 
 
-class NewEntry(msgspec.Struct, frozen=True):
+class NewEntry(msgspec.Struct, frozen=True, gc=False):
     """An activity on its way into the log. `body`: a JSON object, at least one member, without `id` and `timestamp`.
 
     Kept as bytes, never as text: `core.links` explains the one byte in it that is not UTF-8."""
@@ -66,7 +66,7 @@ class NewEntry(msgspec.Struct, frozen=True):
     key: SendKey | None = None
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """An activity in the log. `time_ms` is its own acceptance time: UTC, milliseconds since 1970."""
 
     sequence: int
@@ -76,7 +76,7 @@ class Entry(msgspec.Struct, frozen=True):
     original: Original | None = None
 
 
-class Transient(msgspec.Struct, frozen=True):
+class Transient(msgspec.Struct, frozen=True, gc=False):
     """An activity that passes by: complete JSON, no number, open streams only, best effort (D-49).
 
     `counter` rises by one per transient in this process; `behind` is the head at which it was accepted, that is the

@@ -42,7 +42,7 @@ from landline.config import Settings, key_sets
 from landline.core.rate import Rate
 from landline.core.stream import Timing
 from landline.core.tokens import ANY_ORIGIN, Keys, origin
-from landline.errors import ConfigurationError, Draining
+from landline.errors import ConfigurationError, Draining, StoreUnavailable
 from landline.ports import Store
 from landline.server import admin, attachments, connector, directline, openapi
 from landline.server.certificates import fingerprint
@@ -273,7 +273,7 @@ class Server:
         )
         routes: list[BaseRoute] = [*direct_line.routes(), *calls.routes(), *downloads.routes(), *operators.routes()]
         for path, endpoint in (("/live", self._live), ("/ready", self._is_ready)):
-            routes.append(Route(path, Resource(path, bots, GET=endpoint)))
+            routes.append(Route(path, Resource(path, bots, GET=endpoint, HEAD=endpoint)))
         routes += issuer.routes()
         routes.append(Route("/openapi.json", Resource("/openapi.json", bots, GET=self._openapi)))
         self._document = openapi.document(routes, settings.public_url or "/")
@@ -296,11 +296,12 @@ class Server:
         """The process runs."""
         await exchange.json(200, b'{"status":"live"}')
 
-    @openapi.operation("Health", {200: "Status"}, raises=(Draining,))
+    @openapi.operation("Health", {200: "Status"}, raises=(Draining, StoreUnavailable))
     async def _is_ready(self, exchange: Exchange) -> None:
-        """It takes new work; not while it goes away."""
+        """It takes new work; not while it goes away, nor while nothing can be stored."""
         if not self._ready:
             raise Draining
+        await self.store.check()
         await exchange.json(200, b'{"status":"ready"}')
 
     async def _openapi(self, exchange: Exchange) -> None:

@@ -113,7 +113,7 @@ def document(routes: Iterable[BaseRoute], url: str = "/") -> bytes:
             continue
         for method, endpoint in resource.methods.items():
             described: Operation | None = getattr(endpoint, "operation", None)
-            if described is not None:
+            if described is not None and method != "HEAD":  # which answers as GET does
                 there = paths.setdefault(resource.template, {})
                 name = _new_name(endpoint.__qualname__, resource.template, names)
                 names.add(name)

@@ -90,6 +90,11 @@ class Lane(Generic[J]):
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is being served and nothing waits."""
+        return not self._running and not self._waiting
+
     def put(self, job: J) -> None:
         """Queue `job`; its `answer` is a future from here on. Cancelling that does not take the job back.
 

@@ -1,13 +1,15 @@
 """The SQLite file of a store: what stands in it, how it is opened and checked, and what its errors mean.
 
 Entries stand in the order in which they arrived, whatever their conversation: a group of appends to many conversations
-then fills a few pages, and only the index touches one page each. `place` is conversation number << 28 | sequence, so a
-log is one range of that index.
+fills a few pages. `place` is conversation number << 28 | sequence; the index of places, in which a log is one range,
+would touch one page for each conversation, and so learns of many entries at once, and later (see `recent`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import takewhile
+from operator import itemgetter
 from pathlib import Path
 
 import apsw
@@ -19,6 +21,10 @@ Connect = Callable[[Path], apsw.Connection]
 
 _APPLICATION = 0x4C4E444C
 """`PRAGMA application_id`, so that no other program's database is taken for ours."""
+
+OURS_ALONE = "unix-excl"
+"""SQLite's own way to the disk for a file that one process has to itself, as we do: a transaction then needs no lock of
+the operating system, which is six system calls less, and the index of the write-ahead log is no file."""
 
 _A_DAY_MS = 86_400_000
 
@@ -47,7 +53,7 @@ _STEPS = (
     CREATE INDEX tombstones ON conversations (cleared, purged_ms) WHERE purged_ms IS NOT NULL;
     CREATE TABLE entries (
         arrival INTEGER PRIMARY KEY,
-        place INTEGER NOT NULL UNIQUE,
+        place INTEGER NOT NULL,
         time_ms INTEGER NOT NULL,
         audience INTEGER NOT NULL,
         original_place INTEGER,
@@ -58,6 +64,8 @@ _STEPS = (
         taken INTEGER NOT NULL DEFAULT 0,
         body BLOB NOT NULL
     ) STRICT;
+    -- The index of places: of every entry but the last that arrived.
+    CREATE TABLE places (place INTEGER PRIMARY KEY, arrival INTEGER NOT NULL) STRICT;
     CREATE INDEX versions ON entries (original_place) WHERE original_place IS NOT NULL;
     CREATE UNIQUE INDEX keys ON entries (send_key) WHERE send_key IS NOT NULL;
     CREATE TABLE members (
@@ -87,7 +95,7 @@ _STEPS = (
 """What leads from each version of the file to the next. Steps that were released are never changed."""
 
 
-def connect(path: Path, vfs: str | None = None) -> apsw.Connection:
+def connect(path: Path, vfs: str = OURS_ALONE) -> apsw.Connection:
     """Open a file that exists. A commit is durable when it returns, on macOS too."""
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
     connection.set_busy_timeout(5000)
@@ -128,6 +136,27 @@ def open_reader(path: Path, connect: Connect) -> apsw.Connection:
     except apsw.Error as error:
         raise _unusable(path, error) from error
     return connection
+
+
+def unindexed(connection: apsw.Connection, path: Path) -> dict[int, int]:
+    """The newest entries, those that the index of places does not have: place and arrival, the oldest first. Raises
+    `DataDirectoryError`."""
+    query = """
+        SELECT e.place, e.arrival, p.place IS NULL FROM entries AS e LEFT JOIN places AS p ON p.place = e.place
+        ORDER BY e.arrival DESC
+    """
+    try:
+        newest = [(place, arrival) for place, arrival, _ in takewhile(itemgetter(2), connection.execute(query))]
+    except apsw.Error as error:
+        raise _unusable(path, error) from error
+    return dict(reversed(newest))
+
+
+def trouble(error: Exception) -> str:
+    """What an error means, for whoever can do something about it."""
+    if isinstance(error, apsw.FullError):
+        return "the disk is full"
+    return "the disk fails" if isinstance(error, apsw.IOError) else "see the server's log"
 
 
 def is_final(error: apsw.Error) -> bool:

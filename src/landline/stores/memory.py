@@ -137,6 +137,10 @@ class MemoryStore:
         """As `Store.close`."""
         self._closed = True
 
+    async def check(self) -> None:
+        """As `Store.check`."""
+        self._check_open()
+
     async def remember(self, name: str, value: bytes) -> bytes:
         """As `Store.remember`."""
         self._check_open()

@@ -22,12 +22,13 @@ import structlog
 from landline.core.conversation import Account, Conversation, Member, NewConversation
 from landline.core.failure import FailedDelivery
 from landline.core.log import Accepted, ConversationId, Entry, NewEntry, Page
-from landline.errors import LandlineError, OutcomeUnknown, StoreUnavailable
+from landline.errors import LandlineError, OutcomeUnknown, StoreError, StoreUnavailable
 from landline.ports import Clock
 from landline.stores import layout
 from landline.stores.directory import Directory
 from landline.stores.lane import Job, Lane
 from landline.stores.notes import Notes, Taken
+from landline.stores.recent import Recent
 from landline.stores.tables import Reader, Writer
 from landline.stores.tail import Tail
 
@@ -41,6 +42,9 @@ _FORCED = 8
 
 _STEP_ASIDE_S = 0.1
 """How long it waits for that. A batch of reads takes milliseconds; where one hangs, the next group is not held up."""
+
+_CHECK_S = 1.0
+"""Whoever asks whether writes work wants to know it soon."""
 
 _log = structlog.get_logger(__name__)
 
@@ -144,7 +148,8 @@ class SqliteStore:
         self._reads: Lane[_Read[object]] | None = None
         self._final = False
         """Set by whichever thread meets it: nothing is written any more."""
-        self._ailing = False
+        self._trouble: str | None = None
+        """Why the last write failed, if it did."""
         self._snapshot = threading.Lock()
         """Held by the reader while it looks at a snapshot, which keeps the write-ahead log from starting over."""
         self._wal_pages = 0
@@ -174,12 +179,13 @@ class SqliteStore:
         path = self._directory.private_file(FILE)
         connection = layout.open_writer(path, self._connect, self._clock.now_ms())
         try:
-            self._reader = Reader(layout.open_reader(path, self._connect))
+            recent = Recent(layout.unindexed(connection, path))
+            self._reader = Reader(layout.open_reader(path, self._connect), recent)
+            self._writer = Writer(connection, recent)
         except BaseException:
             connection.close()
             raise
         connection.set_wal_hook(self._written)
-        self._writer = Writer(connection)
 
     async def close(self) -> None:
         """As `Store.close`."""
@@ -199,12 +205,22 @@ class SqliteStore:
     def _close_file(self) -> None:
         connection = self._writer.connection
         self._reader.connection.close()
+        self._serve_writes([_Write(Writer.index, math.inf)])  # who opens it next finds all of it in the index
         if not self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE):
             # SQLite would try once more, and might believe that it worked. The write-ahead log is what is sure.
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.close()
 
     # What is asked of the store.
+
+    async def check(self) -> None:
+        """As `Store.check`."""
+        if self._writing().is_idle and self._trouble is None:
+            return
+        try:
+            await self._write(Writer.rewrite, patience_s=_CHECK_S)
+        except StoreError as error:
+            raise StoreUnavailable(f"Storage cannot be written: {self._trouble or 'the disk is stuck'}") from error
 
     async def remember(self, name: str, value: bytes) -> bytes:
         """As `Store.remember`."""
@@ -410,8 +426,13 @@ class SqliteStore:
             raise _read_only()
         return self._writes
 
-    async def _write(self, work: Callable[[Writer], T], settled: Callable[[T], None] = lambda outcome: None) -> T:
-        job = _Write(work, self._clock.monotonic() + self._patience_s, settled)
+    async def _write(
+        self,
+        work: Callable[[Writer], T],
+        settled: Callable[[T], None] = lambda outcome: None,
+        patience_s: float | None = None,
+    ) -> T:
+        job = _Write(work, self._clock.monotonic() + (patience_s or self._patience_s), settled)
         self._writing().put(job)  # type: ignore[arg-type]  # a lane carries jobs with answers of many types
         return await job.answer
 
@@ -462,8 +483,8 @@ class SqliteStore:
             # The outermost edge of the thread: whoever waits must hear of it, and the next group have its chance.
             self._failed(group, error, committing=committing)
         else:
-            if self._ailing:
-                self._ailing = False
+            if self._trouble is not None:
+                self._trouble = None
                 _log.warning("storage works again")
 
     def _failed(self, group: list[_Append | _Write[object]], error: Exception, *, committing: bool) -> None:
@@ -483,9 +504,9 @@ class SqliteStore:
         if isinstance(error, apsw.Error) and layout.is_final(error) and not self._final:
             self._final = True
             _log.critical("storage is read-only until a restart", error=repr(error))
-        elif not self._ailing and not self._final:
+        elif self._trouble is None and not self._final:
             _log.error("storage failed; the next write tries again", error=repr(error), exc_info=ours)
-        self._ailing = True
+        self._trouble = layout.trouble(error)
 
     def _written(self, connection: apsw.Connection, name: str, pages: int) -> int:
         self._wal_pages = pages
@@ -522,12 +543,11 @@ class SqliteStore:
             self._read_all(batch)
 
     def _read_all(self, batch: list[_Read[object]]) -> None:
-        connection = self._reader.connection
         try:
-            connection.execute("BEGIN")
+            self._reader.begin_reading()
             for job in batch:
                 job.outcome = self._read_one(job)
-            connection.execute("COMMIT")
+            self._reader.end_reading()
         except Exception as error:  # noqa: BLE001
             # As in `_serve_writes`.
             self._complain(error)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -30,6 +30,7 @@ from landline.core.log import (
     SendKey,
 )
 from landline.errors import Conflict, ConversationFull, UnknownActivity, UnknownConversation
+from landline.stores.recent import Place, Recent
 
 _STANDS = 32_768
 """Conversations whose stand the writer remembers; then it forgets all of them, and pays a look-up for each."""
@@ -38,11 +39,14 @@ SLICE = 256
 SLICE_BYTES = 1 << 20
 """What is removed at a time: a few milliseconds, so that no append waits long behind it. At least one row."""
 
-_INSERT_PLAIN = "INSERT INTO entries (place, time_ms, audience, body) VALUES (?, ?, ?, ?)"
+_INDEX_AFTER = 512
+"""So many entries are put into the index of places at once. More would save little; fewer hold up the group less."""
+
+_INSERT_PLAIN = "INSERT INTO entries (arrival, place, time_ms, audience, body) VALUES (?, ?, ?, ?, ?)"
 
 _INSERT = """
-    INSERT INTO entries (place, time_ms, audience, original_place, original_ms, send_key, send_digest, body)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO entries (arrival, place, time_ms, audience, original_place, original_ms, send_key, send_digest, body)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 _ERASE = f"UPDATE entries SET body = x'', audience = {Audience.NOBODY:d} WHERE"  # noqa: S608  # an integer of ours
@@ -50,16 +54,21 @@ _ERASE = f"UPDATE entries SET body = x'', audience = {Audience.NOBODY:d} WHERE" 
 # The last entry is one step from the right end of the conversation's range in the index.
 _STAND = """
     SELECT c.number, c.head, c.last_ms, e.place, e.time_ms, c.oldest, c.bot_id, c.user_id, c.user_name, c.locale
-    FROM conversations AS c LEFT JOIN entries AS e ON e.place = (
-        SELECT max(place) FROM entries WHERE place >= c.number << 28 AND place < (c.number + 1) << 28
+    FROM conversations AS c LEFT JOIN entries AS e ON e.arrival = (
+        SELECT arrival FROM places WHERE place >= c.number << 28 AND place < (c.number + 1) << 28
+        ORDER BY place DESC LIMIT 1
     )
     WHERE c.id = ? AND c.purged_ms IS NULL
 """
 
-_ENTRIES = """
-    SELECT place, time_ms, audience, original_place, original_ms, body
-    FROM entries WHERE place >= ? AND place < ? ORDER BY place
+_COLUMNS = "SELECT e.place, e.time_ms, e.audience, e.original_place, e.original_ms, e.body"
+
+_INDEXED = f"""
+    {_COLUMNS} FROM places AS p CROSS JOIN entries AS e ON e.arrival = p.arrival
+    WHERE p.place >= ? AND p.place < ? ORDER BY p.place
 """
+
+_ENTRY = f"{_COLUMNS} FROM entries AS e WHERE e.arrival = ?"
 
 Row = tuple[Any, ...]
 
@@ -78,10 +87,27 @@ class Stand:
 
 
 class Reader:
-    """What can be read over one connection. Raises `apsw.Error` besides what is said."""
+    """What can be read over one connection, between `begin_reading` and `end_reading`. Raises `apsw.Error` besides what
+    is said."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: apsw.Connection, recent: Recent) -> None:
         self.connection = connection
+        self._recent = recent
+        self._arrivals: Mapping[Place, int] = {}
+        """What may be missing in the index of places."""
+        self._last = 0
+        """What arrived later is not part of the snapshot."""
+
+    def begin_reading(self) -> None:
+        """Begin a snapshot: what is read shows one moment."""
+        self._arrivals = self._recent.arrivals or {}
+        self.connection.execute("BEGIN")
+        if self._arrivals:
+            self._last = self.connection.execute("SELECT max(arrival) FROM entries").get or 0
+
+    def end_reading(self) -> None:
+        """End the snapshot."""
+        self.connection.execute("COMMIT")
 
     def recall(self, name: str) -> bytes | None:
         """As `Store.recall`."""
@@ -100,7 +126,7 @@ class Reader:
         row = self.connection.execute(_STAND, (conversation,)).fetchone()
         if row is None:
             return None
-        stand = _stand(row)
+        stand = self._stand(row)
         bot_id, user_id, user_name, locale = row[6:]
         bot_id = sys.intern(bot_id)  # one for all conversations of a bot that are in memory
         user = None if user_id is None else Account(user_id, user_name)
@@ -111,14 +137,31 @@ class Reader:
         """As `Store.accepted_at`."""
         if not 0 <= sequence <= LAST_SEQUENCE:
             return None
-        time_ms: int | None = self.connection.execute(
+        row = self.connection.execute(
             """
-            SELECT e.time_ms FROM conversations AS c JOIN entries AS e ON e.place = c.number << 28 | ?2
+            SELECT c.number << 28 | ?2, e.time_ms FROM conversations AS c
+            LEFT JOIN places AS p ON p.place = c.number << 28 | ?2 LEFT JOIN entries AS e ON e.arrival = p.arrival
             WHERE c.id = ?1 AND c.purged_ms IS NULL AND c.oldest <= ?2
             """,
             (conversation, sequence),
-        ).get
+        ).fetchone()
+        if row is None:
+            return None
+        place, time_ms = row
+        return time_ms if time_ms is not None else self._recent_time_ms(place)
+
+    def _recent_time_ms(self, place: Place) -> int | None:
+        """When a recent entry was accepted, or None where there is none."""
+        arrival = self._recent_arrival(place)
+        if arrival is None:
+            return None
+        time_ms: int | None = self.connection.execute("SELECT time_ms FROM entries WHERE arrival = ?", (arrival,)).get
         return time_ms
+
+    def _recent_arrival(self, place: Place) -> int | None:
+        """Under which number an entry arrived that may be missing in the index, or None where there is none."""
+        arrival = self._arrivals.get(place)
+        return arrival if arrival is not None and arrival <= self._last else None
 
     def read_after(
         self,
@@ -135,7 +178,7 @@ class Reader:
         if stand is None or position >= stand.head:
             return Page([], position, None, transient, more=False), stand
         first = stand.number << SEQUENCE_BITS
-        rows = self.connection.execute(_ENTRIES, (first + max(position, stand.oldest), first + stand.head))
+        rows = self._rows(first + max(position, stand.oldest), first + stand.head)
         records: list[Entry] = []
         behind_ms, size = None, 0
         for row in rows:
@@ -157,8 +200,19 @@ class Reader:
         if stand is None or not stand.oldest <= sequence < stand.head:
             return None
         place = stand.number << SEQUENCE_BITS | sequence
-        row = self.connection.execute(_ENTRIES, (place, place + 1)).fetchone()
+        row = next(self._rows(place, place + 1), None)
         return None if row is None else _entry(row)
+
+    def _rows(self, place: Place, end: Place) -> Iterator[Row]:
+        """The entries from `place` on, as far as before `end`: those in the index first, then recent ones."""
+        for row in self.connection.execute(_INDEXED, (place, end)):
+            yield row
+            place = row[0] + 1
+        recent = end
+        while recent > place and self._recent_arrival(recent - 1) is not None:
+            recent -= 1
+        for missing in range(recent, end):
+            yield from self.connection.execute(_ENTRY, (self._recent_arrival(missing),))
 
     def members(self, conversation: ConversationId) -> Sequence[Member]:
         """As `Store.members`."""
@@ -229,7 +283,21 @@ class Reader:
     def stand(self, conversation: ConversationId) -> Stand | None:
         """Where the log of a conversation stands, or None where none was started."""
         row = self.connection.execute(_STAND, (conversation,)).fetchone()
-        return None if row is None else _stand(row)
+        return None if row is None else self._stand(row)
+
+    def _stand(self, row: Row) -> Stand:
+        """Of a row of `_STAND`, and of what is recent."""
+        number, head, last_ms, place, time_ms, oldest = row[:6]
+        stand = Stand(number, head, -1 if last_ms is None else last_ms, oldest)
+        if place is not None:
+            stand.head = max(head, (place & LAST_SEQUENCE) + 1)
+            stand.last_ms = max(stand.last_ms, time_ms)
+        indexed, first = stand.head, number << SEQUENCE_BITS
+        while self._recent_arrival(first + stand.head) is not None:
+            stand.head += 1
+        if stand.head > indexed:
+            stand.last_ms = self._recent_time_ms(first + stand.head - 1) or stand.last_ms
+        return stand
 
     def roll_back(self) -> None:
         """End a transaction that failed, if that has not ended it."""
@@ -256,8 +324,10 @@ class Reader:
 class Writer(Reader):
     """What can be written, between `begin` and `commit` or `roll_back`."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
-        super().__init__(connection)
+    def __init__(self, connection: apsw.Connection, recent: Recent) -> None:
+        super().__init__(connection, recent)
+        self._last = sys.maxsize
+        self._arrived: int = connection.execute("SELECT max(arrival) FROM entries").get or 0
         self._stands: dict[ConversationId, Stand] = {}
         self._entries: list[Row] = []
         self._now_ms = 0
@@ -265,23 +335,39 @@ class Writer(Reader):
     def begin(self, now_ms: int) -> None:
         """Begin a transaction at this time."""
         self._now_ms = now_ms
+        self._arrivals = self._recent.arrivals
         self.connection.execute("BEGIN IMMEDIATE")
 
     def write(self) -> None:
-        """Write what was appended. Still part of the transaction."""
+        """Write what was appended; all of it into the index, too, if that is due. Still part of the transaction."""
+        self._write_entries()
+        if len(self._arrivals) >= _INDEX_AFTER:
+            self.index()
+
+    def _write_entries(self) -> None:
         if self._entries:
             self.connection.executemany(_INSERT_PLAIN, self._entries)
             self._entries.clear()
 
+    def index(self) -> None:
+        """Put everything that is recent into the index of places."""
+        self.connection.executemany("INSERT INTO places (place, arrival) VALUES (?, ?)", self._recent.to_index())
+
     def commit(self) -> None:
         """Make everything since `begin` durable; after `write`."""
         self.connection.execute("COMMIT")
+        self._recent.committed()
 
     def roll_back(self) -> None:
         """Undo everything since `begin`."""
         self._entries.clear()
         self._stands.clear()
+        self._recent.rolled_back()
         super().roll_back()
+
+    def rewrite(self) -> None:
+        """Write what is there already."""
+        self.connection.pragma("user_version", self.connection.pragma("user_version"))
 
     def append(self, conversation: ConversationId, new: NewEntry) -> Entry | Accepted:
         """As `Store.append`, the entry; written with `write`. Of a repeat, what was assigned the first time."""
@@ -289,8 +375,16 @@ class Writer(Reader):
         if new.key is not None or new.original is not None:
             return self._append_with_care(stand, new)
         sequence, time_ms = self._next(stand)
-        self._entries.append((stand.number << SEQUENCE_BITS | sequence, time_ms, new.audience, new.body))
+        place = stand.number << SEQUENCE_BITS | sequence
+        self._entries.append((self._arrive(place), place, time_ms, new.audience, new.body))
         return Entry(sequence, time_ms, new.body, new.audience)
+
+    def _arrive(self, place: Place) -> int:
+        """Assign the number under which an entry arrives. None is assigned twice, not even after `roll_back`: readers
+        tell by it what their snapshot has."""
+        self._arrived += 1
+        self._recent.add(place, self._arrived)
+        return self._arrived
 
     def _next(self, stand: Stand) -> tuple[int, int]:
         """Assign a number and a time."""
@@ -305,7 +399,7 @@ class Writer(Reader):
 
     def _append_with_care(self, stand: Stand, new: NewEntry) -> Entry | Accepted:
         """An append that depends on what is there: a key may be known, and an original has to be."""
-        self.write()  # what is there includes the group so far
+        self._write_entries()  # what is there includes the group so far
         if new.key is not None and (earlier := self._earlier(stand.number, new.key)) is not None:
             return earlier
         if new.original is not None and self._original(stand, new.original.sequence) == Audience.NOBODY:
@@ -322,6 +416,7 @@ class Writer(Reader):
         self.connection.execute(
             _INSERT,
             (
+                self._arrive(first | entry.sequence),
                 first | entry.sequence,
                 entry.time_ms,
                 entry.audience,
@@ -349,35 +444,43 @@ class Writer(Reader):
 
     def _original(self, stand: Stand, sequence: int) -> int:
         """Who reads the activity with this number. Raises `UnknownActivity` if there is none."""
-        place = stand.number << SEQUENCE_BITS | sequence
+        arrival = self._arrival(stand.number << SEQUENCE_BITS | sequence)
         row = self.connection.execute(
-            "SELECT audience, original_place FROM entries WHERE place = ?", (place,)
+            "SELECT audience, original_place FROM entries WHERE arrival = ?", (arrival,)
         ).fetchone()
         if row is None or row[1] is not None or sequence < stand.oldest:
             raise UnknownActivity
         audience: int = row[0]
         return audience
 
+    def _arrival(self, place: Place) -> int | None:
+        """Under which number the entry at `place` arrived, or None where there is none."""
+        arrival = self._recent_arrival(place)
+        if arrival is None:
+            arrival = self.connection.execute("SELECT arrival FROM places WHERE place = ?", (place,)).get
+        return arrival
+
     def delete(self, conversation: ConversationId, sequence: int, notice: NewEntry) -> Entry | None:
         """As `Store.delete`, the entry that says so."""
         stand = self._stands.get(conversation) or self._look_up(conversation)
-        self.write()
+        self._write_entries()
         if self._original(stand, sequence) == Audience.NOBODY:
             return None
         number, time_ms = self._next(stand)
         place = stand.number << SEQUENCE_BITS | sequence
-        self.connection.execute(f"{_ERASE} place = ?", (place,))
+        self.connection.execute(f"{_ERASE} arrival = ?", (self._arrival(place),))
         self.connection.execute(f"{_ERASE} original_place = ?", (place,))
         # It shows the id of what is gone, and its own time.
         return self._insert(stand, Entry(number, time_ms, notice.body, notice.audience, Original(sequence, time_ms)))
 
     def note(self, taken: Iterable[tuple[ConversationId, int]], used: Mapping[ConversationId, int]) -> None:
         """As `Store.taken` and `Store.used`, many at a time."""
-        self.write()
+        self._write_entries()
         numbers = ((self.number(conversation), sequence) for conversation, sequence in taken)
+        places = [number << SEQUENCE_BITS | sequence for number, sequence in numbers if number is not None]
         self.connection.executemany(
-            "UPDATE entries SET taken = 1 WHERE place = ?",
-            [(number << SEQUENCE_BITS | sequence,) for number, sequence in numbers if number is not None],
+            "UPDATE entries SET taken = 1 WHERE arrival = ?",
+            [(self._arrival(place),) for place in places],
         )
         self.connection.executemany(
             "UPDATE conversations SET used_ms = max(used_ms, ?) WHERE id = ?",
@@ -386,7 +489,7 @@ class Writer(Reader):
 
     def purge(self, conversation: ConversationId, used_before_ms: int | None) -> bool:
         """As `Store.purge`."""
-        self.write()
+        self._write_entries()
         stand = self.stand(conversation)
         if stand is None:
             return False
@@ -411,21 +514,30 @@ class Writer(Reader):
         number = self._tombstone(conversation)
         if number is None:
             return False
+        self.index()
         rows = self.connection.execute(
-            "SELECT arrival, length(body) FROM entries WHERE place >= ? AND place < ? ORDER BY place LIMIT ?",
+            """
+            SELECT p.place, p.arrival, length(e.body) FROM places AS p CROSS JOIN entries AS e ON e.arrival = p.arrival
+            WHERE p.place >= ? AND p.place < ? ORDER BY p.place LIMIT ?
+            """,
             (number << SEQUENCE_BITS, (number + 1) << SEQUENCE_BITS, SLICE),
         )
-        arrivals, size = [], 0
-        for arrival, length in rows:
-            arrivals.append((arrival,))
+        gone, size = [], 0
+        for place, arrival, length in rows:
+            gone.append((place, arrival))
             size += length
             if size > SLICE_BYTES:
                 break
-        if not arrivals:
+        if not gone:
             self.connection.execute("UPDATE conversations SET cleared = 1 WHERE number = ?", (number,))
             return False
-        self.connection.executemany("DELETE FROM entries WHERE arrival = ?", arrivals)
+        self._remove(gone)
         return True
+
+    def _remove(self, gone: Iterable[tuple[Place, int]]) -> None:
+        """Remove entries that are in the index of places, by place and arrival."""
+        self.connection.executemany("DELETE FROM places WHERE place = ?", [(place,) for place, _ in gone])
+        self.connection.executemany("DELETE FROM entries WHERE arrival = ?", [(arrival,) for _, arrival in gone])
 
     def bury(self, before_ms: int) -> bool:
         """As `Store.bury`."""
@@ -443,7 +555,8 @@ class Writer(Reader):
         self, before_ms: int, keys_before_ms: int, after: int
     ) -> tuple[Mapping[ConversationId, int], int | None]:
         """As `Store.expire`, and the oldest number left of each conversation that lost something."""
-        self.write()
+        self._write_entries()
+        self.index()
         rows = self.connection.execute(
             """
             SELECT arrival, place, time_ms, send_key IS NOT NULL, length(body) FROM entries
@@ -451,7 +564,7 @@ class Writer(Reader):
             """,
             (after, SLICE),
         )
-        gone: list[Row] = []
+        gone: list[tuple[Place, int]] = []
         erased: list[Row] = []
         heads: dict[int, tuple[int, int]] = {}
         size, go_on = 0, None
@@ -459,13 +572,16 @@ class Writer(Reader):
             if time_ms >= before_ms:
                 go_on = None
                 break
-            (erased if keyed and time_ms >= keys_before_ms else gone).append((arrival,))
+            if keyed and time_ms >= keys_before_ms:
+                erased.append((arrival,))
+            else:
+                gone.append((place, arrival))
             heads[place >> SEQUENCE_BITS] = ((place & LAST_SEQUENCE) + 1, time_ms)
             go_on = arrival
             size += length
             if size > SLICE_BYTES:
                 break
-        self.connection.executemany("DELETE FROM entries WHERE arrival = ?", gone)
+        self._remove(gone)
         self.connection.executemany(f"{_ERASE} arrival = ?", erased)
         return dict([self._expired(number, *head) for number, head in heads.items()]), go_on
 
@@ -585,7 +701,7 @@ class Writer(Reader):
         if stand is None:
             raise UnknownConversation
         if len(self._stands) >= _STANDS:
-            self.write()  # or a stand that is looked up again would not count what is not written yet
+            self._write_entries()  # or a stand that is looked up again would not count what is not written yet
             self._stands.clear()
         self._stands[conversation] = stand
         return stand
@@ -602,12 +718,3 @@ def _key(number: int, key: SendKey) -> bytes:
     """Keys of one conversation stand together in the index, as its entries do."""
     named = f"{len(key.sender)}|{key.sender}|{key.key}".encode("utf-8", "surrogatepass")
     return number.to_bytes(5, "big") + blake2b(named, digest_size=16).digest()
-
-
-def _stand(row: Row) -> Stand:
-    number, head, last_ms, place, time_ms, oldest = row[:6]
-    stand = Stand(number, head, -1 if last_ms is None else last_ms, oldest)
-    if place is not None:
-        stand.head = max(head, (place & LAST_SEQUENCE) + 1)
-        stand.last_ms = max(stand.last_ms, time_ms)
-    return stand
