@@ -5,9 +5,11 @@ Each test runs a few lines in a process of their own, whose standard error is th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -142,3 +144,52 @@ def test_log_that_nobody_reads_any_more_fails_nothing_else() -> None:
         run("for _ in range(1000): log.warning('request')", stderr=theirs)
     finally:
         os.close(theirs)
+
+
+IN_A_LOOP = """
+import asyncio, os, signal, threading
+
+async def main():
+    for number in range(5):
+        log.info("request", number=number)
+    {then}
+
+asyncio.run(main())
+"""
+
+
+def writes(then: str) -> list[list[dict[str, Any]]]:
+    """The lines of each write of a process that has logged five lines in one turn of its loop, and then does this."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)  # keeps writes apart
+    with ours, theirs:
+        code = BEGIN.format(level="info") + IN_A_LOOP.format(then=then)
+        subprocess.run([sys.executable, "-c", code], stderr=theirs, stdin=subprocess.DEVNULL, timeout=30)
+        ours.setblocking(False)
+        found = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                found.append([json.loads(line) for line in ours.recv(65536).splitlines() if line.startswith(b"{")])
+    return found
+
+
+def test_lines_of_one_turn_of_the_loop_leave_together_and_in_order() -> None:
+    first, second = writes("await asyncio.sleep(0); log.info('request', number=5)")
+    assert [event["number"] for event in first] == [0, 1, 2, 3, 4]
+    assert [event["number"] for event in second] == [5]
+
+
+@pytest.mark.parametrize("then", ["return", "sys.exit(3)", "raise SystemExit", "asyncio.get_running_loop().stop()"])
+def test_process_that_ends_has_written_all_its_lines(then: str) -> None:
+    numbers = [event["number"] for lines in writes(then) for event in lines if "number" in event]
+    assert numbers == [0, 1, 2, 3, 4]
+
+
+def test_error_is_written_at_once_behind_what_was_said_before_it() -> None:
+    (lines,) = writes("log.error('it broke', number=5); os.kill(os.getpid(), signal.SIGKILL)")
+    assert [event["number"] for event in lines] == [0, 1, 2, 3, 4, 5]
+
+
+def test_thread_does_not_wait_for_a_turn_of_the_loop_and_keeps_the_order() -> None:
+    work = "log.info('request', number=5); os.kill(os.getpid(), signal.SIGKILL)"
+    (lines,) = writes(f'thread = threading.Thread(target=lambda: exec("{work}")); thread.start(); thread.join()')
+    assert [event["number"] for event in lines] == [0, 1, 2, 3, 4, 5]

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from landline.core.conversation import Account, Member
+from landline.core.failure import FailedDelivery
 from landline.core.log import Accepted, ConversationId, NewEntry
 from landline.errors import (
     BotRejected,
@@ -73,6 +74,13 @@ async def until(condition: object, what: str, within: float = 5) -> None:
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < give_up, what
         await asyncio.sleep(0.005)
+
+
+async def until_idle(channel: Channel) -> None:
+    """Until nothing is under way in the background."""
+    async with asyncio.timeout(5):
+        while channel.delivery._tasks:
+            await asyncio.sleep(0)
 
 
 async def all_announced(channel: Channel, conversation: ConversationId) -> None:
@@ -539,16 +547,62 @@ async def test_an_announcement_that_could_not_be_marked_is_not_made_again_by_the
     await all_announced(stuck, conversation.id)
 
 
-async def test_a_send_to_a_server_without_bot_is_kept_and_owes_no_join() -> None:
-    transport = ScriptedTransport()
-    channel = Channel(
-        MemoryStore(TestClock()), transport, registry=registry(bot=msgspec.structs.replace(BOT, endpoint=None))
-    )
-    conversation = await channel.start("u1")
-    with pytest.raises(NoBot):
-        await channel.send(conversation, "kept")
-    assert (transport.posts, await channel.texts(conversation)) == ([], ["kept"])
+class CountingStore(MemoryStore):
+    """Counts what would be durable writes beside the log."""
+
+    def __init__(self) -> None:
+        super().__init__(TestClock())
+        self.writes: list[str] = []
+
+    async def join(self, conversation: ConversationId, account: Account) -> Sequence[Member]:
+        self.writes.append(f"join {account.id}")
+        return await super().join(conversation, account)
+
+    async def record_failure(self, failure: FailedDelivery, most: int) -> None:
+        self.writes.append("failure")
+        await super().record_failure(failure, most)
+
+
+@pytest.fixture
+async def botless() -> AsyncIterator[Channel]:
+    """A server without a bot."""
+    registered = registry(bot=msgspec.structs.replace(BOT, endpoint=None))
+    channel = Channel(CountingStore(), ScriptedTransport(), registry=registered)
+    yield channel
     await channel.delivery.close()
+
+
+async def test_a_send_to_a_server_without_bot_is_kept_and_owes_no_join(botless: Channel) -> None:
+    conversation = await botless.start("u1")
+    with pytest.raises(NoBot):
+        await botless.send(conversation, "kept")
+    assert isinstance(botless.transport, ScriptedTransport)
+    assert (botless.transport.posts, await botless.texts(conversation)) == ([], ["kept"])
+    assert await botless.redelivery.failed() == []
+
+
+async def test_a_send_to_a_server_without_bot_writes_nothing_but_the_activity(botless: Channel) -> None:
+    """Who has spoken takes part, which is stored once; that nobody took it is stored never."""
+    store = botless.store
+    assert isinstance(store, CountingStore)
+    conversation = await botless.start()
+    for user in ("u1", "u2", "u1", "u2", "u1"):
+        with pytest.raises(NoBot):
+            await botless.send(conversation, "kept", user)
+        await until_idle(botless)
+    assert store.writes == ["join u1", "join u2"]
+    assert {member.account.id for member in await store.members(conversation.id)} >= {"u1", "u2"}
+
+
+async def test_a_member_that_has_left_and_speaks_again_without_a_bot_takes_part_again(botless: Channel) -> None:
+    conversation = await botless.start()
+    for _ in range(2):
+        with pytest.raises(NoBot):
+            await botless.send(conversation, "kept", "u1")
+        await until_idle(botless)
+        assert "u1" in {member.account.id for member in await botless.store.members(conversation.id)}
+        await botless.store.leave(conversation.id, "u1")
+        botless.delivery.forget(conversation.id, "u1")
 
 
 async def test_a_close_ends_what_waits_for_a_join_that_never_began(channel: Channel) -> None:

@@ -54,6 +54,21 @@ def wrapped(where: Any, name: str, change: Callable[[Callable[..., Any]], Callab
     return lambda patch: patch.setattr(where, name, change(getattr(where, name)))
 
 
+def all_of(*sows: Sow) -> Sow:
+    """Several changes that make one mistake."""
+
+    def sow(patch: pytest.MonkeyPatch) -> None:
+        for each in sows:
+            each(patch)
+
+    return sow
+
+
+def forgetful(where: Any, name: str) -> Sow:
+    """A function that remembers nothing of the time before the mistake."""
+    return wrapped(where, name, lambda function: function.__wrapped__)  # type: ignore[attr-defined]
+
+
 def answering(change: Answering) -> Sow:
     """Other statuses and bodies than the endpoints answer."""
 
@@ -102,7 +117,7 @@ def on(path: str, change: Callable[[int, Any], tuple[int, Any]]) -> Sow:
 
 def code(kind: type[errors.LandlineError], status: int, name: str) -> Sow:
     """An error that looks like another one."""
-    return value(problems, "_TABLE", ((kind, status, name), *problems._TABLE))
+    return all_of(value(problems, "_TABLE", ((kind, status, name), *problems._TABLE)), forgetful(problems, "_line"))
 
 
 def start_at(change: Callable[..., Start]) -> Sow:
@@ -239,7 +254,10 @@ PLANTS = (
     Plant(
         13,
         "Retry-After is not exposed",
-        value(exchange, "_EXPOSED", (b"access-control-expose-headers", b"X-Correlating-OperationId")),
+        all_of(
+            value(exchange, "_EXPOSED", (b"access-control-expose-headers", b"X-Correlating-OperationId")),
+            forgetful(exchange, "_crossing"),
+        ),
     ),
     Plant(17, "a missing credential is 404", code(errors.MissingCredential, 404, "BadArgument")),
     # B

@@ -31,6 +31,7 @@ class Inside:
         self.url = server.url
         self.directline = f"{server.url}/v3/directline"
         self.data = server.settings.data
+        self.trust = None  # no TLS
         self._server = server
 
     async def restart(self, *, kill: bool = False) -> None:

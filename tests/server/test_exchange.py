@@ -15,7 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from landline.errors import BadArgument, BotRejected, Draining, TokenExpired
-from landline.server.exchange import GRACE_S, Exchange, Manners, Resource, operation_id
+from landline.server.exchange import EXTENSION, GRACE_S, Arrival, Exchange, Manners, Resource, operation_id
+from landline.server.wheel import Wheel
 from support.edges import Served, request, response, serving
 from support.wires import Response
 
@@ -468,14 +469,17 @@ async def test_of_several_forwarded_values_the_one_of_the_nearest_proxy_counts()
 )
 async def test_proxies_are_known_by_address_and_network_in_every_form(address: str, trusted: bool) -> None:
     manners = Manners(5, LIMIT, trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("fd00::/16")))
-    scope = {
-        "scheme": "http",
-        "client": (address, 1234),
-        "headers": [(b"host", b"here"), (b"x-forwarded-host", b"chat.example")],
-    }
 
     async def nothing(*_: object) -> Any:
         raise AssertionError
+
+    headers = {b"host": b"here", b"x-forwarded-host": b"chat.example"}
+    scope = {
+        "scheme": "http",
+        "client": (address, 1234),
+        "headers": list(headers.items()),
+        "extensions": {EXTENSION: Arrival(headers, Wheel(asyncio.get_running_loop()), nothing)},
+    }
 
     exchange = Exchange(scope, nothing, nothing, manners)
     assert exchange.base_url() == ("http://chat.example" if trusted else "http://here")
@@ -502,3 +506,13 @@ async def test_what_makes_no_url_is_400(lines: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("host", ["a b", "a/b", "user@here", "here:x", "here?", '"'])
 async def test_host_that_is_none_is_400(host: str) -> None:
     assert (await ask(resource(), "POST", "/", host=host)).status == 400
+
+
+@pytest.mark.parametrize("value", [b"a\r\nset-cookie: b", b"a\nb", b"a\rb"])
+async def test_header_with_a_line_break_becomes_no_second_header(value: bytes) -> None:
+    async def echoes(exchange: Exchange) -> None:
+        await exchange.json(200, b"{}", (b"x-echo", value))
+
+    answer = await ask(Resource("/", Manners(5, LIMIT), GET=echoes), "GET", "/")
+    assert answer.status == 500
+    assert "set-cookie" not in answer.headers

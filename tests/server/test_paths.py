@@ -198,3 +198,15 @@ async def test_paths_of_upgrades_are_read_in_the_same_way() -> None:
     """They come decoded, and there is no router behind them."""
     for path in ("/v3/directline/conversations/x/stream", "/chat/v3/directline/conversations/x/stream/"):
         assert paths("https://x/chat").within(path) == "/v3/directline/conversations/x/stream"
+
+
+async def test_a_path_leads_to_the_same_place_every_time_and_no_other_path_does() -> None:
+    """What a path leads to is remembered; so it must depend on nothing else."""
+    stage.paths = paths()
+    said = []
+    for _ in range(2):
+        for name in ("one", "two", "%6Fne", "x" * 300):
+            answer = await stage.served.ask("GET", f"/v3/directline/conversations/{name}/activities")
+            said.append(json.loads(answer.body)[1]["conversation"])
+        assert (await stage.served.ask("GET", "/v3/directline/conversations/one")).status == 404
+    assert said == ["one", "two", "one", "x" * 300] * 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import re
 from collections import Counter
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -12,12 +13,11 @@ from importlib.util import find_spec
 import httptools
 import pytest
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.server import ServerState
 
-from landline.server.http import Door, HttpProtocol, Limits
-from landline.server.websocket import Refuse
-from landline.server.wheel import Wheel
+from landline.server.cycle import Cycle
+from landline.server.http import HttpProtocol
 from support.wires import Wires, handshake, masked, until
 
 LOOPS = ["asyncio", "uvloop"] if find_spec("uvloop") else ["asyncio"]
@@ -67,10 +67,10 @@ def test_upgrade_leaves_nothing_for_the_garbage_collector(kind: str, path: str) 
 
 
 def _living() -> tuple[int, int]:
-    """How many of uvicorn's objects are alive, those of tests before this one included."""
+    """How many objects of HTTP connections are alive, those of tests before this one included."""
     gc.collect()
     living = gc.get_objects()
-    return tuple(sum(isinstance(each, kind) for each in living) for kind in (HttpToolsProtocol, RequestResponseCycle))
+    return tuple(sum(isinstance(each, kind) for each in living) for kind in (HttpProtocol, Cycle))
 
 
 @pytest.mark.parametrize("kind", LOOPS)
@@ -85,54 +85,31 @@ def test_open_sockets_hold_nothing_of_their_requests(kind: str) -> None:
             plug.close()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "_unset_keepalive_if_required",
-        "connection_made",
-        "connection_lost",
-        "data_received",
-        "on_message_begin",
-        "on_url",
-        "on_header",
-        "on_headers_complete",
-        "on_body",
-        "on_message_complete",
-        "on_response_complete",
-        "timeout_keep_alive_handler",
-        "pause_writing",
-        "resume_writing",
-        "shutdown",
-    ],
-)
-def test_http_protocol_still_has_what_is_overridden_or_called(name: str) -> None:
-    assert callable(getattr(HttpToolsProtocol, name))
-
-
 def test_http_protocol_is_built_by_these_names() -> None:
-    assert list(inspect.signature(HttpToolsProtocol.__init__).parameters) == [
-        "self",
-        "config",
-        "server_state",
-        "app_state",
-        "_loop",
-    ]
     source = inspect.getsource(uvicorn.Server.startup)
     for name in ("config=config", "server_state=self.server_state", "app_state=self.lifespan.state", "_loop=_loop"):
         assert name in source
+        assert name.partition("=")[0] in inspect.signature(HttpProtocol.__init__).parameters
 
 
-def test_http_protocol_still_has_the_attributes_that_are_used() -> None:
-    async def attributes() -> set[str]:
-        config = uvicorn.Config(lambda: None, lifespan="off", log_config=None, ws="none")
-        config.load()
-        protocol = HttpToolsProtocol(config, uvicorn.Server(config).server_state, {}, asyncio.get_running_loop())
-        protocol.on_message_begin()
-        return set(vars(protocol))
+def test_server_asks_of_a_connection_only_what_ours_has() -> None:
+    """Everything that uvicorn does with the connections it is told of."""
+    source = inspect.getsource(uvicorn.Server)
+    assert set(re.findall(r"\bconnection\.(\w+)", source)) == {"shutdown"}
+    assert callable(HttpProtocol.shutdown)
 
-    used = {"parser", "scope", "headers", "url", "cycle", "flow", "pipeline", "connections", "tasks", "loop"}
-    used |= {"transport", "client", "server", "scheme", "server_state", "expect_100_continue"}
-    assert used <= asyncio.run(attributes())
+
+def test_server_state_still_has_what_connections_share() -> None:
+    shared = vars(ServerState())
+    assert (shared["connections"], shared["tasks"], shared["total_requests"]) == (set(), set(), 0)
+    assert shared["default_headers"] == []
+
+
+def test_flow_control_still_has_what_is_used() -> None:
+    flow = FlowControl(asyncio.Transport())
+    assert (flow.read_paused, flow.write_paused) == (False, False)
+    for name in ("pause_reading", "resume_reading", "pause_writing", "resume_writing", "drain"):
+        assert callable(getattr(flow, name))
 
 
 @pytest.mark.parametrize("name", ["startup", "on_tick", "shutdown"])
@@ -166,28 +143,3 @@ def test_parser_tells_where_an_upgrade_ends() -> None:
     with pytest.raises(httptools.HttpParserUpgrade) as upgrade:
         parser.feed_data(head + b"behind")
     assert upgrade.value.args == (len(head),)
-
-
-async def test_a_connection_begins_with_what_uvicorn_would_give_it() -> None:
-    """`Door.address` spares two questions to the kernel; everything else is as `HttpToolsProtocol` makes it."""
-
-    class Transport(asyncio.Transport):
-        def get_extra_info(self, name: str, default: object = None) -> object:
-            return {"sockname": ("127.0.0.1", 1), "peername": ("127.0.0.1", 2)}.get(name, default)
-
-    wheel = Wheel(asyncio.get_running_loop())
-    config = uvicorn.Config(lambda: None, log_config=None)
-    begun = []
-    for address in (None, ("127.0.0.1", 1)):
-        door = Door(Limits(), wheel, lambda request: Refuse(404, [], b""), address)
-        protocol = HttpProtocol(door, config, ServerState(), {})
-        protocol.connection_made(Transport())
-        begun.append(protocol)
-    wheel.close()
-    asked, spared = begun
-    assert vars(asked).keys() == vars(spared).keys()
-    assert (asked.server, asked.scheme) == (spared.server, spared.scheme)
-    assert (asked.client, spared.client) == (("127.0.0.1", 2), None)
-    assert type(asked.flow) is type(spared.flow)
-    assert asked in asked.connections
-    assert spared in spared.connections

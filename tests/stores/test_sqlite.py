@@ -154,7 +154,7 @@ async def test_nobody_else_on_the_machine_can_read_the_files(embedded: InSqlite)
     await store.start(a_conversation(A))
     assert embedded.path.stat().st_mode & 0o777 == 0o700
     files = sorted(embedded.path.iterdir())
-    assert {path.name for path in files} == {FILE, f"{FILE}-wal", "lock"}
+    assert {path.name for path in files} == {FILE, f"{FILE}-wal", f"{FILE}-shm", "lock"}
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
 
 

@@ -38,7 +38,7 @@ def environment(file: Path) -> dict[str, str]:
 class _Disk(apsw.VFS):
     def __init__(self, file: Path) -> None:
         self.file = file
-        super().__init__(_NAME, layout.OURS_ALONE)
+        super().__init__(_NAME, "")
 
     def xOpen(self, name: Any, flags: list[int]) -> _File:
         return _File(self.file, name, flags)
@@ -47,7 +47,7 @@ class _Disk(apsw.VFS):
 class _File(apsw.VFSFile):
     def __init__(self, file: Path, name: Any, flags: list[int]) -> None:
         self._file = file
-        super().__init__(layout.OURS_ALONE, name, flags)
+        super().__init__("", name, flags)
 
     def xWrite(self, data: Any, offset: int) -> None:
         while self._file.exists():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import msgspec
 
@@ -92,7 +93,7 @@ class Activities:
         self._conversations.check_speaker(admitted.ticket, posted.sender)
         return await self.accept(bot, conversation, posted, deadline)
 
-    async def accept(
+    def accept(
         self,
         bot: Bot,
         conversation: Conversation,
@@ -100,12 +101,12 @@ class Activities:
         deadline: float,
         key: SendKey | None = None,
         used: Callable[[], None] = lambda: None,
-    ) -> str:
+    ) -> Awaitable[str]:
         """The same, for an activity that was read and found good already. `used` is called once it
         is in the log or about to go to the bot; for a repeat that neither needs it is not."""
         if key is None:
-            return await self._accept(bot, conversation, posted, deadline, None, used)
-        return await self._repeats.once(
+            return self._accept(bot, conversation, posted, deadline, None, used)
+        return self._repeats.once(
             conversation.id, key, lambda: self._accept(bot, conversation, posted, deadline, key, used)
         )
 
@@ -134,7 +135,7 @@ class Activities:
         await self._delivery.deliver(
             conversation,
             posted.sender,
-            posted.for_bot(bot, activity_id, time),
+            partial(posted.for_bot, bot, activity_id, time),
             deadline,
             place,
             once=posted.type == "invoke",
@@ -158,13 +159,11 @@ class Activities:
         return Read(log.activity_set(conversation.id, page, end, links.json_text(base)), start.replay)
 
 
-async def append(
+def append(
     store: Store, conversation: Conversation, entry: NewEntry, deadline: float, give_up: float | None = None
-) -> Accepted:
+) -> Awaitable[Accepted]:
     """`Store.append`, offered again until `give_up` (by default `deadline`) while the store is in trouble."""
-    return await patiently(
-        deadline if give_up is None else give_up, lambda: store.append(conversation.id, entry, deadline)
-    )
+    return patiently(deadline if give_up is None else give_up, lambda: store.append(conversation.id, entry, deadline))
 
 
 def entry_of(kind: Kind, stored: bytes, key: SendKey | None = None) -> NewEntry:

@@ -33,8 +33,8 @@ from landline.ports import BotAnswer, BotTransport, Clock, Store
 Hear = Callable[[Bot, Conversation, bytes], Awaitable[None]]
 """Accept an activity that a bot answered with. Never raises: there is nobody left to be told."""
 
-_ANNOUNCED = 65_536
-"""Announced members remembered, so that a send need not ask the store. Forgetting one costs a look-up."""
+_MEMBERS = 65_536
+"""Members remembered as announced, or as stored, so that a send need not ask the store; forgetting one costs that."""
 
 _FAILURES = 1000
 """Failed deliveries kept for operators. They are offered again by hand; more than that is a matter for the bot."""
@@ -45,26 +45,48 @@ _RECORD_S = 1.0
 _log = structlog.get_logger(__name__)
 
 
+class _Known(OrderedDict[tuple[ConversationId, str], None]):
+    """Members, the latest `_MEMBERS` of them."""
+
+    def add(self, member: tuple[ConversationId, str]) -> None:
+        self[member] = None
+        if len(self) > _MEMBERS:
+            self.popitem(last=False)
+
+
 class Place:
-    """A place in a conversation's line. `leave` lets the next one begin; leaving twice is leaving once."""
+    """A place in a conversation's line. `leave` lets the next one begin; leaving twice is leaving once.
 
-    __slots__ = ("_ahead", "_behind", "_left")
+    Most lines have one place, and nobody waits: so there is a future only where somebody does."""
 
-    def __init__(self, ahead: asyncio.Future[None] | None, behind: asyncio.Future[None]) -> None:
-        self._ahead = ahead
-        self._behind = behind
+    __slots__ = ("_behind", "_called", "_conversation", "_first", "_left", "_lines")
+
+    def __init__(self, lines: dict[ConversationId, Place], conversation: ConversationId) -> None:
+        """The last place in the line of `conversation`, which is kept in `lines` by its last place."""
+        self._lines = lines
+        self._conversation = conversation
+        self._behind: Place | None = None
+        self._called: asyncio.Future[None] | None = None
         self._left = False
+        ahead = lines.get(conversation)
+        self._first = ahead is None
+        lines[conversation] = self
+        if ahead is not None:
+            ahead._behind = self
 
     async def turn(self, deadline: float) -> bool:
         """Wait until everybody ahead has left; answer whether there was anybody. Raises `BotUnreachable` at `deadline`;
         nobody else notices."""
-        if self._ahead is None or self._ahead.done():
+        if self._first:
             return False
+        self._called = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout_at(deadline):
-                await asyncio.shield(self._ahead)
+                await self._called
         except TimeoutError as error:
             raise BotUnreachable("Failed to send activity: bot timed out on what came before") from error
+        finally:
+            self._called = None
         return True
 
     def leave(self) -> None:
@@ -72,10 +94,20 @@ class Place:
         if self._left:
             return
         self._left = True
-        if self._ahead is None or self._ahead.done():
-            self._behind.set_result(None)
-        else:
-            self._ahead.add_done_callback(lambda _: self._behind.set_result(None))
+        if self._first:
+            self._call_next()
+
+    def _call_next(self) -> None:
+        """The first place with somebody in it is the first of the line; without one the line is over."""
+        place = self
+        while place._left:
+            if place._behind is None:
+                del self._lines[self._conversation]
+                return
+            place = place._behind
+        place._first = True
+        if place._called is not None and not place._called.done():
+            place._called.set_result(None)
 
 
 class Delivery:
@@ -97,27 +129,20 @@ class Delivery:
         self._clock = clock
         self._hear = hear
         self._join_wait_s = join_wait_s
-        self._lines: dict[ConversationId, asyncio.Future[None]] = {}
-        self._announced: OrderedDict[tuple[ConversationId, str], None] = OrderedDict()
+        self._lines: dict[ConversationId, Place] = {}
+        self._announced = _Known()
+        self._joined = _Known()
         self._tasks: set[asyncio.Task[object]] = set()
 
     def enter(self, conversation: ConversationId) -> Place:
         """Take the next place in the conversation's line. Never waits; must be left in the end."""
-        behind: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        ahead = self._lines.get(conversation)
-        self._lines[conversation] = behind
-        behind.add_done_callback(lambda left: self._forget(conversation, left))
-        return Place(ahead, behind)
-
-    def _forget(self, conversation: ConversationId, left: asyncio.Future[None]) -> None:
-        if self._lines.get(conversation) is left:
-            del self._lines[conversation]
+        return Place(self._lines, conversation)
 
     async def deliver(
         self,
         conversation: Conversation,
         sender: Account,
-        body: bytes,
+        body: Callable[[], bytes],
         deadline: float,
         place: Place,
         *,
@@ -126,32 +151,45 @@ class Delivery:
     ) -> BotAnswer:
         """POST `body` to the conversation's bot in its turn, after the joins that are due, the sender's among them.
 
-        `sequence` is its number, if it has one. Raises `DeliveryError`; if it could be offered again, that is recorded
-        for operators. The place has been left when this ends.
+        The body is made when it is to be written: who waits holds nothing twice. `sequence` is its number, if it has
+        one. Raises `DeliveryError`; if it could be offered again, that is recorded for operators, unless there is no
+        bot to offer it to. The place has been left when this ends.
         """
         try:
             return await self._deliver(conversation, sender, body, deadline, place, once=once)
         except DeliveryError as error:
-            if sequence is not None and not once:
+            if sequence is not None and not once and not isinstance(error, NoBot):
                 await self._record(conversation, sequence, error)
             raise
 
     async def _deliver(
-        self, conversation: Conversation, sender: Account, body: bytes, deadline: float, place: Place, *, once: bool
+        self,
+        conversation: Conversation,
+        sender: Account,
+        body: Callable[[], bytes],
+        deadline: float,
+        place: Place,
+        *,
+        once: bool,
     ) -> BotAnswer:
         try:
             bot = self._endpoint(conversation)
             waited = await place.turn(deadline)
             await self._join(conversation, bot, sender, deadline)
             written = _nothing if bot.serial else place.leave
-            return await self._post(conversation, bot, body, deadline, written, once=once, apart=waited)
+            return await self._post(conversation, bot, body(), deadline, written, once=once, apart=waited)
         except DeliveryError:
             # Whatever became of the bot, who has spoken takes part: by that a person is found who is to be forgotten.
-            if (conversation.id, sender.id) not in self._announced:
-                self._keep(self._store.join(conversation.id, sender))
+            member = conversation.id, sender.id
+            if member not in self._announced and member not in self._joined:
+                self._keep(self._take_part(conversation.id, sender))
             raise
         finally:
             place.leave()
+
+    async def _take_part(self, conversation: ConversationId, sender: Account) -> None:
+        await self._store.join(conversation, sender)
+        self._joined.add((conversation, sender.id))
 
     async def _record(self, conversation: Conversation, sequence: int, error: DeliveryError) -> None:
         """Tell operators. A store in trouble holds up the answer only so long, and changes nothing about it."""
@@ -197,7 +235,8 @@ class Delivery:
 
     def forget(self, conversation: ConversationId, account: str) -> None:
         """This member has left: should it speak again, it joins again."""
-        self._announced.pop((conversation, account), None)
+        for known in (self._announced, self._joined):
+            known.pop((conversation, account), None)
 
     def announce(self, conversation: Conversation, deadline: float) -> None:
         """Tell the bot of the members whose join is due, in the background, ahead of everything that comes later.
@@ -243,7 +282,7 @@ class Delivery:
         if due:
             await self._post_join(conversation, bot, due, deadline)
         for member in members:
-            self._remember(conversation.id, member.account.id)
+            self._announced.add((conversation.id, member.account.id))
         if unmarked:
             # Nobody waits for the mark: this process knows already.
             self._keep(self._mark(conversation.id, [account.id for account in unmarked], deadline))
@@ -283,11 +322,6 @@ class Delivery:
         except StoreError as error:
             # The bot was told; at worst it is told once more after a restart.
             _log.warning("announced join not recorded", conversation=conversation, reason=error.message)
-
-    def _remember(self, conversation: ConversationId, account: str) -> None:
-        self._announced[conversation, account] = None
-        if len(self._announced) > _ANNOUNCED:
-            self._announced.popitem(last=False)
 
     def _endpoint(self, conversation: Conversation) -> Bot:
         bot = self._registry.bot(conversation.bot_id)

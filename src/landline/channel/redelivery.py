@@ -7,6 +7,7 @@ the answer. Whoever asks for it knows the bot.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from landline.channel.delivery import Delivery
 from landline.channel.registry import Registry
@@ -47,7 +48,7 @@ class Redelivery:
             raise UnknownActivity
         bot = self._registry.bot(failure.bot_id)
         said = activity.from_client(entry.body, conversation=conversation.id, bot=bot, bound=None, may_use_dl=True)
-        body = said.for_bot(bot, activity_id, log.timestamp(entry.time_ms))
+        body = partial(said.for_bot, bot, activity_id, log.timestamp(entry.time_ms))
         place = self._delivery.enter(conversation.id)
         await self._delivery.deliver(
             conversation, said.sender, body, deadline, place, once=False, sequence=failure.sequence

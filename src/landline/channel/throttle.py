@@ -8,7 +8,7 @@ only when their turn would be too far away. Sends are refused at once: a client 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Sequence
 
 import msgspec
 
@@ -40,21 +40,24 @@ class Throttle:
 
     # `whose` are those who may have rates of their own, the first first: a site, its bot.
 
-    async def send(self, conversation: str, deadline: float, *whose: Own) -> None:
+    def send(self, conversation: str, deadline: float, *whose: Own) -> Awaitable[None]:
         """Before an activity of a client is accepted."""
-        await self._sends.take(conversation, deadline, _first(each.sends_per_s for each in whose))
+        return self._sends.take(conversation, deadline, _first([each.sends_per_s for each in whose]))
 
-    async def poll(self, conversation: str, deadline: float, *whose: Own) -> None:
+    def poll(self, conversation: str, deadline: float, *whose: Own) -> Awaitable[None]:
         """Before Get Activities (10.1)."""
-        await self._polls.take(conversation, deadline, _first(each.polls_per_s for each in whose))
+        return self._polls.take(conversation, deadline, _first([each.polls_per_s for each in whose]))
 
-    async def start(self, site: str, deadline: float, *whose: Own) -> None:
+    def start(self, site: str, deadline: float, *whose: Own) -> Awaitable[None]:
         """Before a start, or a call for a token."""
-        await self._starts.take(site, deadline, _first(each.starts_per_s for each in whose))
+        return self._starts.take(site, deadline, _first([each.starts_per_s for each in whose]))
 
 
-def _first(rates: Iterable[float | None]) -> float | None:
-    return next((rate for rate in rates if rate is not None), None)
+def _first(rates: Sequence[float | None]) -> float | None:
+    for rate in rates:
+        if rate is not None:
+            return rate
+    return None
 
 
 class _Turns:

@@ -6,14 +6,14 @@ surrounds it is `Resource`: methods, preflight, errors, one log line.
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import itertools
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
@@ -33,7 +33,12 @@ from landline.errors import (
     TooSlow,
     UnsupportedMediaType,
 )
+from landline.server.limit import Limit
 from landline.server.problems import UNEXPECTED, Problem, problem_of
+from landline.server.wheel import Wheel
+
+EXTENSION = "landline"
+"""The ASGI extension under which our endpoints find what our HTTP tells them: an `Arrival`."""
 
 JSON = (b"content-type", b"application/json; charset=utf-8")
 _NO_STORE = (b"cache-control", b"no-store")
@@ -55,6 +60,15 @@ _numbers = itertools.count(1)
 
 Header = tuple[bytes, bytes]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Arrival(NamedTuple):
+    """What a request brings beside what ASGI says of it: its headers by name, the first of several; where deadlines are
+    kept; and a shorter way for an answer in one piece, which is given a status, header lines and a body."""
+
+    fields: Mapping[bytes, bytes]
+    wheel: Wheel
+    answer: Callable[[int, bytes, bytes], Awaitable[None]]
 
 
 def operation_id() -> str:
@@ -90,11 +104,14 @@ class Exchange:
     """A request, and the means to answer it. Header names are lower case; the first of several values counts."""
 
     __slots__ = (
+        "_answer",
         "_begun",
+        "_fields",
         "_manners",
         "_receive",
         "_send",
         "_started",
+        "_wheel",
         "deadline",
         "id",
         "limit",
@@ -103,8 +120,8 @@ class Exchange:
         "status",
     )
 
-    limit: asyncio.Timeout
-    """What ends the endpoint if nothing else does; `Resource` sets it."""
+    limit: Limit
+    """What ends the endpoint if nothing else does."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, manners: Manners) -> None:
         self.scope = scope
@@ -115,9 +132,16 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._manners = manners
+        arrival: Arrival = scope["extensions"][EXTENSION]
+        self._fields, self._wheel, self._answer = arrival
         self._started = False
         self.reading = False
         """Whether it is the client who is waited for."""
+
+    def limited(self) -> Limit:
+        """What ends the endpoint at the deadline, which is moved from there as the rules say."""
+        self.limit = Limit(self._wheel, self.deadline)
+        return self.limit
 
     @property
     def age_s(self) -> float:
@@ -128,10 +152,7 @@ class Exchange:
 
     def header(self, name: bytes) -> bytes | None:
         """The first header of that name, or None."""
-        for key, value in self.scope["headers"]:
-            if key == name:
-                return bytes(value)
-        return None
+        return self._fields.get(name)
 
     def path(self, name: str) -> str:
         """A variable segment of the path, percent-decoded."""
@@ -143,7 +164,7 @@ class Exchange:
 
     def origin(self) -> str | None:
         """The origin of the page that asks; None where no page does."""
-        return origin_of(self.header(b"origin"))
+        return origin_of(self._fields.get(b"origin"))
 
     def cookie(self, name: str) -> str | None:
         """The first cookie of that name, or None."""
@@ -155,7 +176,7 @@ class Exchange:
 
     def bearer(self) -> str:
         """The credential. Raises `MissingCredential` unless there is exactly one, of the scheme Bearer (3.1)."""
-        parts = (self.header(b"authorization") or b"").split()
+        parts = self._fields.get(b"authorization", b"").split()
         if len(parts) != 2 or parts[0].lower() != b"bearer":
             raise MissingCredential
         return parts[1].decode("latin-1")
@@ -174,27 +195,24 @@ class Exchange:
     async def body(self) -> bytes:
         """The whole body. Raises `TooLarge` over the limit and `TooSlow` at the deadline (8.6)."""
         self.reading = True
-        body = await self._read(self._manners.body_bytes)
+        message = await self._receive()
+        if message["type"] == "http.request" and not message["more_body"]:
+            body: bytes = message["body"]
+            if len(body) > self._manners.body_bytes:
+                raise TooLarge
+        else:
+            body = b"".join([chunk async for chunk in self._chunks(message)])
         self.reading = False
-        self.limit.reschedule(self.deadline + GRACE_S)
+        self.limit.move(self.deadline + GRACE_S)
         return body
 
     def check_declared(self) -> None:
         """Raises `TooLarge` for a declared length over the limit, before anybody asks who is there (3.4, step 3)."""
-        declared = self.header(b"content-length")
+        declared = self._fields.get(b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > self._manners.body_bytes:
             raise TooLarge
 
-    async def _read(self, limit: int) -> bytes:
-        message: Message = await self._receive()
-        if message["type"] == "http.request" and not message.get("more_body", False):
-            whole: bytes = message.get("body", b"")
-            if len(whole) > limit:
-                raise TooLarge
-            return whole
-        return b"".join([chunk async for chunk in self._chunks(limit, message)])
-
-    async def _chunks(self, limit: int, first: Message | None = None) -> AsyncIterator[bytes]:
+    async def _chunks(self, first: Message | None = None) -> AsyncIterator[bytes]:
         size, more = 0, True
         while more:
             message, first = first or await self._receive(), None
@@ -202,7 +220,7 @@ class Exchange:
                 raise ClientGone
             chunk: bytes = message.get("body", b"")
             size += len(chunk)
-            if size > limit:
+            if size > self._manners.body_bytes:
                 raise TooLarge
             more = message.get("more_body", False)
             yield chunk
@@ -210,58 +228,61 @@ class Exchange:
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body of an upload as it comes in. It may take as long as it is not silent (D-52): the deadline counts
         from its end (8.6). Raises `TooLarge` over the limit."""
-        self.limit.reschedule(None)
-        async for chunk in self._chunks(self._manners.body_bytes):
+        self.limit.move(None)
+        async for chunk in self._chunks():
             yield chunk
         self.deadline = time.monotonic() + self._manners.deadline_s
-        self.limit.reschedule(self.deadline + GRACE_S)
+        self.limit.move(self.deadline + GRACE_S)
 
     async def whole_upload(self) -> bytes:
         """The same in one piece."""
         return b"".join([piece async for piece in self.pieces()])
 
-    async def json_body(self) -> bytes:
+    def json_body(self) -> Awaitable[bytes]:
         """The body of a JSON endpoint, not parsed yet. Raises `UnsupportedMediaType` first (3.4, step 9).
 
         An absent Content-Type means JSON, and one on an empty body means nothing (3.1).
         """
         self.check_json()
-        return await self.body()
+        return self.body()
 
     def check_json(self) -> None:
         """Raises `UnsupportedMediaType` for a body that says it is something else."""
-        kind = self.header(b"content-type")
+        kind = self._fields.get(b"content-type")
+        if not kind or kind == b"application/json":
+            return
         empty = self.header(b"content-length") in (None, b"0") and self.header(b"transfer-encoding") is None
-        if kind and not empty and kind.split(b";", 1)[0].strip().lower() not in _MEDIA_TYPES:
+        if not empty and kind.split(b";", 1)[0].strip().lower() not in _MEDIA_TYPES:
             raise UnsupportedMediaType
 
     # How it is answered
 
-    async def answer(self, status: int, body: bytes, *headers: Header) -> None:
+    def answer(self, status: int, body: bytes, *headers: Header) -> Awaitable[None]:
         """Answer, once, with everything at the same time."""
-        # 204 has no body by definition (RFC 9110, section 8.6).
-        await self._begin(status, headers if status == 204 else (_length(len(body)), *headers))
-        await self._send({"type": "http.response.body", "body": body})
+        lines = _lines(headers)
+        self.status = status
+        self._started = True
+        if status != 204:  # which has no body by definition (RFC 9110, section 8.6)
+            lines = b"content-length: %d\r\n%b" % (len(body), lines)
+        named = b"x-correlating-operationid: %b\r\n" % self.id.encode()
+        return self._answer(status, named + lines + self._cross_origin(), body)
+
+    def json(self, status: int, body: bytes, *headers: Header) -> Awaitable[None]:
+        """Answer with JSON text."""
+        return self.answer(status, body, JSON, _NO_STORE, *headers)
 
     async def stream(self, status: int, pieces: AsyncIterator[bytes], size: int, *headers: Header) -> None:
         """Answer with `size` bytes as they come. From the beginning of the answer on there is no deadline (8.6)."""
-        self.limit.reschedule(None)
-        await self._begin(status, (_length(size), *headers))
+        self.limit.move(None)
+        self.status = status
+        self._started = True
+        usual = (b"x-correlating-operationid", self.id.encode()), (b"content-length", b"%d" % size)
+        crossing = cross_origin(self._fields.get(b"origin"), self._manners.cors_origins)
+        said = (*usual, *headers, *crossing) if self._manners.cross_origin else (*usual, *headers)
+        await self._send({"type": "http.response.start", "status": status, "headers": said})
         async for piece in pieces:
             await self._send({"type": "http.response.body", "body": piece, "more_body": True})
         await self._send({"type": "http.response.body", "body": b""})
-
-    async def _begin(self, status: int, headers: Iterable[Header]) -> None:
-        self.status = status
-        self._started = True
-        named = (b"x-correlating-operationid", self.id.encode())
-        await self._send(
-            {"type": "http.response.start", "status": status, "headers": [named, *headers, *self._cross_origin()]}
-        )
-
-    async def json(self, status: int, body: bytes, *headers: Header) -> None:
-        """Answer with JSON text."""
-        await self.answer(status, body, JSON, _NO_STORE, *headers)
 
     async def problem(self, problem: Problem) -> None:
         """Answer with an error object, unless the answer has begun."""
@@ -279,12 +300,11 @@ class Exchange:
             (b"access-control-max-age", b"7200"),
         )
 
-    def _cross_origin(self) -> tuple[Header, ...]:
-        if not self._manners.cross_origin:
-            return ()
-        headers = cross_origin(self.header(b"origin"), self._manners.cors_origins)
-        allowed = self._manners.credentials and any(name == b"access-control-allow-origin" for name, _ in headers)
-        return (*headers, _CREDENTIALS) if allowed else headers
+    def _cross_origin(self) -> bytes:
+        manners = self._manners
+        if not manners.cross_origin:
+            return b""
+        return _crossing(self._fields.get(b"origin"), manners.cors_origins, credentials=manners.credentials)
 
 
 def origin_of(header: bytes | None) -> str | None:
@@ -292,8 +312,12 @@ def origin_of(header: bytes | None) -> str | None:
     return None if header is None else header.decode("latin-1").strip()
 
 
-def _length(size: int) -> Header:
-    return b"content-length", str(size).encode()
+def _lines(headers: Sequence[Header]) -> bytes:
+    """Headers as they go over the wire. Raises `ValueError` for what would become two."""
+    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+    if lines and not lines.count(b"\r") == lines.count(b"\n") == len(headers):
+        raise ValueError("a header has a line break in it")
+    return lines
 
 
 def public_base(
@@ -358,6 +382,15 @@ def cross_origin(origin: bytes | None, allowed: frozenset[str]) -> tuple[Header,
     return (_NO_REFERRER, (b"access-control-allow-origin", origin), (b"vary", b"Origin"), _EXPOSED)
 
 
+@lru_cache(256)
+def _crossing(origin: bytes | None, allowed: frozenset[str], *, credentials: bool) -> bytes:
+    """The lines of `cross_origin`, which are the same for all requests of a page."""
+    headers = cross_origin(origin, allowed)
+    if credentials and any(name == b"access-control-allow-origin" for name, _ in headers):
+        headers = (*headers, _CREDENTIALS)
+    return _lines(headers)
+
+
 Endpoint = Callable[[Exchange], Awaitable[None]]
 
 
@@ -389,26 +422,19 @@ class Resource:
         endpoint = self.methods.get(method)
         if endpoint is not None:
             exchange.check_declared()
-            await self._in_time(endpoint, exchange)
+            try:
+                # Every wait inside knows the deadline, but for that for the body; this ends it, and what hangs all the
+                # same, such as a disk (8.6).
+                with exchange.limited():
+                    await endpoint(exchange)
+            except TimeoutError as error:
+                raise _too_late(exchange) from error
         elif method == "OPTIONS" and self._manners.cross_origin:
             await exchange.preflight()
         elif not self._allowed:
             raise NotFound
         else:
             raise MethodNotAllowed(self._allowed)
-
-    async def _in_time(self, endpoint: Endpoint, exchange: Exchange) -> None:
-        """Every wait inside knows the deadline, but for that for the body; this ends it, and what hangs all the same,
-        such as a disk (8.6). One timer per request: two were a tenth of what a send costs."""
-        try:
-            async with asyncio.timeout_at(exchange.deadline) as exchange.limit:
-                await endpoint(exchange)
-        except TimeoutError as error:
-            if exchange.reading:
-                raise TooSlow from error
-            if exchange.scope["method"] == "GET":
-                raise StoreUnavailable("Storage did not answer in time") from error
-            raise OutcomeUnknown from error
 
     def _record(self, exchange: Exchange) -> None:
         """One line per request: never the path or the query, which carry credentials and keys."""
@@ -421,6 +447,15 @@ class Resource:
             operation=exchange.id,
             ms=round(exchange.age_s * 1000, 1),
         )
+
+
+def _too_late(exchange: Exchange) -> LandlineError:
+    """What it means that a request has run out of time."""
+    if exchange.reading:
+        return TooSlow()
+    if exchange.scope["method"] == "GET":
+        return StoreUnavailable("Storage did not answer in time")
+    return OutcomeUnknown()
 
 
 def query_parameter(query: bytes, name: str) -> str | None:

@@ -1,34 +1,37 @@
-"""HTTP/1.1 as uvicorn speaks it, with our rules for slow and odd requests (D-52) and with our own door for upgrades.
+"""HTTP/1.1 on one connection: our rules for slow and odd requests (D-52), and our own door for upgrades.
 
-What is not acceptable as HTTP ends here, before any endpoint hears of it; everything else is uvicorn's business. An
-upgrade is handed on as a value: the request is neither written out again nor parsed twice, and bytes behind it in the
-same packet are not lost, as both would be on uvicorn's own way to a `ws=` class.
+What is not acceptable as HTTP ends here, before any endpoint hears of it; what is becomes a `Cycle`, one at a time, in
+the order in which the requests came. An upgrade is handed on as a value: the request is neither written out again nor
+parsed twice, and bytes behind it in the same packet are not lost.
 
-A connection has at most one entry in the timer wheel, and only while the peer owes something: the rest of a head, the
-rest of a body, or room for what was written.
+A connection has at most one entry in the timer wheel: for the rest of a head or of a body, for room for what was
+written, or for the next request.
 
-This is a subclass of a class of uvicorn's that is public only by habit: `tests/server/test_uvicorn_contract.py` holds
-what is relied on, and pyproject.toml pins the range it has passed with.
+uvicorn opens and closes these connections. It is told of them in the way of its own protocol class, which is public
+only by habit: `tests/server/test_uvicorn_contract.py` holds what is relied on, and pyproject.toml pins the range it has
+passed with.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
 import httptools
 import msgspec
 import structlog
+from starlette.types import Scope
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 from uvicorn.server import ServerState
 
 from landline.errors import LandlineError
-from landline.server.exchange import JSON, cross_origin, operation_id
+from landline.server.cycle import Cycle, status_line
+from landline.server.exchange import EXTENSION, JSON, Arrival, cross_origin, operation_id
 from landline.server.problems import UNEXPECTED, Problem, problem_of
 from landline.server.websocket import (
     Accept,
@@ -51,6 +54,7 @@ EARLY_BYTES = 64 * 1024
 PIPELINED = 16
 """Requests that may wait on one connection behind the one that is being answered."""
 
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
 _NOT_HTTP = b"This is an HTTP server.\n"
 _ONCE = (b"host", b"authorization", b"content-length")
 _CROSS_ORIGIN_PATH = b"/v3/directline"
@@ -100,8 +104,15 @@ class _NotAcceptable(Exception):
         self.message = message
 
 
-class HttpProtocol(HttpToolsProtocol):
+class HttpProtocol(asyncio.Protocol):
     """One HTTP connection, until it ends or becomes a WebSocket."""
+
+    transport: asyncio.Transport
+    flow: FlowControl
+    scope: Scope
+    headers: list[Header]
+    fields: dict[bytes, bytes]
+    url: bytes
 
     def __init__(
         self,
@@ -112,7 +123,14 @@ class HttpProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         """`door` comes from us (`functools.partial`), the rest from uvicorn, by name."""
-        super().__init__(config, server_state, app_state, _loop)
+        self._app = config.loaded_app
+        self.server_state = server_state
+        self.connections = server_state.connections
+        self.tasks = server_state.tasks
+        self.loop = _loop or asyncio.get_running_loop()
+        self.parser = _parser(self)
+        self.cycle: Cycle | None = None  # the one that is being answered, or was last
+        self.pipeline: deque[Cycle] = deque()  # those behind it
         self._door = door
         self._limits = door.limits
         self._due = 0  # responses that are still owed
@@ -121,6 +139,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._early: bytearray | None = None  # behind a handshake that is being decided
         self._in_head = False
         self._in_body = False
+        self._fed = 0  # bytes in the packet that is being parsed
+        self._head_fed = 0  # bytes in the packets that the head has come in: no fewer than it has
         self._unread = 0  # bytes that have arrived since something was complete: a head, a message, a piece of body
         self._wrong: _NotAcceptable | None = None  # known, but answered when the head is complete
         # Times of the loop, in seconds.
@@ -128,6 +148,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._heard_at = 0.0
         self._discard_at: float | None = None
         self._unsent_at: float | None = None
+        self._idle_at: float | None = None
         self._unsent = 0
         self._timer: Timer | None = None
         self._timer_at = 0.0
@@ -136,28 +157,27 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected; the time for its first head begins."""
-        if self._door.address is None:
-            super().connection_made(transport)
-        else:
-            self._begin(transport, self._door.address)
-        self._head_at = self._door.wheel.time() + self._limits.header_timeout_s
-        self._watch()
-
-    def _begin(self, transport: asyncio.Transport, address: tuple[str, int]) -> None:
-        """What uvicorn does, without asking the kernel for the addresses of both ends."""
-        self.connections.add(self)
+        self.connections.add(self)  # type: ignore[arg-type]  # uvicorn expects one of its own classes
         self.transport = transport
         self.flow = FlowControl(transport)
-        self.server = address
-        self.client = None
+        asked = self._door.address is None
+        self.server = get_local_addr(transport) if asked else self._door.address
+        self.client = get_remote_addr(transport) if asked else None
         self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
+        self._head_at = self._door.wheel.time() + self._limits.header_timeout_s
+        self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         self._over = True
         self._stop_watching()
-        self._unset_keepalive_if_required()
-        super().connection_lost(exc)
+        self.connections.discard(self)
+        if self.cycle is not None:
+            self.cycle.disconnect()
+        self.flow.resume_writing()
+        if exc is None:
+            self.transport.close()
+        del self.parser  # they point at each other
 
     def data_received(self, data: bytes) -> None:
         """Bytes arrived."""
@@ -166,8 +186,10 @@ class HttpProtocol(HttpToolsProtocol):
         if self._early is not None:
             self._wait_with(data)
             return
-        self._unset_keepalive_if_required()
-        self._unread += len(data)
+        self._idle_at = None
+        self._fed = size = len(data)
+        self._head_fed += size
+        self._unread += size
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -182,23 +204,36 @@ class HttpProtocol(HttpToolsProtocol):
             return
         self._note_time()
 
+    def eof_received(self) -> None:
+        """The client has no more to ask, and may still wait for answers: asyncio closes once they are out."""
+
     def pause_writing(self) -> None:
         """The client does not take what it asked for."""
-        super().pause_writing()
+        self.flow.pause_writing()
         self._expect_room()
 
     def resume_writing(self) -> None:
         """It does again."""
-        super().resume_writing()
+        self.flow.resume_writing()
         self._unsent_at = None
+
+    def shutdown(self) -> None:
+        """uvicorn: finish what is under way, and close."""
+        newest = self._arriving
+        if newest is None or newest.complete:
+            self.transport.close()
+        else:
+            newest.keep_alive = False
 
     # What the parser reports
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
-        super().on_message_begin()
         self._in_head = True
         self._wrong = None
+        self._head_fed = self._fed
+        self.url = b""
+        self.headers = []
 
     def on_url(self, url: bytes) -> None:
         """A piece of the request target."""
@@ -211,73 +246,134 @@ class HttpProtocol(HttpToolsProtocol):
         """A header field; or a trailer field, which nobody reads, and which must not look like a header (RFC 9110)."""
         if not self._in_head:
             return
+        name = name.lower()
         if len(self.headers) >= self._limits.header_fields:
             self._wrong = self._wrong or _NotAcceptable(431, "Too many header fields")
             # A refusal needs the origin to be readable in a browser (specification 3.3), wherever it stands.
-            if name.lower() != b"origin":
+            if name != b"origin":
                 return
-        super().on_header(name, value)
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """A head is complete: uvicorn starts the application, unless the head is refused or asks for an upgrade."""
+        """A head is complete: its turn begins or waits, unless the head is refused or asks for an upgrade."""
         self._in_head = False
         self._head_at = None
         self._unread = 0
         self._check_head()
-        if self.parser.should_upgrade():
-            self.scope["method"] = self.parser.get_method().decode("ascii")
-            self.scope["http_version"] = self.parser.get_http_version()
+        parser = self.parser
+        method, version = parser.get_method().decode("ascii"), parser.get_http_version()
+        self.scope = scope = self._scope(method, version)
+        if parser.should_upgrade():
             return
-        super().on_headers_complete()
+        url = httptools.parse_url(self.url)
+        scope["raw_path"] = raw = url.path
+        path = raw.decode("ascii")
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["query_string"] = url.query or b""
+        cycle = self._cycle(method, version)
+        cycle.scope = scope
+        scope["extensions"] = {EXTENSION: Arrival(self.fields, self._door.wheel, cycle.answer)}
         self._in_body = True
         self._due += 1
+        self._take_turn(cycle)
+
+    def _scope(self, method: str, version: str) -> Scope:
+        return {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "method": method,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": "",
+            "headers": self.headers,
+        }
+
+    def _cycle(self, method: str, version: str) -> Cycle:
+        return Cycle(
+            method,
+            self.transport,
+            self.flow,
+            self.server_state.default_headers,
+            self._answered,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            expects_continue=self.fields.get(b"expect", b"").lower() == b"100-continue",
+        )
+
+    def _take_turn(self, cycle: Cycle) -> None:
+        if self.cycle is None or self.cycle.complete:
+            self._start(cycle)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.append(cycle)
+
+    def _start(self, cycle: Cycle) -> None:
+        self.cycle = cycle
+        cycle.start(self._app, self.loop, self.tasks)
+
+    @property
+    def _arriving(self) -> Cycle | None:
+        """The newest request; what is read of the connection belongs to it."""
+        return self.pipeline[-1] if self.pipeline else self.cycle
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body."""
         self._unread = 0
-        super().on_body(body)
+        if (cycle := self._arriving) is not None:
+            cycle.arrived(body)
 
     def on_message_complete(self) -> None:
         """A request is complete."""
         self._unread = 0
         if self.parser.should_upgrade():
             return
-        super().on_message_complete()
+        if (cycle := self._arriving) is not None:
+            cycle.arrived_whole()
         self._in_body = False
         self._discard_at = None
 
-    def on_response_complete(self) -> None:
+    def _answered(self) -> None:
         """A response was handed to the transport."""
         self._due -= 1
-        super().on_response_complete()
+        self.server_state.total_requests += 1
         if self.transport.is_closing():
             self._expect_room()
-        elif self._last_words is not None and not self._due:
-            self._unset_keepalive_if_required()
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start(self.pipeline.popleft())
+        else:
+            self._idle_at = self._door.wheel.time() + self._limits.keep_alive_s
+            self._watch_until(self._idle_at)
+        if self._last_words is not None and not self._due:
             self._hang_up(self._last_words)
         elif self._in_body and not self._due:
             # Answered before it was read, 413 for instance. The rest is dropped, but not for ever.
             self._discard_at = self._door.wheel.time() + self._limits.header_timeout_s
             self._watch()
 
-    def timeout_keep_alive_handler(self) -> None:
-        """Nothing was asked for a while."""
-        super().timeout_keep_alive_handler()
-        self._expect_room()
-
     # What is refused
 
     def _check_head(self) -> None:
         if self._wrong is not None:
             raise self._wrong
-        if sum(len(name) + len(value) + 4 for name, value in self.headers) > self._limits.header_bytes:
+        if self._head_fed > self._limits.header_bytes and self._head_bytes() > self._limits.header_bytes:
             raise _NotAcceptable(431, "Header fields are too large")
+        self.fields = dict(reversed(self.headers))  # the first of a name counts
+        if len(self.fields) < len(self.headers):
+            self._check_repeats()
+        if len(self.pipeline) >= PIPELINED:
+            raise _NotAcceptable(400, "Too many requests on one connection")
+
+    def _head_bytes(self) -> int:
+        return sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _check_repeats(self) -> None:
         names = [name for name, _ in self.headers]
         for name in _ONCE:
             if names.count(name) > 1:
                 raise _NotAcceptable(400, f"Header is given twice: {name.decode()}")
-        if len(self.pipeline) >= PIPELINED:
-            raise _NotAcceptable(400, "Too many requests on one connection")
 
     def _reason(self, error: httptools.HttpParserError) -> _NotAcceptable | None:
         """What to answer to bytes that the parser does not take; None where they are not HTTP at all."""
@@ -308,15 +404,14 @@ class HttpProtocol(HttpToolsProtocol):
         """Give up the request whose body is bad. Answers whether nothing has been said to it yet."""
         self._in_body = False
         if self.pipeline:
-            self.pipeline.popleft()  # the newest, which is the one: it has not begun
+            self.pipeline.pop()  # the newest, which is the one: it has not begun
             self._due -= 1
             return True
-        if self.cycle.response_complete:
+        if self.cycle is None or self.cycle.complete:
             return False
-        self.cycle.disconnected = True  # the application gets `http.disconnect`, and what it sends is dropped
-        self.cycle.message_event.set()
+        self.cycle.disconnect()
         self._due -= 1
-        return not self.cycle.response_started
+        return self.cycle.silent
 
     def _error(self, status: int, message: str) -> bytes:
         """A complete answer with an error object (specification 3.5)."""
@@ -370,7 +465,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._watch()
 
     def _next_deadline(self) -> float | None:
-        due = [at for at in (self._head_at, self._unsent_at) if at is not None]
+        due = [at for at in (self._head_at, self._unsent_at, self._idle_at) if at is not None]
         if self._in_body:
             due.append(self._discard_at or self._heard_at + self._limits.body_stall_s)
         return min(due, default=None)
@@ -378,7 +473,11 @@ class HttpProtocol(HttpToolsProtocol):
     def _watch(self) -> None:
         """Have the wheel look at this connection when the next deadline comes. One that moved away is left alone."""
         at = self._next_deadline()
-        if at is None or self._over:
+        if at is not None:
+            self._watch_until(at)
+
+    def _watch_until(self, at: float) -> None:
+        if self._over:
             return
         if self._timer is not None:
             if self._timer_at <= at:
@@ -405,6 +504,10 @@ class HttpProtocol(HttpToolsProtocol):
                 self._refuse(_NotAcceptable(408, "Headers did not arrive in time"))
             else:
                 self.transport.close()
+        elif self._idle_at is not None and now >= self._idle_at:
+            self._idle_at = None
+            self.transport.close()
+            self._expect_room()
         elif self._in_body and self._discard_at is not None and now >= self._discard_at:
             self._hang_up(b"")
         elif self._in_body and now >= self._heard_at + self._limits.body_stall_s:
@@ -453,8 +556,7 @@ class HttpProtocol(HttpToolsProtocol):
         for name, value in self.headers:
             if name != b"upgrade":
                 head += [name, b": ", value, b"\r\n"]
-        self.parser = httptools.HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.parser = _parser(self)
         self.data_received(b"".join([*head, b"\r\n", rest]))
 
     def _hand_over(self, early: bytes) -> None:
@@ -481,14 +583,13 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _upgrade_request(self) -> Upgrade:
         path, query = _path_and_query(self.url)
-        fields = dict(reversed(self.headers))  # of several the first counts
-        problem = handshake_problem(self.scope["method"], self.scope["http_version"], self.headers, fields)
+        problem = handshake_problem(self.scope["method"], self.scope["http_version"], self.headers, self.fields)
         status, message = problem or (400, None)
         return Upgrade(
             path=unquote(path.decode("ascii")),
             query=query,
             headers=self.headers,
-            fields=fields,
+            fields=self.fields,
             client=self.client,
             server=self.server,
             scheme=self.scheme or "http",
@@ -536,16 +637,22 @@ class HttpProtocol(HttpToolsProtocol):
         self._over = True
         self._stop_watching()
         self.connections.discard(self)
-        for name in ("parser", "scope", "headers", "cycle", "flow"):
+        for name in ("parser", "scope", "headers", "fields", "cycle", "flow"):
             if hasattr(self, name):
                 setattr(self, name, None)
 
 
+def _parser(listening: HttpProtocol) -> httptools.HttpRequestParser:
+    parser = httptools.HttpRequestParser(listening)
+    # What stands behind a request with `Connection: close` is dropped; it is no reason not to answer that request.
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
+
+
 def _answer(refused: Refuse, more_headers: Sequence[Header] = ()) -> bytes:
     """A complete HTTP/1.1 answer, the last one of its connection."""
-    phrase = HTTPStatus(refused.status).phrase.encode()
     upgrade = any(name == b"upgrade" for name, _ in refused.headers)
-    lines = [b"HTTP/1.1 %d %s" % (refused.status, phrase)]
+    lines = [status_line(refused.status)]
     lines += [name + b": " + value for name, value in (*more_headers, *refused.headers)]
     lines.append(b"content-length: %d" % len(refused.body))
     lines.append(b"connection: close, upgrade" if upgrade else b"connection: close")

@@ -6,7 +6,8 @@ that are tried in turn was a twentieth of what a send costs. What is not in the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -14,6 +15,10 @@ from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from landline.server.exchange import Resource
+
+_KNOWN, _KNOWN_BYTES = 1024, 256
+"""So many paths, none longer than this, are remembered with what they lead to: who sends into a conversation sends into
+it again."""
 
 # Keys of the tree beside segments, which are strings.
 _ANY = object()
@@ -35,21 +40,22 @@ class Paths:
         self._rooms = frozenset(_room(getattr(route, "path", "/")) for route in known)
         prefixes = {unquote(urlsplit(base).path).rstrip("/") for base in bases if base}
         # The longest first, in case one lies within another.
+        self._remembered = lru_cache(_KNOWN)(self._look_up)
         self._prefixes = tuple(f"{prefix}/" for prefix in sorted(prefixes, key=len, reverse=True) if prefix)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path: str = scope["path"]
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         raw: bytes = scope["raw_path"]
-        if b"%" in raw:
-            path = _by_segment(raw)
-        scope["path"] = path = self.within(path)
+        look_up = self._remembered if len(raw) <= _KNOWN_BYTES else self._look_up
+        scope["path"], resource, scope["path_params"] = look_up(raw, scope["path"])
+        return (resource or self._router)(scope, receive, send)
+
+    def _look_up(self, raw: bytes, path: str) -> tuple[str, Resource | None, dict[str, str]]:
+        path = self.within(_by_segment(raw) if b"%" in raw else path)
         found, values = self._find(path)
         if found is None:
-            await self._router(scope, receive, send)
-            return
+            return path, None, {}
         names, resource = found
-        scope["path_params"] = dict(zip(names, values, strict=True))
-        await resource(scope, receive, send)
+        return path, resource, dict(zip(names, values, strict=True))
 
     def _plant(self, template: str, resource: Resource) -> None:
         node, names = self._tree, []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from functools import cache
 
 import msgspec
 
@@ -74,7 +75,7 @@ UNEXPECTED = Problem(500, "ServiceError", "Internal error")
 
 def problem_of(error: errors.LandlineError, *, show_inner: bool = False) -> Problem:
     """The answer that `error` becomes. `show_inner` adds what a bot answered (D-9: off unless asked for)."""
-    status, code = next((status, code) for kind, status, code in _TABLE if isinstance(error, kind))
+    status, code = _line(type(error))  # type: ignore[arg-type]  # mypy takes its hash for that of an instance
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if status == 503:
         headers = ((b"retry-after", str(RETRY_AFTER_S).encode()),)
@@ -88,6 +89,11 @@ def problem_of(error: errors.LandlineError, *, show_inner: bool = False) -> Prob
         headers = ((b"content-range", f"bytes */{error.size}".encode()),)
     inner = _inner(error) if show_inner and isinstance(error, errors.BotRejected) else None
     return Problem(status, code, error.message, headers, inner)
+
+
+@cache
+def _line(kind: type[errors.LandlineError]) -> tuple[int, str]:
+    return next((status, code) for known, status, code in _TABLE if issubclass(kind, known))
 
 
 def _inner(error: errors.BotRejected) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 
 from starlette.types import Message
@@ -18,8 +19,9 @@ from landline.config import Settings
 from landline.server.admin import Admin
 from landline.server.app import SystemClock, keeping_of, keys_of, lives
 from landline.server.declared import declared
-from landline.server.exchange import Manners, Resource
+from landline.server.exchange import EXTENSION, Arrival, Manners, Resource
 from landline.server.paths import Paths
+from landline.server.wheel import Wheel
 from landline.stores.directory import Directory
 from landline.stores.sqlite import SqliteStore
 
@@ -46,22 +48,28 @@ async def ask(settings: Settings, method: str, path: str, query: str, body: byte
 
 
 async def _call(app: Paths, method: str, path: str, query: str, body: bytes, credential: str) -> tuple[int, bytes]:
+    headers = {b"authorization": f"Bearer {credential}".encode()}
+    answers: list[tuple[int, bytes]] = []
+
+    async def answer(status: int, lines: bytes, body: bytes) -> None:
+        answers.append((status, body))
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Message) -> None:
+        raise AssertionError("the admin API answers in one piece")
+
+    wheel = Wheel(asyncio.get_running_loop())
     scope = {
         "type": "http",
         "method": method,
         "path": path,
         "raw_path": path.encode(),
         "query_string": query.encode(),
-        "headers": [(b"authorization", f"Bearer {credential}".encode())],
+        "headers": list(headers.items()),
+        "extensions": {EXTENSION: Arrival(headers, wheel, answer)},
     }
-    answer: list[Message] = []
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body}
-
-    async def send(message: Message) -> None:
-        answer.append(message)
-
     await app(scope, receive, send)
-    start, *rest = answer
-    return int(start["status"]), b"".join(each.get("body", b"") for each in rest)
+    wheel.close()
+    return answers[0]

@@ -49,6 +49,11 @@ class Wheel:
         self._armed: asyncio.TimerHandle | None = None
         self._armed_for = 0
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that it turns with. To ask for the running one is a system call before Python 3.12."""
+        return self._loop
+
     def time(self) -> float:
         """The loop's clock, in seconds."""
         return self._loop.time()

@@ -22,10 +22,6 @@ Connect = Callable[[Path], apsw.Connection]
 _APPLICATION = 0x4C4E444C
 """`PRAGMA application_id`, so that no other program's database is taken for ours."""
 
-OURS_ALONE = "unix-excl"
-"""SQLite's own way to the disk for a file that one process has to itself, as we do: a transaction then needs no lock of
-the operating system, which is six system calls less, and the index of the write-ahead log is no file."""
-
 _A_DAY_MS = 86_400_000
 
 _STEPS = (
@@ -95,7 +91,7 @@ _STEPS = (
 """What leads from each version of the file to the next. Steps that were released are never changed."""
 
 
-def connect(path: Path, vfs: str = OURS_ALONE) -> apsw.Connection:
+def connect(path: Path, vfs: str | None = None) -> apsw.Connection:
     """Open a file that exists. A commit is durable when it returns, on macOS too."""
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
     connection.set_busy_timeout(5000)
