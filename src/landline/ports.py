@@ -141,6 +141,15 @@ class Store(Protocol):
         `transient`, or behind `position`, are left out. Never touches the disk."""
         ...
 
+    def known(self, conversation: ConversationId) -> Conversation | None:
+        """The same as `conversation`, but at once and from memory; None where memory does not know. Never touches the
+        disk."""
+        ...
+
+    def known_time(self, conversation: ConversationId, sequence: int) -> int | None:
+        """The same as `accepted_at`, likewise."""
+        ...
+
     def transients(self) -> int:
         """The counter of the last transient accepted in this process; where a new stream begins to listen."""
         ...

@@ -169,7 +169,7 @@ async def test_a_reconnect_with_the_secret_revives_the_user_of_the_conversation(
     conversation = await channel.start(grant=channel.token("dl_a", "Ann"))
     opened = await channel.conversations.reconnect(channel.secret, conversation, "")
     assert channel.tokens.grant(opened.issued.token).user == Account("dl_a", "Ann")
-    admitted = await channel.conversations.admit(conversation.id, opened.ticket, "")
+    admitted = await channel.admit(conversation.id, opened.ticket, "")
     assert admitted.ticket.user == user_digest("dl_a", channel.tokens._keys)
 
 
@@ -262,25 +262,25 @@ async def test_the_watermark_of_the_url_counts_not_the_one_it_was_issued_with(ch
     conversation = await channel.conversations.find(channel.secret, conversation_id)
     ticket = (await channel.conversations.reconnect(channel.secret, conversation, "")).ticket
     for watermark, position in ((behind[1], 2), ("", 0), (None, 0), ("garbage", 0)):
-        admitted = await channel.conversations.admit(conversation_id, ticket, watermark)
+        admitted = await channel.admit(conversation_id, ticket, watermark)
         assert admitted.start.position == position
 
 
 async def test_a_ticket_admits_again_within_its_time(channel: Channel) -> None:
     opened = await channel.open()
     for _ in range(3):
-        assert (await channel.conversations.admit(opened.conversation.id, opened.ticket, "0")).start.position == 0
+        assert (await channel.admit(opened.conversation.id, opened.ticket, "0")).start.position == 0
     channel.clock.offset_ms += 60_000
     with pytest.raises(TokenExpired):
-        await channel.conversations.admit(opened.conversation.id, opened.ticket, "0")
+        await channel.admit(opened.conversation.id, opened.ticket, "0")
 
 
 async def test_a_ticket_is_looked_at_before_the_conversation(channel: Channel) -> None:
     with pytest.raises(Forbidden):
-        await channel.conversations.admit("no-such-conversation", "garbage", None)
+        await channel.admit("no-such-conversation", "garbage", None)
 
 
 async def test_a_good_ticket_for_a_conversation_that_was_never_started_finds_nothing(channel: Channel) -> None:
     token = channel.tokens.generate(channel.secret, TokenParameters())
     with pytest.raises(UnknownConversation):
-        await channel.conversations.admit(token.conversation, token.token, None)
+        await channel.admit(token.conversation, token.token, None)

@@ -120,7 +120,7 @@ async def test_whatever_is_a_use_keeps_the_conversation(node: Node, use: str) ->
             await channel.conversations.refresh(grant)
         case "stream":
             ticket = (await channel.conversations.reconnect(channel.secret, conversation, None)).ticket
-            await channel.conversations.admit(conversation.id, ticket, None)
+            await channel.admit(conversation.id, ticket, None)
         case "bot":
             await channel.bots.find(channel.registry.bot("bot"), conversation.id)
         case "append":
@@ -233,7 +233,7 @@ async def test_deleting_a_conversation_closes_its_streams_with_4404(node: Node) 
 async def test_a_stream_that_was_let_in_before_the_delete_and_opens_after_it_is_closed(node: Node) -> None:
     conversation = await node.channel.start()
     ticket = (await node.channel.conversations.reconnect(node.channel.secret, conversation, None)).ticket
-    await node.channel.conversations.admit(conversation.id, ticket, None)
+    await node.channel.admit(conversation.id, ticket, None)
     await node.retention.delete(conversation.id)
     late = OpenStream(conversation.id)
     node.streams.add(late)

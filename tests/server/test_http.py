@@ -362,7 +362,7 @@ def test_decision_is_given_path_query_headers_and_peer(wires: Wires) -> None:
     assert asked.server == ("127.0.0.1", wires.port)
 
 
-@pytest.mark.parametrize("target", ["/caf\xe9", "*", "//"])
+@pytest.mark.parametrize("target", ["/caf\xe9", "*", "//", "http://here", "http://here?t=1", "/#/?"])
 def test_odd_url_in_a_handshake_breaks_nothing(wires: Wires, target: str) -> None:
     with wires.connect() as wire:
         wire.send(handshake(target))

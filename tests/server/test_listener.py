@@ -12,6 +12,8 @@ import os
 import socket
 import subprocess
 import sys
+import time
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +152,16 @@ async def test_connections_made_before_the_server_is_ready_are_served_by_it() ->
         await listener.stop(1)
         wheel.close()
     assert BACKLOG >= 4096
+
+
+async def test_date_of_answers_goes_on() -> None:
+    async with serving(APP) as served, asyncio.timeout(DEADLINE_S):
+        dates = {(await served.ask("GET", "/")).headers["date"]}
+        while len(dates) < 3:
+            dates.add((await served.ask("GET", "/")).headers["date"])
+            await asyncio.sleep(0.1)
+    for date in map(parsedate_to_datetime, dates):
+        assert abs(date.timestamp() - time.time()) < DEADLINE_S
 
 
 async def test_stop_may_be_repeated_and_may_come_before_a_start() -> None:

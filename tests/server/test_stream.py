@@ -13,7 +13,7 @@ from landline.core.stream import CONVERSATION_GONE, Timing
 from landline.core.watermark import Replay, Start
 from landline.errors import StoreUnavailable
 from landline.server.stream import StreamConnection, Streaming
-from landline.server.wheel import Timer
+from landline.server.wheel import SLOT_S, Timer
 
 C = ConversationId("C1")
 
@@ -104,33 +104,26 @@ class FakeSocket:
 class FakeWheel:
     """Time that passes when the test says so. Every stream ticks at once."""
 
+    slot_s = SLOT_S
+
     def __init__(self) -> None:
         self.now = 0.0
-        self.callbacks: dict[Timer, Callable[[], None]] = {}
+        self.callbacks: list[Callable[[], None]] = []
 
     def time(self) -> float:
         return self.now
 
-    def every(self, interval_s: float, callback: Callable[[], None]) -> Timer:
-        timer = FakeTimer(self)
-        self.callbacks[timer] = callback
-        return timer
+    def after(self, delay_s: float, callback: Callable[[], None]) -> Timer:
+        assert delay_s == Timing().keepalive_s / 2
+        self.callbacks.append(callback)
+        return Timer(callback)
 
     def turn(self, turns: int = 1) -> None:
         for _ in range(turns):
             self.now += Timing().keepalive_s / 2
-            for callback in list(self.callbacks.values()):
+            callbacks, self.callbacks = self.callbacks, []
+            for callback in callbacks:
                 callback()
-
-
-class FakeTimer(Timer):
-    """A beat of the fake wheel."""
-
-    def __init__(self, wheel: FakeWheel) -> None:
-        self.wheel = wheel
-
-    def cancel(self) -> None:
-        self.wheel.callbacks.pop(self, None)
 
 
 class Scene:
@@ -291,6 +284,7 @@ def test_a_dead_client_is_dropped_without_a_close_handshake(scene: Scene) -> Non
     assert scene.socket.aborted
     assert scene.socket.closes == []
     assert len(scene.streams) == 0
+    scene.wheel.turn()
     assert not scene.wheel.callbacks
 
 
@@ -315,6 +309,7 @@ def test_a_closed_stream_is_not_woken_any_more(scene: Scene) -> None:
     scene.say("a")
     assert scene.socket.texts == []
     assert len(scene.streams) == 0
+    scene.wheel.turn()
     assert not scene.wheel.callbacks
 
 

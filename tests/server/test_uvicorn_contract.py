@@ -112,7 +112,7 @@ def test_flow_control_still_has_what_is_used() -> None:
         assert callable(getattr(flow, name))
 
 
-@pytest.mark.parametrize("name", ["startup", "main_loop", "shutdown"])
+@pytest.mark.parametrize("name", ["startup", "on_tick", "shutdown"])
 def test_server_can_be_started_without_its_signal_handlers(name: str) -> None:
     assert inspect.iscoroutinefunction(getattr(uvicorn.Server, name))
     assert "signal" not in inspect.getsource(getattr(uvicorn.Server, name))

@@ -197,12 +197,41 @@ def test_handler_of_a_refused_handshake_hears_nothing(wires: Wires) -> None:
     assert wires.handlers[-1].events == []
 
 
+def test_what_there_is_to_say_at_once_leaves_with_the_answer(wires: Wires) -> None:
+    with wires.connect() as wire:
+        wire.send(handshake("/greets"))
+        assert wire.response().status == 101
+        assert wire.held == b"\x81\x07welcome"
+        wire.send(masked(0x88))
+        assert wire.text() == b"welcome"
+        assert wire.close_frame() == (None, "")
+
+
+def test_empty_pong_in_pieces_is_heard_once(wires: Wires) -> None:
+    with wires.websocket("/echo") as wire:
+        pong = masked(0x8A)
+        wire.send(pong)
+        until(lambda: wires.handlers[-1].of("heard") == [("heard",)])
+        wire.drip(pong[:1], pong[1:4], pong[4:])
+        wire.drip(pong[:3], pong[3:] + masked(0x81, b"on"))
+        assert wire.text() == b"on"
+        assert len(wires.handlers[-1].of("heard")) == 4
+
+
 def test_handshake_alone_is_judged_without_a_connection() -> None:
     good = [(b"sec-websocket-version", b"13"), (b"sec-websocket-key", KEY)]
-    assert handshake_problem("GET", "1.1", good) is None
-    assert handshake_problem("GET", "1.1", [*good, (b"content-length", b"0")]) is None
-    assert handshake_problem("GET", "2.0", good) is not None
-    assert handshake_answer(good).endswith(b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")
+
+    def status(*more: tuple[bytes, bytes], http_version: str = "1.1") -> int | None:
+        problem = handshake_problem("GET", http_version, [*good, *more], dict(reversed([*good, *more])))
+        return None if problem is None else problem[0]
+
+    assert status() is None
+    assert status((b"content-length", b"0"), (b"origin", b"https://a"), (b"origin", b"https://b")) is None
+    assert status((b"content-length", b"1")) == 400
+    assert status(http_version="2.0") == 400
+    assert status((b"sec-websocket-key", KEY)) == 400
+    assert status((b"sec-websocket-version", b"13")) == 426
+    assert handshake_answer(dict(good)).endswith(b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")
 
 
 def test_frames_in_the_packet_of_the_handshake_are_read(wires: Wires) -> None:

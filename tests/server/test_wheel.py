@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from landline.server.wheel import Wheel
+from landline.server.wheel import Pulse, Wheel
 
 SLOT_S = 0.5
 
@@ -139,47 +140,109 @@ def test_callback_that_raises_is_reported_and_harms_no_other(loop: FakeLoop, whe
     assert [str(failure["exception"]) for failure in loop.failures] == ["broken"]
 
 
-def test_beat_goes_on_until_it_is_cancelled(loop: FakeLoop, wheel: Wheel) -> None:
-    beats: list[float] = []
-    timer = wheel.every(2, lambda: beats.append(loop.now))
+class Listener:
+    """A member of a pulse."""
+
+    def __init__(self) -> None:
+        self.beats: list[float] = []
+
+    def tick(self, now: float) -> None:
+        self.beats.append(now)
+
+
+def test_pulse_goes_on_until_a_member_leaves(loop: FakeLoop, wheel: Wheel) -> None:
+    pulse, member = Pulse(wheel, 2), Listener()
+    circle = pulse.join(member)
     loop.advance(8.4)
-    assert beats == [102, 104, 106, 108]
-    timer.cancel()
+    assert member.beats == [102, 104, 106, 108]
+    circle.discard(member)
     loop.advance(10)
-    assert len(beats) == 4
-
-
-def test_beat_can_cancel_itself(loop: FakeLoop, wheel: Wheel) -> None:
-    beats: list[float] = []
-
-    def once() -> None:
-        beats.append(loop.now)
-        timer.cancel()
-
-    timer = wheel.every(1, once)
-    loop.advance(5)
-    assert len(beats) == 1
+    assert len(member.beats) == 4
     assert len(wheel) == 0
 
 
+def test_members_that_join_at_one_time_share_a_timer_and_others_do_not(loop: FakeLoop, wheel: Wheel) -> None:
+    pulse, members = Pulse(wheel, 10), [Listener() for _ in range(9)]
+    for member in members:
+        pulse.join(member)
+        loop.advance(SLOT_S / 4)
+    assert len(wheel) == 2
+    joined = [100 + number * SLOT_S / 4 for number in range(9)]
+    loop.advance(30)
+    for at, member in zip(joined, members, strict=True):
+        assert len(member.beats) == 3
+        assert at + 10 - SLOT_S <= member.beats[0] <= at + 10 + SLOT_S
+        assert [later - earlier for earlier, later in pairwise(member.beats)] == [10, 10]
+    assert len(wheel) == 2
+
+
+def test_who_joins_a_circle_that_was_just_told_is_told_an_interval_later(loop: FakeLoop, wheel: Wheel) -> None:
+    pulse, first, second = Pulse(wheel, 4), Listener(), Listener()
+    pulse.join(first)
+    loop.advance(4)
+    pulse.join(second)
+    loop.advance(4)
+    assert (first.beats, second.beats) == ([104, 108], [108])
+    assert len(wheel) == 1
+
+
+def test_pulse_that_everybody_left_can_be_joined_again(loop: FakeLoop, wheel: Wheel) -> None:
+    pulse, member = Pulse(wheel, 1), Listener()
+    pulse.join(member).discard(member)
+    loop.advance(5)
+    assert len(wheel) == 0
+    pulse.join(member)
+    loop.advance(1)
+    assert member.beats == [106]
+
+
+def test_member_can_make_others_leave(loop: FakeLoop, wheel: Wheel) -> None:
+    pulse, told = Pulse(wheel, 1), []
+
+    class Last:
+        def tick(self, now: float) -> None:
+            told.append(now)
+            circle.clear()
+
+    for member in (Last(), Last()):
+        circle = pulse.join(member)
+    loop.advance(5)
+    assert told == [101]
+
+
+def test_member_that_raises_is_reported_and_harms_no_other(loop: FakeLoop, wheel: Wheel) -> None:
+    pulse, others = Pulse(wheel, 1), [Listener() for _ in range(3)]
+
+    class Broken:
+        def tick(self, now: float) -> None:
+            raise RuntimeError("broken")
+
+    for member in (others[0], Broken(), *others[1:]):
+        pulse.join(member)
+    loop.advance(2)
+    assert [member.beats for member in others] == [[101, 102]] * 3
+    assert [str(failure["exception"]) for failure in loop.failures] == ["broken"] * 2
+
+
 def test_loop_that_was_held_up_skips_beats_instead_of_making_up_for_them(loop: FakeLoop, wheel: Wheel) -> None:
-    beats: list[float] = []
-    wheel.every(1, lambda: beats.append(loop.now))
+    pulse, member = Pulse(wheel, 1), Listener()
+    pulse.join(member)
     loop.now += 7.3
     loop.advance(0)
-    assert beats == [107.3]
+    assert member.beats == [107.3]
     loop.advance(1.5)
-    assert beats == [107.3, 108.5]
+    assert member.beats == [107.3, 108.5]
 
 
 def test_closed_wheel_forgets_everything(loop: FakeLoop, wheel: Wheel) -> None:
     fired: list[str] = []
     timer = wheel.after(1, lambda: fired.append("no"))
-    wheel.every(1, lambda: fired.append("no"))
+    Pulse(wheel, 1).join(member := Listener())
     wheel.close()
     timer.cancel()
     loop.advance(5)
     assert fired == []
+    assert member.beats == []
     assert loop.armed == []
 
 

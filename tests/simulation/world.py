@@ -28,7 +28,7 @@ from landline.core.stream import Read, Stream, Timing
 from landline.core.watermark import Start, Watermark, parse, start_of, watermark
 from landline.errors import StoreUnavailable
 from landline.server.stream import StreamConnection, Streaming
-from landline.server.wheel import Timer
+from landline.server.wheel import SLOT_S, Timer
 
 TIMING = Timing(keepalive_s=20.0, dead_peer_s=60.0, stall_s=30.0)
 TICK_S = TIMING.keepalive_s / 2
@@ -221,12 +221,13 @@ class FakeWheel:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self.slot_s = SLOT_S
 
     def time(self) -> float:
         return self._world.now
 
-    def every(self, interval_s: float, callback: Callable[[], None]) -> Timer:
-        return Timer(callback, interval_s)
+    def after(self, delay_s: float, callback: Callable[[], None]) -> Timer:
+        return Timer(callback)
 
 
 class SimulatedStreaming(Streaming):
@@ -802,7 +803,7 @@ class World:
             link.look()
         for link in list(self.node.links):
             if link.server_side:
-                link.connection.tick()
+                link.connection.tick(self.now)
         for client in self.clients:
             client.follow(client.session.tick(self.now))
         self.after(TICK_S, self._turn)

@@ -162,6 +162,8 @@ async def answer(call: Call, store: Store) -> Any:
 async def same_from_memory(model: Store, store: Store, dice: Random) -> None:
     """What a stream is shown without a look at the disk is what the log says; or it is told to look there."""
     name, position = dice.choice(NAMES), dice.randrange(30)
+    assert store.known(name) in (None, await model.conversation(name))
+    assert store.known_time(name, position) in (None, await model.accepted_at(name, position))
     shown = store.recent(name, position, store.transients(), LARGE)
     if shown is not None:
         expected = await model.read_after(name, position, 10_000, LARGE, for_stream=True)

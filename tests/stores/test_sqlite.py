@@ -85,8 +85,21 @@ async def test_a_started_conversation_needs_no_disk_to_be_read(embedded: InSqlit
     assert found is not None
     assert (found.head, found.last_ms) == (1, accepted.time_ms)
     assert await store.accepted_at(A, 0) == accepted.time_ms
+    assert (store.known(A), store.known_time(A, 0)) == (found, accepted.time_ms)
     assert store.recent(A, 0, 0, LARGE) is not None
     disk.trouble = lambda action, file: None
+
+
+async def test_what_memory_does_not_know_is_not_made_up(embedded: InSqlite) -> None:
+    store = await embedded.open()
+    await store.start(a_conversation(A))
+    await store.append(A, ENTRY, math.inf)
+    store = await embedded.restart()
+    assert (store.known(A), store.known_time(A, 0)) == (None, None)
+    assert await store.conversation(A) is not None
+    assert store.known(A) is not None
+    await store.close()
+    assert store.known(A) is None
 
 
 async def test_a_stream_that_has_read_up_to_the_head_needs_no_disk_from_then_on(embedded: InSqlite) -> None:

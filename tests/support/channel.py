@@ -10,7 +10,7 @@ from typing import Any
 
 from landline.channel.activities import Activities, PageBounds
 from landline.channel.bots import BotCalls
-from landline.channel.conversations import Conversations, Opened
+from landline.channel.conversations import Admitted, Conversations, Opened
 from landline.channel.delivery import Delivery
 from landline.channel.members import Members
 from landline.channel.redelivery import Redelivery
@@ -121,6 +121,14 @@ class Channel:
         """The same, with everything that a start answers."""
         parameters = TokenParameters(user=Account(user) if user else None, locale=locale)
         return await self.conversations.start(grant or self.secret, parameters, time.monotonic() + within)
+
+    async def admit(self, conversation: str, t: str, watermark: str | None) -> Admitted:
+        """Let a stream in. What memory knows of it, the store must know as well."""
+        ticket = self.tokens.admit(t, conversation)
+        known = self.conversations.admit_known(ticket, watermark)
+        admitted = await self.conversations.admit(ticket, watermark)
+        assert known in (None, admitted)
+        return admitted
 
     async def send(
         self, conversation: Conversation, text: str, user: str = "u1", *, within: float = 5, **more: Any

@@ -89,17 +89,28 @@ class Echo(Recorder):
         self.websocket.send_texts([digest(payload)])
 
 
+class Greeter(Recorder):
+    """Has something to say at once."""
+
+    def opened(self, websocket: WebSocket) -> None:
+        super().opened(websocket)
+        websocket.send_texts([b"welcome"])
+
+
 def digest(payload: bytes) -> bytes:
     """What `Echo` answers to a binary message."""
     return f"{len(payload)} {hashlib.sha256(payload).hexdigest()}".encode()
 
 
+_HANDLERS: dict[str, type[Recorder]] = {"/echo": Echo, "/later": Echo, "/greets": Greeter}
+
+
 class Wires:
     """A listener with `limits` on a loop of the given kind (`asyncio` or `uvloop`).
 
-    WebSockets: `/echo`, `/plain` (silent), `/later` (decided by a coroutine, when `decide` is set), `/forbidden`,
-    `/broken`. HTTP: `/hold` answers when `release` is set, `/unread` answers 413 without reading the body, `/big`
-    answers 4 MiB, everything else answers what it was asked, as JSON."""
+    WebSockets: `/echo`, `/plain` (silent), `/greets`, `/later` (decided by a coroutine, when `decide` is set),
+    `/forbidden`, `/broken`. HTTP: `/hold` answers when `release` is set, `/unread` answers 413 without reading the
+    body, `/big` answers 4 MiB, everything else answers what it was asked, as JSON."""
 
     def __init__(self, kind: str = "asyncio", **limits: Any) -> None:
         self.kind = kind
@@ -192,7 +203,7 @@ class Wires:
             return Refuse(403, [(b"x-why", b"because")], b"no")
         if request.path == "/broken":
             raise RuntimeError("on_upgrade broke")
-        handler = Echo() if request.path in ("/echo", "/later") else Recorder()
+        handler = _HANDLERS.get(request.path, Recorder)()
         self.handlers.append(handler)
         accepted = Accept(handler, MAX_MESSAGE_BYTES)
         return self._later(accepted) if request.path == "/later" else accepted
@@ -323,6 +334,11 @@ class Wire:
         except (EOFError, ConnectionResetError):
             return True
         return False
+
+    @property
+    def held(self) -> bytes:
+        """What came along with what was taken."""
+        return self._held
 
     def close(self) -> None:
         """Hang up."""

@@ -13,7 +13,7 @@ from landline.core.bot import Bot
 from landline.core.conversation import Account, Conversation, NewConversation, is_conversation_id
 from landline.core.log import ConversationId
 from landline.core.tokens import Ticket, TokenParameters
-from landline.core.watermark import BEGINNING, Replay, Start, Watermark, parse, start_of
+from landline.core.watermark import BEGINNING, Given, Replay, Start, Watermark, parse, start_of
 from landline.errors import UnknownConversation
 from landline.ports import Store
 
@@ -119,14 +119,13 @@ class Conversations:
         ticket = self._tokens.ticket(grant, conversation.id, user.id if user else None)
         return Opened(conversation, issued, ticket, start.watermark, start.replay, created)
 
-    async def admit(self, conversation: str, t: str, watermark: str | None, origin: str | None = None) -> Admitted:
-        """Check a handshake: ticket, then conversation, then where the URL's watermark lies (7.1, 7.2).
+    async def admit(self, ticket: Ticket, watermark: str | None) -> Admitted:
+        """Look at a handshake whose ticket is good: the conversation, then where the URL's watermark lies (7.1, 7.2).
 
-        The URL's watermark is what counts, not the one it was issued with (D-26 e). Raises `Forbidden`, `TokenExpired`,
+        The URL's watermark is what counts, not the one it was issued with (D-26 e). Raises `Forbidden`,
         `UnknownConversation`.
         """
-        ticket = self._tokens.admit(t, conversation, origin)
-        found = await self._store.conversation(ConversationId(conversation))
+        found = await self._store.conversation(ConversationId(ticket.conversation))
         if found is None:
             raise UnknownConversation
         self._uses.note(found.id)
@@ -135,29 +134,57 @@ class Conversations:
         self._tokens.check_site(ticket)
         return Admitted(found, self._tokens.bot_of(found), ticket, start)
 
+    def admit_known(self, ticket: Ticket, watermark: str | None) -> Admitted | None:
+        """The same at once, where memory can tell all of it; None where the store has to be asked."""
+        found = self._store.known(ConversationId(ticket.conversation))
+        if found is None:
+            return None
+        given, behind_ms = parse(watermark), None
+        before = _entry_before(given, found)
+        if before is not None:
+            behind_ms = self._store.known_time(found.id, before)
+            if behind_ms is None:
+                return None
+        self._uses.note(found.id)
+        start = _start(found, given, behind_ms, absent_means_head=False)
+        return Admitted(found, self._tokens.bot_of(found), ticket, start)
+
     def check_speaker(self, ticket: Ticket, sender: Account) -> None:
         """Refuse somebody whom this stream's ticket does not let speak (D-41). Raises `Forbidden`."""
         self._tokens.check_speaker(ticket, sender)
 
     async def locate(self, conversation: Conversation, text: str | None, *, absent_means_head: bool) -> Start:
         """Where a reader that presents this `watermark` parameter begins (the table of 8.2.4). Never an error."""
-        given = parse(text)
-        behind_ms = None
-        if isinstance(given, Watermark) and conversation.oldest <= given.position < conversation.head:
-            behind_ms = await self._store.accepted_at(conversation.id, given.position - 1)
-        start = start_of(
-            given,
-            conversation.id,
+        given, behind_ms = parse(text), None
+        before = _entry_before(given, conversation)
+        if before is not None:
+            behind_ms = await self._store.accepted_at(conversation.id, before)
+        return _start(conversation, given, behind_ms, absent_means_head=absent_means_head)
+
+
+def _entry_before(given: Watermark | Given, conversation: Conversation) -> int | None:
+    """The number of the entry whose time proves the position that is `given`, where it takes one to prove it."""
+    if isinstance(given, Watermark) and conversation.oldest <= given.position < conversation.head:
+        return given.position - 1
+    return None
+
+
+def _start(
+    conversation: Conversation, given: Watermark | Given, behind_ms: int | None, *, absent_means_head: bool
+) -> Start:
+    start = start_of(
+        given,
+        conversation.id,
+        head=conversation.head,
+        last_ms=conversation.last_ms,
+        oldest=conversation.oldest,
+        behind_ms=behind_ms,
+        absent_means_head=absent_means_head,
+    )
+    if start.rolled_back:
+        _log.warning(
+            "a client holds a watermark that this log never had: this store may have been rolled back",
+            conversation=conversation.id,
             head=conversation.head,
-            last_ms=conversation.last_ms,
-            oldest=conversation.oldest,
-            behind_ms=behind_ms,
-            absent_means_head=absent_means_head,
         )
-        if start.rolled_back:
-            _log.warning(
-                "a client holds a watermark that this log never had: this store may have been rolled back",
-                conversation=conversation.id,
-                head=conversation.head,
-            )
-        return start
+    return start

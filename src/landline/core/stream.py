@@ -58,6 +58,7 @@ class Drop(msgspec.Struct, frozen=True, gc=False):
 Decision = Listen | Read | Send | KeepAlive | Close | Drop
 
 LISTEN = Listen()
+KEEP_ALIVE, KEEP_ALIVE_AND_PING = KeepAlive(False), KeepAlive(True)
 DROP = Drop()
 
 # Specification 7.7.
@@ -291,7 +292,7 @@ class Stream:
         silent = self._long_ago(self._heard_at)
         if silent and self._pinged_at is None:
             self._pinged_at = self._now
-        return KeepAlive(silent)
+        return KEEP_ALIVE_AND_PING if silent else KEEP_ALIVE
 
     def _stalled(self, unsent: int) -> Decision | None:
         """Close if nothing has moved for `stall_s`, counted from the first tick that saw it. A slow reader is not a

@@ -11,7 +11,7 @@ import secrets
 import socket
 import ssl
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 import structlog
 from starlette.routing import BaseRoute, Route
@@ -232,8 +232,8 @@ class Server:
             Issuer(registry, keys, bot_tokens, _issuer_manners(settings), issuer=issuer, base=base),
         )
 
-        async def on_upgrade(request: Upgrade) -> Accept:
-            return await direct_line.on_upgrade(paths.within(request.path), request)
+        def on_upgrade(request: Upgrade) -> Accept | Awaitable[Accept]:
+            return direct_line.on_upgrade(paths.within(request.path), request)
 
         address = None if settings.trusted_proxies else sockets[0].getsockname()[:2]
         self.listener = Listener(paths, sockets, Door(_limits(settings), wheel, on_upgrade, address), tls)

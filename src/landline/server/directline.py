@@ -7,6 +7,7 @@ theirs and exists, and only then what was sent.
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -21,7 +22,7 @@ from landline.channel.throttle import Throttle
 from landline.channel.tokens import Grant, Issued, Tokens
 from landline.core import activity, attachments
 from landline.core.attachments import Head, Role
-from landline.core.tokens import TokenParameters, read_parameters
+from landline.core.tokens import Ticket, TokenParameters, read_parameters
 from landline.errors import (
     Draining,
     LandlineError,
@@ -33,7 +34,7 @@ from landline.errors import (
     RateLimited,
     UnknownConversation,
 )
-from landline.server.exchange import Exchange, Header, Manners, Resource, origin_of, public_base, query_parameter
+from landline.server.exchange import Exchange, Header, Manners, Resource, origin_of, public_base, query_parameters
 from landline.server.multipart import form_of
 from landline.server.openapi import CREDENTIALS, SENDING, operation
 from landline.server.stream import Streaming
@@ -245,28 +246,36 @@ class DirectLine:
     )
     async def not_a_stream(self, exchange: Exchange) -> None:
         """What a stream path answers to who does not ask for an upgrade: the credential check comes first (7.1)."""
-        await self._admit(
-            exchange.path("conversation"), exchange.query("t"), exchange.query("watermark"), exchange.origin()
-        )
+        ticket = self._ticket(exchange.path("conversation"), exchange.query("t"), exchange.origin())
+        await self._conversations.admit(ticket, exchange.query("watermark"))
         raise NotWebSocket
 
-    async def on_upgrade(self, path: str, request: Upgrade) -> Accept:
-        """Decide about a WebSocket handshake at `path` (7.1). Raises what the answer is to be."""
+    def on_upgrade(self, path: str, request: Upgrade) -> Accept | Awaitable[Accept]:
+        """Decide about a WebSocket handshake at `path` (7.1): at once, unless the disk has to be asked. Raises what the
+        answer is to be."""
         stream = _STREAM.fullmatch(path)
         if stream is None:
             raise NotFound
-        admitted = await self._admit(
-            stream[1],
-            query_parameter(request.query, "t"),
-            query_parameter(request.query, "watermark"),
-            origin_of(request.header(b"origin")),
-        )
+        speaking = stream[2] is not None
+        query = query_parameters(request.query)
+        watermark = query.get("watermark")
+        ticket = self._ticket(stream[1], query.get("t"), origin_of(request.header(b"origin")))
+        admitted = self._conversations.admit_known(ticket, watermark)
+        if admitted is None:
+            return self._admit(ticket, watermark, request, speaking=speaking)
+        return self._accept(admitted, request, speaking=speaking)
+
+    async def _admit(self, ticket: Ticket, watermark: str | None, request: Upgrade, *, speaking: bool) -> Accept:
+        return self._accept(await self._conversations.admit(ticket, watermark), request, speaking=speaking)
+
+    def _accept(self, admitted: Admitted, request: Upgrade, *, speaking: bool) -> Accept:
         if self._streaming.streams.draining:
             raise Draining
-        base = public_base(self._manners, request.headers, request.scheme, request.client, request.server)
+        host = request.header(b"host")
+        base = public_base(self._manners, host, request.headers, request.scheme, request.client, request.server)
         streaming, ticket = self._streaming, admitted.ticket
         opening = admitted.conversation.id, admitted.start, ticket.site, ticket.ski, base
-        if stream[2] is None:
+        if not speaking:
             return Accept(streaming.connection(*opening), STREAM_MESSAGE_BYTES)
         return Accept(streaming.speaking_connection(*opening, say=partial(self._say, admitted)), SPOKEN_BYTES)
 
@@ -282,10 +291,10 @@ class DirectLine:
                 "an activity on a stream was dropped", conversation=admitted.conversation.id, reason=error.message
             )
 
-    async def _admit(self, conversation: str, t: str | None, watermark: str | None, origin: str | None) -> Admitted:
+    def _ticket(self, conversation: str, t: str | None, origin: str | None) -> Ticket:
         if not t:
             raise MissingCredential
-        return await self._conversations.admit(conversation, t, watermark, origin)
+        return self._tokens.admit(t, conversation, origin)
 
 
 def _set_cookie(value: str, base: str) -> Header:

@@ -187,7 +187,10 @@ class Exchange:
         Forwarded headers count only from trusted proxies. Raises `BadArgument` for a Host that is none.
         """
         scope = self.scope
-        return public_base(self._manners, scope["headers"], scope["scheme"], scope.get("client"), scope.get("server"))
+        host = self.header(b"host")
+        return public_base(
+            self._manners, host, scope["headers"], scope["scheme"], scope.get("client"), scope.get("server")
+        )
 
     async def body(self) -> bytes:
         """The whole body. Raises `TooLarge` over the limit and `TooSlow` at the deadline (8.6)."""
@@ -319,6 +322,7 @@ def _lines(headers: Sequence[Header]) -> bytes:
 
 def public_base(
     manners: Manners,
+    host: bytes | None,
     headers: Iterable[Header],
     scheme: str,
     client: tuple[str, int] | None,
@@ -327,7 +331,6 @@ def public_base(
     """The public base by which a request came in, as `Exchange.base_url` says."""
     if manners.public_url is not None:
         return manners.public_url
-    host = next((value for name, value in headers if name == b"host"), None)
     protocol, prefix = scheme.encode(), b""
     if _is_trusted(client, manners.trusted_proxies):
         host = _forwarded(headers, b"host") or host
@@ -336,6 +339,11 @@ def public_base(
         prefix = (_forwarded(headers, b"prefix") or b"").rstrip(b"/")
     if host is None and server is not None:
         host = f"{server[0]}:{server[1]}".encode()
+    return _base(protocol, host, prefix)
+
+
+@lru_cache(maxsize=256)
+def _base(protocol: bytes, host: bytes | None, prefix: bytes) -> str:
     if (
         host is None
         or not _HOST.fullmatch(host)
@@ -456,3 +464,12 @@ def query_parameter(query: bytes, name: str) -> str | None:
         if key == name:
             return value
     return None
+
+
+def query_parameters(query: bytes) -> dict[str, str]:
+    """The same for all names; half the work where there is more than one to look for."""
+    found: dict[str, str] = {}
+    for pair in query.decode("latin-1").replace("+", " ").split("&"):
+        name, _, value = pair.partition("=")
+        found.setdefault(unquote(name), unquote(value))
+    return found

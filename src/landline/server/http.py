@@ -582,13 +582,14 @@ class HttpProtocol(asyncio.Protocol):
         task.add_done_callback(self.tasks.discard)
 
     def _upgrade_request(self) -> Upgrade:
-        url = httptools.parse_url(self.url)
-        problem = handshake_problem(self.scope["method"], self.scope["http_version"], self.headers)
+        path, query = _path_and_query(self.url)
+        problem = handshake_problem(self.scope["method"], self.scope["http_version"], self.headers, self.fields)
         status, message = problem or (400, None)
         return Upgrade(
-            path=unquote(url.path.decode("ascii")),
-            query=url.query or b"",
+            path=unquote(path.decode("ascii")),
+            query=query,
             headers=self.headers,
+            fields=self.fields,
             client=self.client,
             server=self.server,
             scheme=self.scheme or "http",
@@ -626,7 +627,7 @@ class HttpProtocol(asyncio.Protocol):
         self._let_go()
         operation = operation_id()
         _log.info("upgraded", operation=operation)
-        answer = handshake_answer(request.headers, (b"x-correlating-operationid", operation.encode()))
+        answer = handshake_answer(request.fields, (b"x-correlating-operationid", operation.encode()))
         socket = WebSocket(transport, decision, self._door.wheel, self._limits.close_timeout_s)
         socket.open(answer, early, paused)
 
@@ -660,3 +661,12 @@ def _answer(refused: Refuse, more_headers: Sequence[Header] = ()) -> bytes:
 
 def _plain(status: int, text: bytes) -> bytes:
     return _answer(Refuse(status, [(b"content-type", b"text/plain; charset=utf-8")], text))
+
+
+def _path_and_query(url: bytes) -> tuple[bytes, bytes]:
+    """The two parts of a request target that matter. The form that nearly all have needs no parser."""
+    if url.startswith(b"/"):
+        path, _, query = url.partition(b"#")[0].partition(b"?")
+        return path, query
+    parsed = httptools.parse_url(url)
+    return parsed.path or b"/", parsed.query or b""

@@ -7,6 +7,7 @@ Only a read that memory cannot answer costs a task, for as long as it lasts.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Protocol
@@ -20,7 +21,7 @@ from landline.core.stream import INTERNAL_ERROR, Close, Decision, Drop, KeepAliv
 from landline.core.watermark import Start
 from landline.errors import StoreError
 from landline.ports import Store
-from landline.server.wheel import Timer, Wheel
+from landline.server.wheel import Circle, Pulse, Wheel
 
 PAGE_BYTES = 32 * 1024
 """What one stream may hold of the log at a time, at least one activity (design section 4)."""
@@ -63,7 +64,7 @@ class Socket(Protocol):
 class Streaming:
     """What the streams of one process share."""
 
-    __slots__ = ("_reads", "_sayings", "store", "streams", "timing", "wheel")
+    __slots__ = ("_reads", "_sayings", "pulse", "store", "streams", "timing", "wheel")
 
     def __init__(self, store: Store, streams: OpenStreams, timing: Timing, wheel: Wheel) -> None:
         """`wheel` gives every stream its ticks, spread as their openings were."""
@@ -71,6 +72,7 @@ class Streaming:
         self.streams = streams
         self.timing = timing
         self.wheel = wheel
+        self.pulse = Pulse(wheel, timing.keepalive_s / 2)
         self._reads: set[asyncio.Task[None]] = set()
         self._sayings: set[asyncio.Task[None]] = set()
 
@@ -128,14 +130,15 @@ class StreamConnection:
     __slots__ = ("_beat", "_machine", "_shared", "_socket", "site", "ski")
 
     _socket: Socket
-    _beat: Timer
+    _beat: Circle
 
     def __init__(self, shared: Streaming, machine: Stream, site: str, ski: str) -> None:
         """Drives `machine`, for a stream that was opened with the secret `ski` of `site`, or in its name."""
         self._shared = shared
         self._machine = machine
-        self.site = site
-        self.ski = ski
+        # A ticket brings its own copies; ten thousand streams of one secret need no more than these.
+        self.site = sys.intern(site)
+        self.ski = sys.intern(ski)
 
     @property
     def conversation(self) -> ConversationId:
@@ -147,7 +150,7 @@ class StreamConnection:
     def opened(self, websocket: Socket) -> None:
         """The handshake is done."""
         self._socket = websocket
-        self._beat = self._shared.wheel.every(self._shared.timing.keepalive_s / 2, self.tick)
+        self._beat = self._shared.pulse.join(self)
         self._follow(self._machine.opened())
 
     def text(self, payload: bytes) -> None:
@@ -169,10 +172,10 @@ class StreamConnection:
         self._machine.closed()
         self._sign_off()
 
-    def tick(self) -> None:
-        """The timer wheel has turned: every half `keepalive_s`."""
+    def tick(self, now: float) -> None:
+        """The time, every half `keepalive_s`."""
         self._mind_the_socket()
-        self._follow(self._machine.tick(self._shared.wheel.time(), self._socket.progress()))
+        self._follow(self._machine.tick(now, self._socket.progress()))
 
     # What the node reports.
 
@@ -231,7 +234,7 @@ class StreamConnection:
 
     def _sign_off(self) -> None:
         """Neither wake-ups nor ticks from now on."""
-        self._beat.cancel()
+        self._beat.discard(self)
         self._shared.streams.remove(self)
 
     def _leave(self, how: Close | Drop) -> None:

@@ -14,9 +14,10 @@ import base64
 import codecs
 import hashlib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Protocol
+
+import msgspec
 
 from landline.server.wheel import Timer, Wheel
 
@@ -39,6 +40,10 @@ _CONTROL_BYTES = 125
 
 _EMPTY_TEXT = bytes((_FIN | _TEXT, 0))
 _EMPTY_PING = bytes((_FIN | _PING, 0))
+_KEEP_ALIVE = _EMPTY_TEXT + _EMPTY_PING
+_EMPTY_PONG = bytes((_FIN | _PONG, _MASKED))
+"""What a masking key follows that masks nothing."""
+_EMPTY_PONG_BYTES = 6
 _TEXT_HEADS = tuple(bytes((_FIN | _TEXT, length)) for length in range(_CONTROL_BYTES + 1))
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -84,8 +89,7 @@ class Handler(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Upgrade:
+class Upgrade(msgspec.Struct, frozen=True):
     """A request to become a WebSocket. Header names are lower case, `path` is percent-decoded, `query` is raw.
 
     `problem` says what is wrong with the handshake itself, or is None. The application may look at it, so that its own
@@ -95,6 +99,8 @@ class Upgrade:
     path: str
     query: bytes
     headers: Sequence[Header]
+    fields: Mapping[bytes, bytes]
+    """The first header of each name."""
     client: tuple[str, int] | None
     server: tuple[str, int | None] | None
     scheme: str
@@ -103,19 +109,17 @@ class Upgrade:
 
     def header(self, name: bytes) -> bytes | None:
         """The first header of that name, or None."""
-        return next((value for key, value in self.headers if key == name), None)
+        return self.fields.get(name)
 
 
-@dataclass(frozen=True, slots=True)
-class Accept:
+class Accept(msgspec.Struct, frozen=True):
     """Become a WebSocket that reports to `handler` and refuses messages over `max_message_bytes` with 1009."""
 
     handler: Handler
     max_message_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
+class Refuse(msgspec.Struct, frozen=True):
     """Answer with this instead, complete, and close. Content-Length and Connection are added."""
 
     status: int
@@ -123,25 +127,26 @@ class Refuse:
     body: bytes
 
 
-def handshake_problem(method: str, http_version: str, headers: Sequence[Header]) -> tuple[int, str] | None:
-    """What is wrong with a handshake, as a status and a sentence; None if nothing is (RFC 6455, section 4.2.1)."""
+def handshake_problem(
+    method: str, http_version: str, headers: Sequence[Header], fields: Mapping[bytes, bytes]
+) -> tuple[int, str] | None:
+    """What is wrong with a handshake, as a status and a sentence; None if nothing is (RFC 6455, section 4.2.1).
+    `fields` has the first header of each name."""
     if method != "GET" or http_version != "1.1":
         return 400, "A WebSocket handshake is a GET of HTTP/1.1"
-    keys = [value for name, value in headers if name == b"sec-websocket-key"]
-    versions = [value for name, value in headers if name == b"sec-websocket-version"]
-    if versions != [b"13"]:
+    names = [name for name, _ in headers] if len(fields) < len(headers) else []
+    if fields.get(b"sec-websocket-version") != b"13" or names.count(b"sec-websocket-version") > 1:
         return 426, "Sec-WebSocket-Version is not 13"
-    if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
+    if not _KEY.fullmatch(fields.get(b"sec-websocket-key", b"")) or names.count(b"sec-websocket-key") > 1:
         return 400, "Sec-WebSocket-Key is missing or malformed"
-    if any(name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers):
+    if b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0":
         return 400, "A WebSocket handshake has no body"
     return None
 
 
-def handshake_answer(headers: Sequence[Header], *more: Header) -> bytes:
+def handshake_answer(fields: Mapping[bytes, bytes], *more: Header) -> bytes:
     """The 101 to a handshake without a problem. The first subprotocol offered is echoed, because a browser drops the
     socket otherwise (specification 7.1). `more` are header fields of its own."""
-    fields = dict(reversed(headers))  # of several the first counts
     digest = hashlib.sha1(fields[b"sec-websocket-key"] + _GUID, usedforsecurity=False).digest()
     answer = (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
@@ -194,6 +199,7 @@ class WebSocket(asyncio.Protocol):
     __slots__ = (
         "_close_timeout_s",
         "_deadline",
+        "_first",
         "_fragments",
         "_handler",
         "_max_message_bytes",
@@ -215,6 +221,7 @@ class WebSocket(asyncio.Protocol):
         self._wheel = wheel
         self._close_timeout_s = close_timeout_s
         self._state = _OPEN
+        self._first = b""  # goes out ahead of what is written next
         self._rest: bytearray | None = None  # of a frame that has not arrived completely
         self._fragments: _Fragments | None = None
         self._pong: bytes | None = None  # payload of the last Ping that could not be answered yet
@@ -222,13 +229,16 @@ class WebSocket(asyncio.Protocol):
 
     def open(self, answer: bytes, early: bytes, paused: bool) -> None:
         """Take the transport over: send `answer`, report `opened`, and read `early`, which the client sent without
-        waiting. `paused` is what the transport has told its protocol so far."""
+        waiting. `paused` is what the transport has told its protocol so far. What the handler has to say at once leaves
+        in one packet with the answer: a second one would be a tenth of what it costs to open a stream."""
         self.paused = paused
         self._transport.set_protocol(self)
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
-        self._transport.write(answer)
+        self._first = answer
         if self._handler is not None:
             self._handler.opened(self)
+        if self._first:
+            self._write(b"")
         if early:
             self.data_received(early)
 
@@ -242,12 +252,12 @@ class WebSocket(asyncio.Protocol):
         for payload in payloads:
             parts.append(_text_head(len(payload)))
             parts.append(payload)
-        self._transport.write(b"".join(parts))
+        self._write(b"".join(parts))
 
     def keep_alive(self, ping: bool) -> None:
         """Send an empty text message and, if asked, a Ping in the same write."""
         if self._state == _OPEN:
-            self._transport.write(_EMPTY_TEXT + _EMPTY_PING if ping else _EMPTY_TEXT)
+            self._write(_KEEP_ALIVE if ping else _EMPTY_TEXT)
 
     def progress(self) -> int:
         """Bytes that the transport still holds back: while they shrink, the peer is reading."""
@@ -274,6 +284,10 @@ class WebSocket(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes arrived."""
         if self._state >= _LEAVING:
+            return
+        if len(data) == _EMPTY_PONG_BYTES and data.startswith(_EMPTY_PONG) and self._rest is None:
+            # The answer to a keep-alive. Most of what a server with many streams reads is this.
+            self._take(_FIN | _PONG, b"")
             return
         arrived: bytes | bytearray = data
         if self._rest is not None:
@@ -403,7 +417,7 @@ class WebSocket(asyncio.Protocol):
     def _take_close(self, payload: bytes) -> None:
         code = _close_code(payload)
         if self._state == _OPEN:
-            self._transport.write(bytes((_FIN | _CLOSE, len(payload[:2]))) + payload[:2])
+            self._write(bytes((_FIN | _CLOSE, len(payload[:2]))) + payload[:2])
         self._leave()
         self._report_closed(code)
 
@@ -417,15 +431,20 @@ class WebSocket(asyncio.Protocol):
 
     # Writing and ending
 
+    def _write(self, data: bytes) -> None:
+        if self._first:
+            data, self._first = self._first + data, b""
+        self._transport.write(data)
+
     def _write_pong(self) -> None:
         payload, self._pong = self._pong, None
         if payload is not None:
-            self._transport.write(bytes((_FIN | _PONG, len(payload))) + payload)
+            self._write(bytes((_FIN | _PONG, len(payload))) + payload)
 
     def _write_close(self, code: int, reason: str) -> None:
         # A reason that is too long is cut between characters: half a character would be a protocol error of ours.
         text = reason.encode()[: _CONTROL_BYTES - 2].decode("utf-8", "ignore").encode()
-        self._transport.write(bytes((_FIN | _CLOSE, 2 + len(text))) + code.to_bytes(2, "big") + text)
+        self._write(bytes((_FIN | _CLOSE, 2 + len(text))) + code.to_bytes(2, "big") + text)
 
     def _send_away(self, broken: _Broken) -> None:
         """Fail the connection (RFC 6455, section 7.1.7). Its reading side stays open for a while, because closing it

@@ -10,20 +10,21 @@ import asyncio
 import heapq
 import math
 from collections.abc import Callable
+from functools import partial
+from typing import Protocol
 
 SLOT_S = 0.05
 """How late a deadline may be noticed. It is never noticed early."""
 
 
 class Timer:
-    """A deadline that was set, or a beat. Cancelling is cheap, may be repeated, and lets go of the callback."""
+    """A deadline that was set. Cancelling is cheap, may be repeated, and lets go of the callback."""
 
-    __slots__ = ("_callback", "_interval_s", "_slot")
+    __slots__ = ("_callback", "_slot")
 
-    def __init__(self, callback: Callable[[], None], interval_s: float = 0.0) -> None:
-        """Made by `Wheel`; `interval_s` 0 means once."""
+    def __init__(self, callback: Callable[[], None]) -> None:
+        """Made by `Wheel`."""
         self._callback: Callable[[], None] | None = callback
-        self._interval_s = interval_s
         self._slot: set[Timer] | None = None
 
     def cancel(self) -> None:
@@ -37,12 +38,12 @@ class Timer:
 class Wheel:
     """The deadlines of one loop. Callbacks run on the loop; one that raises is reported and harms no other."""
 
-    __slots__ = ("_armed", "_armed_for", "_loop", "_numbers", "_slot_s", "_slots")
+    __slots__ = ("_armed", "_armed_for", "_loop", "_numbers", "_slots", "slot_s")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, slot_s: float = SLOT_S) -> None:
         """`slot_s` is the width of a slot in seconds."""
         self._loop = loop
-        self._slot_s = slot_s
+        self.slot_s = slot_s
         self._slots: dict[int, set[Timer]] = {}
         self._numbers: list[int] = []  # a heap of the keys of `_slots`
         self._armed: asyncio.TimerHandle | None = None
@@ -60,14 +61,14 @@ class Wheel:
     def after(self, delay_s: float, callback: Callable[[], None]) -> Timer:
         """Call `callback` once, `delay_s` to `delay_s` + one slot from now."""
         timer = Timer(callback)
-        self._set(timer, delay_s)
-        return timer
-
-    def every(self, interval_s: float, callback: Callable[[], None]) -> Timer:
-        """Call `callback` each `interval_s`, first after one interval, until the timer is cancelled. A loop that was
-        held up skips beats rather than making up for them."""
-        timer = Timer(callback, interval_s)
-        self._set(timer, interval_s)
+        number = math.ceil((self._loop.time() + delay_s) / self.slot_s)
+        slot = self._slots.get(number)
+        if slot is None:
+            slot = self._slots[number] = set()
+            heapq.heappush(self._numbers, number)
+            self._arm()
+        slot.add(timer)
+        timer._slot = slot
         return timer
 
     def close(self) -> None:
@@ -85,16 +86,6 @@ class Wheel:
         """How many deadlines are set."""
         return sum(map(len, self._slots.values()))
 
-    def _set(self, timer: Timer, delay_s: float) -> None:
-        number = math.ceil((self._loop.time() + delay_s) / self._slot_s)
-        slot = self._slots.get(number)
-        if slot is None:
-            slot = self._slots[number] = set()
-            heapq.heappush(self._numbers, number)
-            self._arm()
-        slot.add(timer)
-        timer._slot = slot
-
     def _arm(self) -> None:
         if not self._numbers:
             return
@@ -104,13 +95,13 @@ class Wheel:
                 return
             self._armed.cancel()
         self._armed_for = number
-        self._armed = self._loop.call_at(number * self._slot_s, self._turn)
+        self._armed = self._loop.call_at(number * self.slot_s, self._turn)
 
     def _turn(self) -> None:
         self._armed = None
         now = self._loop.time()
         # Compared as times, not as slot numbers: the loop may fire a moment early, by its clock's resolution.
-        while self._numbers and self._numbers[0] * self._slot_s <= now:
+        while self._numbers and self._numbers[0] * self.slot_s <= now:
             slot = self._slots.pop(heapq.heappop(self._numbers))
             while slot:
                 self._fire(slot.pop())
@@ -121,12 +112,74 @@ class Wheel:
         timer._slot = None
         if callback is None:
             return
-        if timer._interval_s:
-            # Set before the call, so that the callback may cancel its own timer.
-            self._set(timer, timer._interval_s)
-        else:
-            timer._callback = None
+        timer._callback = None
         try:
             callback()
-        except Exception as error:  # noqa: BLE001  # the outermost edge: reported where every lost exception is
-            self._loop.call_exception_handler({"message": "a deadline's callback failed", "exception": error})
+        except Exception as error:  # noqa: BLE001  # the outermost edge
+            self.report(error)
+
+    def report(self, error: Exception) -> None:
+        """Report an exception where every lost one is."""
+        self._loop.call_exception_handler({"message": "a deadline's callback failed", "exception": error})
+
+
+class Beating(Protocol):
+    """Whoever wants to be told the time again and again."""
+
+    def tick(self, now: float) -> None:
+        """One interval has passed, and it is `now` on the wheel's clock."""
+        ...
+
+
+class Circle(set[Beating]):
+    """Those who are told at the same moment. To leave is `discard`."""
+
+    __slots__ = ("due",)
+
+    due: float
+
+
+class Pulse:
+    """One beat for many: whoever joins is told the time each interval, first after one of them, less a slot at most.
+
+    Those who joined within one slot form a circle, which has one timer. So a member costs its place in a set, no object
+    of its own; and the time that it is told is one number for all of the circle, which it may keep.
+    """
+
+    __slots__ = ("_interval_s", "_latest", "_wheel")
+
+    def __init__(self, wheel: Wheel, interval_s: float) -> None:
+        self._wheel = wheel
+        self._interval_s = interval_s
+        self._latest: Circle | None = None  # the one that began or was told last
+
+    def join(self, member: Beating) -> Circle:
+        """Tell `member` the time from now on, until it is discarded from the circle that is answered."""
+        now = self._wheel.time()
+        circle = self._latest
+        if circle is None or circle.due - self._interval_s + self._wheel.slot_s < now:
+            circle = Circle()
+            self._set(circle, now + self._interval_s, now)
+        circle.add(member)
+        return circle
+
+    def _set(self, circle: Circle, due: float, now: float) -> None:
+        circle.due = due
+        self._latest = circle
+        self._wheel.after(due - now, partial(self._beat, circle))
+
+    def _beat(self, circle: Circle) -> None:
+        if not circle:
+            if circle is self._latest:
+                self._latest = None
+            return
+        now = self._wheel.time()
+        due = circle.due + self._interval_s
+        # A loop that was held up skips beats rather than making up for them.
+        self._set(circle, due if due > now else now + self._interval_s, now)
+        for member in tuple(circle):
+            try:
+                if member in circle:  # and was not made to leave by one before it
+                    member.tick(now)
+            except Exception as error:  # noqa: BLE001  # as in `Wheel`
+                self._wheel.report(error)

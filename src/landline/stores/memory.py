@@ -179,6 +179,10 @@ class MemoryStore:
     async def conversation(self, conversation: ConversationId) -> Conversation | None:
         """As `Store.conversation`."""
         self._check_open()
+        return self.known(conversation)
+
+    def known(self, conversation: ConversationId) -> Conversation | None:
+        """As `Store.known`."""
         log = self._logs.get(conversation)
         if log is None:
             return None
@@ -238,6 +242,10 @@ class MemoryStore:
     async def accepted_at(self, conversation: ConversationId, sequence: int) -> int | None:
         """As `Store.accepted_at`."""
         self._check_open()
+        return self.known_time(conversation, sequence)
+
+    def known_time(self, conversation: ConversationId, sequence: int) -> int | None:
+        """As `Store.known_time`."""
         log = self._logs.get(conversation)
         entry = log.entry(sequence) if log else None
         return entry.time_ms if entry else None

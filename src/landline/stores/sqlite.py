@@ -248,8 +248,8 @@ class SqliteStore:
 
     async def conversation(self, conversation: ConversationId) -> Conversation | None:
         """As `Store.conversation`."""
-        known = self._tail.conversation(conversation)
-        if known is not None and self._reads is not None:
+        known = self.known(conversation)
+        if known is not None:
             return known
         forgotten = self._tail.forgotten
         found = await self._read(lambda reader: reader.conversation(conversation))
@@ -299,8 +299,8 @@ class SqliteStore:
 
     async def accepted_at(self, conversation: ConversationId, sequence: int) -> int | None:
         """As `Store.accepted_at`."""
-        known = self._tail.accepted_at(conversation, sequence)
-        if known is not None and self._reads is not None:
+        known = self.known_time(conversation, sequence)
+        if known is not None:
             return known
         return await self._read(lambda reader: reader.accepted_at(conversation, sequence))
 
@@ -311,6 +311,14 @@ class SqliteStore:
     def recent(self, conversation: ConversationId, position: int, transient: int, max_bytes: int) -> Page | None:
         """As `Store.recent`."""
         return self._tail.recent(conversation, position, transient, max_bytes)
+
+    def known(self, conversation: ConversationId) -> Conversation | None:
+        """As `Store.known`; nothing is known once the store is closed."""
+        return self._tail.conversation(conversation) if self._reads is not None else None
+
+    def known_time(self, conversation: ConversationId, sequence: int) -> int | None:
+        """As `Store.known_time`."""
+        return self._tail.accepted_at(conversation, sequence) if self._reads is not None else None
 
     def transients(self) -> int:
         """As `Store.transients`."""

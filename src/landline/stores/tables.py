@@ -128,6 +128,7 @@ class Reader:
             return None
         stand = self._stand(row)
         bot_id, user_id, user_name, locale = row[6:]
+        bot_id = sys.intern(bot_id)  # one for all conversations of a bot that are in memory
         user = None if user_id is None else Account(user_id, user_name)
         last_ms = stand.last_ms if stand.last_ms >= 0 else None
         return Conversation(conversation, bot_id, user, locale, stand.head, last_ms, stand.oldest)

@@ -9,6 +9,7 @@ It is right because this process is the only one that writes: what it does not h
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from landline.core.conversation import Conversation, NewConversation
 from landline.core.log import ConversationId, Entry, Page, Transient
@@ -39,8 +40,9 @@ class _Live:
         self.head = head
         self.last_ms = last_ms
         self.started = started
-        self.entries: list[Entry] = []
-        self.transients: list[Transient] = []
+        # Lists where there is something to keep. In most conversations with an open stream nothing is being said.
+        self.entries: list[Entry] | tuple[Entry, ...] = ()
+        self.transients: list[Transient] | tuple[Transient, ...] = ()
         self.bytes = _CONVERSATION_BYTES
 
 
@@ -94,7 +96,10 @@ class Tail:
             self._live.move_to_end(conversation)
         if entry.sequence != live.head or entry.original is not None:
             self._empty(live, entry.sequence)
-        live.entries.append(entry)
+        if isinstance(live.entries, list):
+            live.entries.append(entry)
+        else:
+            live.entries = [entry]
         live.head = entry.sequence + 1
         live.last_ms = entry.time_ms
         self._fill(live, len(entry.body) + _ENTRY_BYTES)
@@ -105,7 +110,11 @@ class Tail:
         if live is None:
             return False
         self.transients += 1
-        live.transients.append(Transient(self.transients, live.head, activity))
+        transient = Transient(self.transients, live.head, activity)
+        if isinstance(live.transients, list):
+            live.transients.append(transient)
+        else:
+            live.transients = [transient]
         self._live.move_to_end(conversation)
         self._fill(live, len(activity) + _ENTRY_BYTES)
         if len(live.transients) > _TRANSIENTS:
@@ -117,14 +126,14 @@ class Tail:
         live = self._live.get(conversation)
         if live is None or not live.first <= position <= live.head:
             return None
-        entries = live.entries[position - live.first :] if position < live.head else []
+        entries = live.entries[position - live.first :] if position < live.head else ()
         passing = live.transients
         if passing and passing[-1].counter > transient:
             passing = [each for each in passing if each.counter > transient and each.behind >= position]
             return self._merged(entries, passing, position, transient, max_bytes)
         return self._page(entries, position, transient, max_bytes)
 
-    def _page(self, entries: list[Entry], position: int, transient: int, max_bytes: int) -> Page:
+    def _page(self, entries: Sequence[Entry], position: int, transient: int, max_bytes: int) -> Page:
         """What most reads are: entries only."""
         size = 0
         for count, entry in enumerate(entries):
@@ -137,7 +146,7 @@ class Tail:
         return Page(entries, last.sequence + 1, last.time_ms, max(transient, self.transients), more=False)
 
     def _merged(
-        self, entries: list[Entry], passing: list[Transient], position: int, transient: int, max_bytes: int
+        self, entries: Sequence[Entry], passing: Sequence[Transient], position: int, transient: int, max_bytes: int
     ) -> Page:
         """Each transient right before the entry that was the next when it passed."""
         ordered: list[Entry | Transient] = [*entries, *passing]
@@ -203,20 +212,17 @@ class Tail:
         self._drop_transients(live, len(live.transients) // 2)
 
     def _let_go(self, live: _Live, count: int) -> None:
-        gone = live.entries[:count]
-        del live.entries[:count]
+        gone, live.entries = live.entries[:count], live.entries[count:] or ()
         live.first += len(gone)
         self._shrink(live, sum(len(entry.body) + _ENTRY_BYTES for entry in gone))
 
     def _empty(self, live: _Live, first: int) -> None:
-        live.entries.clear()
-        live.transients.clear()
+        live.entries = live.transients = ()
         self._shrink(live, live.bytes - _CONVERSATION_BYTES)
         live.first = live.head = first
 
     def _drop_transients(self, live: _Live, count: int) -> None:
-        gone = live.transients[:count]
-        del live.transients[:count]
+        gone, live.transients = live.transients[:count], live.transients[count:] or ()
         self._shrink(live, sum(len(each.activity) + _ENTRY_BYTES for each in gone))
 
     def _shrink(self, live: _Live, size: int) -> None:
