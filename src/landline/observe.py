@@ -1,7 +1,8 @@
 """What operators see: the log. One line per event, on standard error; JSON unless a person watches.
 
-The lines of one turn of the event loop leave in one write, in their order: a busy server writes a line per request, and
-a write each was a tenth of what a request costs. An error does not wait, and neither does who logs outside of a loop.
+The lines of one moment leave in one write, in their order: a busy server writes a line per request and per stream, and
+a write each was a tenth of what those cost. A turn of the event loop is too short for that, since it accepts one
+connection only. An error does not wait, and neither does who logs outside of a loop.
 
 Nothing secret is ever logged: no secret, token, ticket, service key, query string or activity text (design section 6).
 So a traceback shows where, and never the local variables: they hold all of that.
@@ -21,6 +22,9 @@ from datetime import UTC, datetime
 import msgspec
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
+
+MOMENT_S = 0.01
+"""How long a line waits for others: less than anybody who watches can see."""
 
 
 def log_to_stderr(level: str) -> None:
@@ -86,14 +90,14 @@ class _Lines:
         self._lock = threading.Lock()  # threads of the store have something to say, too
 
     def hold(self, line: str | bytes) -> None:
-        """Have it written with the others of this turn of the loop; where there is no loop, now."""
+        """Have it written with the others of this moment; where there is no loop, now."""
         thread = threading.get_ident()
         with self._lock:
             if self._holder == thread:
                 self._held.append(_bytes(line))
                 return
         try:
-            asyncio.get_running_loop().call_soon(self.flush)
+            asyncio.get_running_loop().call_later(MOMENT_S, self.flush)
         except RuntimeError:
             self.write(line)
             return
