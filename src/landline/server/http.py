@@ -166,7 +166,7 @@ class HttpProtocol(asyncio.Protocol):
         self.server_state = server_state
         self.connections = server_state.connections
         self.tasks = server_state.tasks
-        self.loop = _loop or asyncio.get_running_loop()
+        self.loop = _loop or door.wheel.loop
         self.parser = _parser(self)
         self.cycle: Cycle | None = None  # the one that is being answered, or was last
         self.pipeline: deque[Cycle] = deque()  # those behind it
@@ -285,13 +285,13 @@ class HttpProtocol(asyncio.Protocol):
         """A header field; or a trailer field, which nobody reads, and which must not look like a header (RFC 9110)."""
         if not self._in_head:
             return
-        name = name.lower()
-        if len(self.headers) >= self._limits.header_fields:
+        name, headers = name.lower(), self.headers
+        if len(headers) >= self._limits.header_fields:
             self._wrong = self._wrong or _NotAcceptable(431, "Too many header fields")
             # A refusal needs the origin to be readable in a browser (specification 3.3), wherever it stands.
             if name != b"origin":
                 return
-        self.headers.append((name, value))
+        headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """A head is complete: its turn begins or waits, unless the head is refused or asks for an upgrade."""
@@ -629,8 +629,9 @@ class HttpProtocol(asyncio.Protocol):
         parser = self.parser
         problem = handshake_problem(parser.get_method(), parser.get_http_version(), self.headers, self.fields)
         status, message = problem or (400, None)
+        text = path.decode("ascii")
         return Upgrade(
-            path=unquote(path.decode("ascii")),
+            path=unquote(text) if "%" in text else text,
             query=query,
             headers=self.headers,
             fields=self.fields,
