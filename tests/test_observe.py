@@ -178,6 +178,11 @@ def test_lines_of_one_moment_leave_together_and_in_order() -> None:
     assert [event["number"] for event in second] == [5]
 
 
+def test_a_warning_leaves_at_the_end_of_its_turn_behind_what_was_said_before_it() -> None:
+    (lines,) = writes("log.warning('slow', number=5); await asyncio.sleep(0); os.kill(os.getpid(), signal.SIGKILL)")
+    assert [event["number"] for event in lines] == [0, 1, 2, 3, 4, 5]
+
+
 def test_a_line_is_written_while_the_loop_waits_for_something_else() -> None:
     (lines,) = writes("threading.Timer(1, os.kill, (os.getpid(), signal.SIGKILL)).start(); await asyncio.sleep(60)")
     assert [event["number"] for event in lines] == [0, 1, 2, 3, 4]

@@ -2,7 +2,8 @@
 
 The lines of one moment leave in one write, in their order: a busy server writes a line per request and per stream, and
 a write each was a tenth of what those cost. A turn of the event loop is too short for that, since it accepts one
-connection only. An error does not wait, and neither does who logs outside of a loop.
+connection only; but a warning does not wait longer than that. An error does not wait at all, and neither does who logs
+outside of a loop.
 
 Nothing secret is ever logged: no secret, token, ticket, service key, query string or activity text (design section 6).
 So a traceback shows where, and never the local variables: they hold all of that.
@@ -114,23 +115,32 @@ class _Lines:
     def __init__(self) -> None:
         self._held: list[bytes] = []
         self._holder = 0  # the thread whose loop is going to write them
+        self._soon = False  # at the end of its turn
         self._lock = threading.Lock()  # threads of the store have something to say, too
 
-    def hold(self, line: str | bytes) -> None:
-        """Have it written with the others of this moment; where there is no loop, now."""
+    def hold(self, line: str | bytes, soon: bool = False) -> None:
+        """Have it written with the others of this moment, or of this turn of the loop; where there is no loop, now."""
         thread = threading.get_ident()
         with self._lock:
-            if self._holder == thread:
+            if self._holder == thread and (self._soon or not soon):
                 self._held.append(_bytes(line))
                 return
         try:
-            asyncio.get_running_loop().call_later(MOMENT_S, self.flush)
+            loop = asyncio.get_running_loop()
         except RuntimeError:
             self.write(line)
             return
+        if soon:
+            loop.call_soon(self.flush)
+        else:
+            loop.call_later(MOMENT_S, self.flush)
         with self._lock:
             self._held.append(_bytes(line))
-            self._holder = thread
+            self._holder, self._soon = thread, soon
+
+    def hurry(self, line: str | bytes) -> None:
+        """Have it written with what is held, at the end of this turn of the loop."""
+        self.hold(line, soon=True)
 
     def write(self, line: str | bytes) -> None:
         """Write what is held, and this."""
@@ -144,14 +154,15 @@ class _Lines:
             self._flush()
 
     def _flush(self) -> None:
-        held, self._held, self._holder = self._held, [], 0
+        held, self._held, self._holder, self._soon = self._held, [], 0, False
         if held:
             with contextlib.suppress(OSError):
                 sys.stderr.buffer.write(b"\n".join([*held, b""]))
                 sys.stderr.buffer.flush()
 
     # What structlog calls, by the name of the level.
-    debug = info = warning = hold
+    debug = info = hold
+    warning = hurry
     error = critical = write
 
 
