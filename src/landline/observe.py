@@ -21,7 +21,6 @@ import threading
 import time
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
 
 import msgspec
 import structlog
@@ -44,6 +43,18 @@ def log_to_stderr(level: str) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(handlers=[_FromLibraries()], level=logging.WARNING, force=True)
+
+
+def _in_one_step(wrapper: type[structlog.typing.FilteringBoundLogger]) -> type[structlog.typing.FilteringBoundLogger]:
+    """Loggers for one processor, which makes the whole line: what structlog does around a chain of them costs as much
+    as the line does. Nothing is ever bound to a logger here."""
+
+    class OneStep(wrapper):  # type: ignore[misc, valid-type]
+        def _proxy_to_logger(self, method_name: str, event: str | None = None, **details: object) -> None:
+            details["event"] = event
+            getattr(self._logger, method_name)(self._processors[0](self._logger, method_name, details))
+
+    return OneStep
 
 
 def _for_people() -> list[structlog.typing.Processor]:
@@ -79,18 +90,6 @@ def _timestamp(time_us: int) -> str:
 def _second(seconds: int) -> str:
     """The same for all lines of a second: to work it out was a third of what a line costs."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
-def _in_one_step(wrapper: type[Any]) -> type[Any]:
-    """Loggers for one processor, which makes the whole line: what structlog does around a chain of them costs as much
-    as the line does. Nothing is ever bound to a logger here."""
-
-    class OneStep(wrapper):  # type: ignore[misc]
-        def _proxy_to_logger(self, method_name: str, event: str | None = None, **details: object) -> None:
-            details["event"] = event
-            getattr(self._logger, method_name)(self._processors[0](self._logger, method_name, details))
-
-    return OneStep
 
 
 def _json(event: structlog.typing.EventDict) -> bytes:

@@ -38,13 +38,11 @@ class Timer:
 class Wheel:
     """The deadlines of one loop. Callbacks run on the loop; one that raises is reported and harms no other."""
 
-    __slots__ = ("_armed", "_armed_for", "_loop", "_numbers", "_slots", "slot_s", "time")
+    __slots__ = ("_armed", "_armed_for", "_loop", "_numbers", "_slots", "slot_s")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, slot_s: float = SLOT_S) -> None:
         """`slot_s` is the width of a slot in seconds."""
         self._loop = loop
-        self.time = loop.time
-        """The loop's clock, in seconds."""
         self.slot_s = slot_s
         self._slots: dict[int, set[Timer]] = {}
         self._numbers: list[int] = []  # a heap of the keys of `_slots`
@@ -56,9 +54,13 @@ class Wheel:
         """The loop that it turns with. To ask for the running one is a system call before Python 3.12."""
         return self._loop
 
+    def time(self) -> float:
+        """The loop's clock, in seconds."""
+        return self._loop.time()
+
     def after(self, delay_s: float, callback: Callable[[], None]) -> Timer:
         """Call `callback` once, `delay_s` to `delay_s` + one slot from now."""
-        return self.at(self.time() + delay_s, callback)
+        return self.at(self._loop.time() + delay_s, callback)
 
     def at(self, time: float, callback: Callable[[], None]) -> Timer:
         """Call `callback` once, at that time of the loop or up to one slot later."""
@@ -101,7 +103,7 @@ class Wheel:
 
     def _turn(self) -> None:
         self._armed = None
-        now = self.time()
+        now = self._loop.time()
         # Compared as times, not as slot numbers: the loop may fire a moment early, by its clock's resolution.
         while self._numbers and self._numbers[0] * self.slot_s <= now:
             slot = self._slots.pop(heapq.heappop(self._numbers))
@@ -161,14 +163,14 @@ class Pulse:
         circle = self._latest
         if circle is None or circle.due - self._interval_s + self._wheel.slot_s < now:
             circle = Circle()
-            self._set(circle, now + self._interval_s)
+            self._set(circle, now + self._interval_s, now)
         circle.add(member)
         return circle
 
-    def _set(self, circle: Circle, due: float) -> None:
+    def _set(self, circle: Circle, due: float, now: float) -> None:
         circle.due = due
         self._latest = circle
-        self._wheel.at(due, partial(self._beat, circle))
+        self._wheel.after(due - now, partial(self._beat, circle))
 
     def _beat(self, circle: Circle) -> None:
         if not circle:
@@ -178,7 +180,7 @@ class Pulse:
         now = self._wheel.time()
         due = circle.due + self._interval_s
         # A loop that was held up skips beats rather than making up for them.
-        self._set(circle, due if due > now else now + self._interval_s)
+        self._set(circle, due if due > now else now + self._interval_s, now)
         for member in tuple(circle):
             try:
                 if member in circle:  # and was not made to leave by one before it
