@@ -159,7 +159,7 @@ asyncio.run(main())
 
 
 def writes(then: str) -> list[list[dict[str, Any]]]:
-    """The lines of each write of a process that has logged five lines in one turn of its loop, and then does this."""
+    """The lines of each write of a process that has logged five lines in one moment, and then does this."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)  # keeps writes apart
     with ours, theirs:
         code = BEGIN.format(level="info") + IN_A_LOOP.format(then=then)
@@ -172,10 +172,20 @@ def writes(then: str) -> list[list[dict[str, Any]]]:
     return found
 
 
-def test_lines_of_one_turn_of_the_loop_leave_together_and_in_order() -> None:
-    first, second = writes("await asyncio.sleep(0); log.info('request', number=5)")
+def test_lines_of_one_moment_leave_together_and_in_order() -> None:
+    first, second = writes("await asyncio.sleep(0.1); log.info('request', number=5)")
     assert [event["number"] for event in first] == [0, 1, 2, 3, 4]
     assert [event["number"] for event in second] == [5]
+
+
+def test_a_warning_leaves_at_the_end_of_its_turn_behind_what_was_said_before_it() -> None:
+    (lines,) = writes("log.warning('slow', number=5); await asyncio.sleep(0); os.kill(os.getpid(), signal.SIGKILL)")
+    assert [event["number"] for event in lines] == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_line_is_written_while_the_loop_waits_for_something_else() -> None:
+    (lines,) = writes("threading.Timer(1, os.kill, (os.getpid(), signal.SIGKILL)).start(); await asyncio.sleep(60)")
+    assert [event["number"] for event in lines] == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("then", ["return", "sys.exit(3)", "raise SystemExit", "asyncio.get_running_loop().stop()"])

@@ -1,7 +1,9 @@
 """What operators see: the log. One line per event, on standard error; JSON unless a person watches.
 
-The lines of one turn of the event loop leave in one write, in their order: a busy server writes a line per request, and
-a write each was a tenth of what a request costs. An error does not wait, and neither does who logs outside of a loop.
+The lines of one moment leave in one write, in their order: a busy server writes a line per request and per stream, and
+a write each was a tenth of what those cost. A turn of the event loop is too short for that, since it accepts one
+connection only; but a warning does not wait longer than that. An error does not wait at all, and neither does who logs
+outside of a loop.
 
 Nothing secret is ever logged: no secret, token, ticket, service key, query string or activity text (design section 6).
 So a traceback shows where, and never the local variables: they hold all of that.
@@ -24,18 +26,35 @@ import msgspec
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 
+MOMENT_S = 0.01
+"""How long a line waits for others: less than anybody who watches can see."""
+
 
 def log_to_stderr(level: str) -> None:
     """Send every log line of `level` (`debug`, `info`, `warning`, `error`) and above to standard error."""
     lines = _Lines()
     atexit.register(lines.flush)
+    person = sys.stderr.isatty()
+    from_level = structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()])
     structlog.configure(
-        processors=_for_people() if sys.stderr.isatty() else [_JsonLine()],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        processors=_for_people() if person else [_JsonLine()],
+        wrapper_class=from_level if person else _in_one_step(from_level),
         logger_factory=lambda *_: lines,
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(handlers=[_FromLibraries()], level=logging.WARNING, force=True)
+
+
+def _in_one_step(wrapper: type[structlog.typing.FilteringBoundLogger]) -> type[structlog.typing.FilteringBoundLogger]:
+    """Loggers for one processor, which makes the whole line: what structlog does around a chain of them costs as much
+    as the line does. Nothing is ever bound to a logger here."""
+
+    class OneStep(wrapper):  # type: ignore[misc, valid-type]
+        def _proxy_to_logger(self, method_name: str, event: str | None = None, **details: object) -> None:
+            details["event"] = event
+            getattr(self._logger, method_name)(self._processors[0](self._logger, method_name, details))
+
+    return OneStep
 
 
 def _for_people() -> list[structlog.typing.Processor]:
@@ -95,23 +114,32 @@ class _Lines:
     def __init__(self) -> None:
         self._held: list[bytes] = []
         self._holder = 0  # the thread whose loop is going to write them
+        self._soon = False  # at the end of its turn
         self._lock = threading.Lock()  # threads of the store have something to say, too
 
-    def hold(self, line: str | bytes) -> None:
-        """Have it written with the others of this turn of the loop; where there is no loop, now."""
+    def hold(self, line: str | bytes, soon: bool = False) -> None:
+        """Have it written with the others of this moment, or of this turn of the loop; where there is no loop, now."""
         thread = threading.get_ident()
         with self._lock:
-            if self._holder == thread:
+            if self._holder == thread and (self._soon or not soon):
                 self._held.append(_bytes(line))
                 return
         try:
-            asyncio.get_running_loop().call_soon(self.flush)
+            loop = asyncio.get_running_loop()
         except RuntimeError:
             self.write(line)
             return
+        if soon:
+            loop.call_soon(self.flush)
+        else:
+            loop.call_later(MOMENT_S, self.flush)
         with self._lock:
             self._held.append(_bytes(line))
-            self._holder = thread
+            self._holder, self._soon = thread, soon
+
+    def hurry(self, line: str | bytes) -> None:
+        """Have it written with what is held, at the end of this turn of the loop."""
+        self.hold(line, soon=True)
 
     def write(self, line: str | bytes) -> None:
         """Write what is held, and this."""
@@ -125,14 +153,15 @@ class _Lines:
             self._flush()
 
     def _flush(self) -> None:
-        held, self._held, self._holder = self._held, [], 0
+        held, self._held, self._holder, self._soon = self._held, [], 0, False
         if held:
             with contextlib.suppress(OSError):
                 sys.stderr.buffer.write(b"\n".join([*held, b""]))
                 sys.stderr.buffer.flush()
 
     # What structlog calls, by the name of the level.
-    debug = info = warning = hold
+    debug = info = hold
+    warning = hurry
     error = critical = write
 
 

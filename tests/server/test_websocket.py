@@ -222,7 +222,7 @@ def test_handshake_alone_is_judged_without_a_connection() -> None:
     good = [(b"sec-websocket-version", b"13"), (b"sec-websocket-key", KEY)]
 
     def status(*more: tuple[bytes, bytes], http_version: str = "1.1") -> int | None:
-        problem = handshake_problem("GET", http_version, [*good, *more], dict(reversed([*good, *more])))
+        problem = handshake_problem(b"GET", http_version, [*good, *more], dict(reversed([*good, *more])))
         return None if problem is None else problem[0]
 
     assert status() is None

@@ -83,17 +83,20 @@ class OpenStreams:
     def add(self, stream: OpenStream) -> None:
         """From now on `stream` is woken. One too many closes the oldest, never the new one: a half-open socket must not
         keep out the client that has just come back (D-40)."""
-        there = self._open.get(stream.conversation)
+        conversation = stream.conversation
+        there = self._open.setdefault(conversation, stream)
         self._count += 1
-        if there is None:
-            self._open[stream.conversation] = stream
-        elif isinstance(there, list):
+        if there is not stream:
+            self._join(conversation, there, stream)
+        if conversation in self._gone:
+            self._close(stream, CONVERSATION_GONE)
+
+    def _join(self, conversation: ConversationId, there: OpenStream | list[OpenStream], stream: OpenStream) -> None:
+        if isinstance(there, list):
             there.append(stream)
         else:
-            self._open[stream.conversation] = [there, stream]
-        self._make_room(stream.conversation)
-        if stream.conversation in self._gone:
-            self._close(stream, CONVERSATION_GONE)
+            self._open[conversation] = [there, stream]
+        self._make_room(conversation)
 
     def tell(self, left: Callable[[ConversationId], None]) -> None:
         """Call `left` when the last stream of a conversation is over."""

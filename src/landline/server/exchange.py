@@ -473,7 +473,11 @@ def query_parameter(query: bytes, name: str) -> str | None:
 def query_parameters(query: bytes) -> dict[str, str]:
     """The same for all names; half the work where there is more than one to look for."""
     found: dict[str, str] = {}
-    for pair in query.decode("latin-1").replace("+", " ").split("&"):
+    text = query.decode("latin-1").replace("+", " ")
+    encoded = "%" in text
+    for pair in text.split("&"):
         name, _, value = pair.partition("=")
-        found.setdefault(unquote(name), unquote(value))
+        if encoded:
+            name, value = unquote(name), unquote(value)
+        found.setdefault(name, value)
     return found

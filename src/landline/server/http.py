@@ -107,9 +107,48 @@ class _NotAcceptable(Exception):
 class HttpProtocol(asyncio.Protocol):
     """One HTTP connection, until it ends or becomes a WebSocket."""
 
+    # More than thirty attributes: instances without slots would no longer share their keys, and be slow to make.
+    __slots__ = (
+        "_app",
+        "_discard_at",
+        "_door",
+        "_due",
+        "_early",
+        "_fed",
+        "_head_at",
+        "_head_fed",
+        "_heard_at",
+        "_idle_at",
+        "_in_body",
+        "_in_head",
+        "_last_words",
+        "_limits",
+        "_over",
+        "_timer",
+        "_timer_at",
+        "_unread",
+        "_unsent",
+        "_unsent_at",
+        "_wrong",
+        "client",
+        "connections",
+        "cycle",
+        "fields",
+        "flow",
+        "headers",
+        "loop",
+        "parser",
+        "pipeline",
+        "scheme",
+        "server",
+        "server_state",
+        "tasks",
+        "transport",
+        "url",
+    )
+
     transport: asyncio.Transport
     flow: FlowControl
-    scope: Scope
     headers: list[Header]
     fields: dict[bytes, bytes]
     url: bytes
@@ -127,7 +166,7 @@ class HttpProtocol(asyncio.Protocol):
         self.server_state = server_state
         self.connections = server_state.connections
         self.tasks = server_state.tasks
-        self.loop = _loop or asyncio.get_running_loop()
+        self.loop = _loop or door.wheel.loop
         self.parser = _parser(self)
         self.cycle: Cycle | None = None  # the one that is being answered, or was last
         self.pipeline: deque[Cycle] = deque()  # those behind it
@@ -165,7 +204,7 @@ class HttpProtocol(asyncio.Protocol):
         self.client = get_remote_addr(transport) if asked else None
         self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         self._head_at = self._door.wheel.time() + self._limits.header_timeout_s
-        self._watch()
+        self._watch_until(self._head_at)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
@@ -246,13 +285,13 @@ class HttpProtocol(asyncio.Protocol):
         """A header field; or a trailer field, which nobody reads, and which must not look like a header (RFC 9110)."""
         if not self._in_head:
             return
-        name = name.lower()
-        if len(self.headers) >= self._limits.header_fields:
+        name, headers = name.lower(), self.headers
+        if len(headers) >= self._limits.header_fields:
             self._wrong = self._wrong or _NotAcceptable(431, "Too many header fields")
             # A refusal needs the origin to be readable in a browser (specification 3.3), wherever it stands.
             if name != b"origin":
                 return
-        self.headers.append((name, value))
+        headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """A head is complete: its turn begins or waits, unless the head is refused or asks for an upgrade."""
@@ -261,10 +300,10 @@ class HttpProtocol(asyncio.Protocol):
         self._unread = 0
         self._check_head()
         parser = self.parser
-        method, version = parser.get_method().decode("ascii"), parser.get_http_version()
-        self.scope = scope = self._scope(method, version)
         if parser.should_upgrade():
             return
+        method, version = parser.get_method().decode("ascii"), parser.get_http_version()
+        scope = self._scope(method, version)
         raw, query = _path_and_query(self.url)
         path = raw.decode("ascii")
         scope["raw_path"] = raw
@@ -534,25 +573,29 @@ class HttpProtocol(asyncio.Protocol):
 
     def _upgrade(self, early: bytes) -> None:
         """The head that is complete asks for something else than HTTP; `early` stands behind it."""
-        wanted = {
-            token.strip().lower() for name, value in self.headers if name == b"upgrade" for token in value.split(b",")
-        }
-        if b"websocket" not in wanted:
+        if not self._wants_websocket():
             self._ignore_upgrade(early)
         elif self._due:
             self._refuse(_NotAcceptable(400, "A WebSocket handshake cannot be pipelined"))
         else:
             self._hand_over(early)
 
+    def _wants_websocket(self) -> bool:
+        if self.fields.get(b"upgrade", b"").lower() == b"websocket":
+            return True
+        offers = [value for name, value in self.headers if name == b"upgrade"]
+        return any(token.strip().lower() == b"websocket" for offer in offers for token in offer.split(b","))
+
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Go on as if nothing but HTTP/1.1 had been asked for (RFC 9110, section 7.8).
 
         Some HTTP clients of bots offer h2c on every first request, with a body. The parser takes that for the new
         protocol, so the head is parsed again without the offer."""
-        if self.scope["method"] == "CONNECT":
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        if method == b"CONNECT":
             self._refuse(_NotAcceptable(400, "CONNECT is not supported"))
             return
-        head = [self.scope["method"].encode(), b" ", self.url, b" HTTP/", self.scope["http_version"].encode(), b"\r\n"]
+        head = [method, b" ", self.url, b" HTTP/", version.encode(), b"\r\n"]
         for name, value in self.headers:
             if name != b"upgrade":
                 head += [name, b": ", value, b"\r\n"]
@@ -583,16 +626,18 @@ class HttpProtocol(asyncio.Protocol):
 
     def _upgrade_request(self) -> Upgrade:
         path, query = _path_and_query(self.url)
-        problem = handshake_problem(self.scope["method"], self.scope["http_version"], self.headers, self.fields)
+        parser = self.parser
+        problem = handshake_problem(parser.get_method(), parser.get_http_version(), self.headers, self.fields)
         status, message = problem or (400, None)
+        text = path.decode("ascii")
         return Upgrade(
-            path=unquote(path.decode("ascii")),
+            path=unquote(text) if "%" in text else text,
             query=query,
             headers=self.headers,
             fields=self.fields,
             client=self.client,
             server=self.server,
-            scheme=self.scheme or "http",
+            scheme=self.scheme,
             problem=message,
             problem_status=status,
         )
@@ -637,9 +682,8 @@ class HttpProtocol(asyncio.Protocol):
         self._over = True
         self._stop_watching()
         self.connections.discard(self)
-        for name in ("parser", "scope", "headers", "fields", "cycle", "flow"):
-            if hasattr(self, name):
-                setattr(self, name, None)
+        self.cycle = None
+        del self.parser
 
 
 def _parser(listening: HttpProtocol) -> httptools.HttpRequestParser:

@@ -128,11 +128,11 @@ class Refuse(msgspec.Struct, frozen=True):
 
 
 def handshake_problem(
-    method: str, http_version: str, headers: Sequence[Header], fields: Mapping[bytes, bytes]
+    method: bytes, http_version: str, headers: Sequence[Header], fields: Mapping[bytes, bytes]
 ) -> tuple[int, str] | None:
     """What is wrong with a handshake, as a status and a sentence; None if nothing is (RFC 6455, section 4.2.1).
     `fields` has the first header of each name."""
-    if method != "GET" or http_version != "1.1":
+    if method != b"GET" or http_version != "1.1":
         return 400, "A WebSocket handshake is a GET of HTTP/1.1"
     names = [name for name, _ in headers] if len(fields) < len(headers) else []
     if fields.get(b"sec-websocket-version") != b"13" or names.count(b"sec-websocket-version") > 1:
@@ -152,9 +152,10 @@ def handshake_answer(fields: Mapping[bytes, bytes], *more: Header) -> bytes:
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
         + base64.b64encode(digest)
     )
-    offered = fields.get(b"sec-websocket-protocol", b"").split(b",", 1)[0].strip()
-    if _TOKEN.fullmatch(offered):
-        answer += b"\r\nSec-WebSocket-Protocol: " + offered
+    if b"sec-websocket-protocol" in fields:
+        offered = fields[b"sec-websocket-protocol"].split(b",", 1)[0].strip()
+        if _TOKEN.fullmatch(offered):
+            answer += b"\r\nSec-WebSocket-Protocol: " + offered
     for name, value in more:
         answer += b"\r\n" + name + b": " + value
     return answer + b"\r\n\r\n"
