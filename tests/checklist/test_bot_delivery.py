@@ -7,6 +7,7 @@ so the repetition after a 401 (20) in `test_bot_trust.py`.
 from __future__ import annotations
 
 import asyncio
+import datetime
 import itertools
 import json
 import socket
