@@ -133,8 +133,8 @@ class SqliteStore:
     ) -> None:
         """Touches nothing yet. At most `waiting` writes of together `waiting_bytes`, and as many reads, are queued;
         whatever has no deadline of its own is given up after `patience_s`. The write-ahead log is moved into the
-        database each time it has grown by `checkpoint_pages`: 4 MiB, a few milliseconds. Until it has that length for the
-        first time, each append also makes the file longer, and its sync takes half as long again."""
+        database each time it has grown by `checkpoint_pages`: 4 MiB, a few milliseconds. Until it has that length
+        for the first time, each append also makes the file longer, and its sync takes half as long again."""
         self._directory = directory
         self._clock = clock
         self._connect = connect
