@@ -34,15 +34,15 @@ async def test_conversations_do_not_use_up_each_others_turns() -> None:
     clock = Clock()
     limited = throttle(clock, sends=Rate(per_s=1, burst=2))
     for conversation in ("a", "b", "a", "b"):
-        await limited.send(conversation, 10.0)
+        limited.send(conversation)
     for conversation in ("a", "b"):
         with pytest.raises(RateLimited):
-            await limited.send(conversation, 10.0)
+            limited.send(conversation)
 
 
 async def test_sends_polls_and_starts_are_counted_apart() -> None:
     limited = throttle(Clock(), sends=Rate(1, 1), polls=Rate(1, 1), starts=Rate(1, 1))
-    await limited.send("a", 10.0)
+    limited.send("a")
     await limited.poll("a", 10.0)
     await limited.start("a", 10.0)
 
@@ -72,5 +72,5 @@ async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
     limited._sends._sweep_at = 10
     for number in range(1000):
         clock.now = float(2 * number)
-        await limited.send(f"conversation {number}", clock.now)
+        limited.send(f"conversation {number}")
     assert len(limited._sends._buckets) <= 11

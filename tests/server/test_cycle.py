@@ -333,3 +333,32 @@ async def test_a_whole_answer_is_not_given_to_nobody_and_not_twice() -> None:
     with pytest.raises(RuntimeError):
         await cycle.answer(200, LINES, b"okay")
     assert len(ear.writes) == 1
+
+
+async def test_a_body_that_is_there_is_fetched_once_and_what_comes_behind_it_is_still_told() -> None:
+    cycle = cycle_on(Ear(), method="POST")
+    cycle.arrived(b"one, ")
+    assert cycle.whole_body() is None
+    cycle.arrived(b"two")
+    cycle.arrived_whole()
+    assert cycle.whole_body() == b"one, two"
+    assert cycle.whole_body() is None
+    cycle.disconnect()
+    assert await cycle.receive() == {"type": "http.disconnect"}
+
+
+async def test_a_client_that_waits_for_our_word_gets_it_although_the_body_is_there() -> None:
+    ear = Ear()
+    cycle = cycle_on(ear, method="POST", expects_continue=True)
+    cycle.arrived_whole()
+    assert cycle.whole_body() is None
+    await cycle.receive()
+    assert ear.writes == [b"HTTP/1.1 100 Continue\r\n\r\n"]
+
+
+async def test_a_body_whose_sender_has_gone_is_nobodys() -> None:
+    cycle = cycle_on(Ear(), method="POST")
+    cycle.arrived(b"all")
+    cycle.arrived_whole()
+    cycle.disconnect()
+    assert cycle.whole_body() is None

@@ -55,9 +55,9 @@ class Activities:
         self._clock = clock
         self._bounds = bounds
 
-    async def send(
+    def send(
         self, grant: Grant, conversation: Conversation, body: bytes, deadline: float, key: str | None = None
-    ) -> str:
+    ) -> Awaitable[str]:
         """Accept an activity, show it, offer it to the bot; answer its id once the bot took it (5.5).
 
         Durable, and on its way to every stream, before the bot hears of it (D-32). When the bot fails the activity
@@ -74,7 +74,7 @@ class Activities:
             bound=grant.user,
             may_use_dl=grant.may_claim_dl,
         )
-        return await self.accept(
+        return self.accept(
             grant.bot, conversation, posted, deadline, None if key is None else self.key(posted, key, body)
         )
 
@@ -130,6 +130,7 @@ class Activities:
             # Not in the log, so there is nothing that a key could be written with.
             activity_id, time = pass_by(self._store, self._clock, conversation, posted.kind, posted.stored)
         used()
+        self._delivery.check_bot(conversation, posted.sender)
         # No await between the append's answer and this line: places in the line stand in log order (8.1.4).
         place = self._delivery.enter(conversation.id)
         await self._delivery.deliver(

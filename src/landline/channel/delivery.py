@@ -134,6 +134,13 @@ class Delivery:
         self._joined = _Known()
         self._tasks: set[asyncio.Task[object]] = set()
 
+    def check_bot(self, conversation: Conversation, sender: Account) -> None:
+        """Raises `NoBot` where there is nobody to bring anything to: known before a place is taken and before anything
+        is prepared for the bot, so that to be without one costs nothing. `deliver` looks once more."""
+        if self._registry.bot(conversation.bot_id).endpoint is None:
+            self._remember(conversation.id, sender)
+            raise NoBot
+
     def enter(self, conversation: ConversationId) -> Place:
         """Take the next place in the conversation's line. Never waits; must be left in the end."""
         return Place(self._lines, conversation)
@@ -179,13 +186,16 @@ class Delivery:
             written = _nothing if bot.serial else place.leave
             return await self._post(conversation, bot, body(), deadline, written, once=once, apart=waited)
         except DeliveryError:
-            # Whatever became of the bot, who has spoken takes part: by that a person is found who is to be forgotten.
-            member = conversation.id, sender.id
-            if member not in self._announced and member not in self._joined:
-                self._keep(self._take_part(conversation.id, sender))
+            self._remember(conversation.id, sender)
             raise
         finally:
             place.leave()
+
+    def _remember(self, conversation: ConversationId, sender: Account) -> None:
+        """Whatever became of the bot, who has spoken takes part: by that a person is found who is to be forgotten."""
+        member = conversation, sender.id
+        if member not in self._announced and member not in self._joined:
+            self._keep(self._take_part(conversation, sender))
 
     async def _take_part(self, conversation: ConversationId, sender: Account) -> None:
         await self._store.join(conversation, sender)

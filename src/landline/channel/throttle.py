@@ -40,9 +40,9 @@ class Throttle:
 
     # `whose` are those who may have rates of their own, the first first: a site, its bot.
 
-    def send(self, conversation: str, deadline: float, *whose: Own) -> Awaitable[None]:
-        """Before an activity of a client is accepted."""
-        return self._sends.take(conversation, deadline, _first([each.sends_per_s for each in whose]))
+    def send(self, conversation: str, *whose: Own) -> None:
+        """Before an activity of a client is accepted. Nobody is made to wait here."""
+        self._sends.turn(conversation, 0.0, _first([each.sends_per_s for each in whose]))
 
     def poll(self, conversation: str, deadline: float, *whose: Own) -> Awaitable[None]:
         """Before Get Activities (10.1)."""
@@ -71,7 +71,14 @@ class _Turns:
         self._sweep_at = _SWEEP
 
     async def take(self, key: str, deadline: float, per_s: float | None) -> None:
-        """`per_s` is a rate in place of the usual one; bursts are as many seconds of it."""
+        """Wait for a turn, until `deadline` at most. `per_s` is as in `turn`."""
+        wait_s = self.turn(key, max(0.0, deadline - self._clock.monotonic()), per_s)
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+
+    def turn(self, key: str, longest_wait_s: float, per_s: float | None) -> float:
+        """Take a turn that is at most so many seconds away, and no more than the rate allows; answers how many.
+        `per_s` is a rate in place of the usual one; bursts are as many seconds of it."""
         now = self._clock.monotonic()
         bucket = self._buckets.get(key)
         if bucket is None:
@@ -79,13 +86,12 @@ class _Turns:
             if len(self._buckets) > self._sweep_at:
                 self._sweep(now)
         rate = self._rate if per_s is None else self._rate.at(per_s)
-        if rate.longest_wait_s > deadline - now:
-            rate = msgspec.structs.replace(rate, longest_wait_s=max(0.0, deadline - now))
+        if rate.longest_wait_s > longest_wait_s:
+            rate = msgspec.structs.replace(rate, longest_wait_s=longest_wait_s)
         wait_s = bucket.turn(rate, now)
         if wait_s > rate.longest_wait_s:
             raise RateLimited(wait_s)
-        if wait_s > 0:
-            await asyncio.sleep(wait_s)
+        return wait_s
 
     def _sweep(self, now: float) -> None:
         self._buckets = {key: bucket for key, bucket in self._buckets.items() if not bucket.idle(now)}

@@ -159,6 +159,15 @@ class Cycle:
             del self.task  # it holds this
             self._answered = _nothing
 
+    def whole_body(self) -> bytes | None:
+        """All of the body, for those who need not go through ASGI; None where there is something to wait for, or to be
+        told."""
+        if self._more or not self._news or self._expects_continue or self.disconnected or self.complete:
+            return None
+        self._news = False
+        body, self._body = self._body, b""
+        return bytes(body)
+
     async def receive(self) -> Message:
         """ASGI: the next piece of the body, or `http.disconnect` as soon as there is nobody to answer."""
         if self._expects_continue and not self._transport.is_closing():

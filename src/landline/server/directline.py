@@ -191,8 +191,8 @@ class DirectLine:
     async def send(self, exchange: Exchange) -> None:
         """Send an activity (5.5)."""
         grant, name = self._in_scope(exchange)
-        await self._throttle.send(name, exchange.deadline, *grant.whose)
-        conversation = await self._conversations.find(grant, name)
+        self._throttle.send(name, *grant.whose)
+        conversation = self._conversations.find_known(grant, name) or await self._conversations.find(grant, name)
         body = await exchange.json_body()
         activity_id = await self._activities.send(grant, conversation, body, exchange.deadline, _key(exchange))
         await exchange.json(200, _encode({"id": activity_id}))
@@ -208,7 +208,7 @@ class DirectLine:
     async def upload(self, exchange: Exchange) -> None:
         """Send files, and an activity with them (5.6)."""
         grant, name = self._in_scope(exchange)
-        await self._throttle.send(name, exchange.deadline, *grant.whose)
+        self._throttle.send(name, *grant.whose)
         conversation = await self._conversations.find(grant, name)
         async with self._files.receive(conversation) as upload:
             await _receive(exchange, upload)
@@ -284,7 +284,7 @@ class DirectLine:
         deadline = self._streaming.wheel.time() + self._manners.deadline_s
         try:
             whose = self._tokens.check_site(admitted.ticket), admitted.bot
-            await self._throttle.send(admitted.conversation.id, deadline, *whose)
+            self._throttle.send(admitted.conversation.id, *whose)
             await self._activities.hear(admitted, body, deadline)
         except LandlineError as error:
             _log.warning(

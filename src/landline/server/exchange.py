@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 import structlog
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from landline.errors import (
     BadArgument,
@@ -42,6 +42,7 @@ EXTENSION = "landline"
 
 JSON = (b"content-type", b"application/json; charset=utf-8")
 _NO_STORE = (b"cache-control", b"no-store")
+_JSON_LINES = b"%b: %b\r\n%b: %b\r\n" % (*JSON, *_NO_STORE)
 _NO_REFERRER = (b"referrer-policy", b"no-referrer")
 _EXPOSED = (b"access-control-expose-headers", b"Retry-After, X-Correlating-OperationId, X-DirectLine-Replay")
 _CREDENTIALS = (b"access-control-allow-credentials", b"true")
@@ -64,11 +65,13 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 class Arrival(NamedTuple):
     """What a request brings beside what ASGI says of it: its headers by name, the first of several; where deadlines are
-    kept; and a shorter way for an answer in one piece, which is given a status, header lines and a body."""
+    kept; a shorter way for an answer in one piece, which is given a status, header lines and a body; and one for a
+    body that is there already, None where it has to be received."""
 
     fields: Mapping[bytes, bytes]
     wheel: Wheel
     answer: Callable[[int, bytes, bytes], Awaitable[None]]
+    whole_body: Callable[[], bytes | None] = lambda: None
 
 
 def operation_id() -> str:
@@ -112,6 +115,7 @@ class Exchange:
         "_send",
         "_started",
         "_wheel",
+        "_whole_body",
         "deadline",
         "id",
         "limit",
@@ -133,7 +137,7 @@ class Exchange:
         self._send = send
         self._manners = manners
         arrival: Arrival = scope["extensions"][EXTENSION]
-        self._fields, self._wheel, self._answer = arrival
+        self._fields, self._wheel, self._answer, self._whole_body = arrival
         self._started = False
         self.reading = False
         """Whether it is the client who is waited for."""
@@ -194,15 +198,13 @@ class Exchange:
 
     async def body(self) -> bytes:
         """The whole body. Raises `TooLarge` over the limit and `TooSlow` at the deadline (8.6)."""
-        self.reading = True
-        message = await self._receive()
-        if message["type"] == "http.request" and not message["more_body"]:
-            body: bytes = message["body"]
-            if len(body) > self._manners.body_bytes:
-                raise TooLarge
-        else:
-            body = b"".join([chunk async for chunk in self._chunks(message)])
-        self.reading = False
+        body = self._whole_body()
+        if body is None:
+            self.reading = True
+            body = b"".join([chunk async for chunk in self._chunks()])
+            self.reading = False
+        elif len(body) > self._manners.body_bytes:
+            raise TooLarge
         self.limit.move(self.deadline + GRACE_S)
         return body
 
@@ -212,10 +214,10 @@ class Exchange:
         if declared is not None and declared.isdigit() and int(declared) > self._manners.body_bytes:
             raise TooLarge
 
-    async def _chunks(self, first: Message | None = None) -> AsyncIterator[bytes]:
+    async def _chunks(self) -> AsyncIterator[bytes]:
         size, more = 0, True
         while more:
-            message, first = first or await self._receive(), None
+            message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
             chunk: bytes = message.get("body", b"")
@@ -259,17 +261,19 @@ class Exchange:
 
     def answer(self, status: int, body: bytes, *headers: Header) -> Awaitable[None]:
         """Answer, once, with everything at the same time."""
-        lines = _lines(headers)
+        return self._say(status, body, _lines(headers))
+
+    def json(self, status: int, body: bytes, *headers: Header) -> Awaitable[None]:
+        """Answer with JSON text."""
+        return self._say(status, body, _JSON_LINES + _lines(headers) if headers else _JSON_LINES)
+
+    def _say(self, status: int, body: bytes, lines: bytes) -> Awaitable[None]:
         self.status = status
         self._started = True
         if status != 204:  # which has no body by definition (RFC 9110, section 8.6)
             lines = b"content-length: %d\r\n%b" % (len(body), lines)
         named = b"x-correlating-operationid: %b\r\n" % self.id.encode()
         return self._answer(status, named + lines + self._cross_origin(), body)
-
-    def json(self, status: int, body: bytes, *headers: Header) -> Awaitable[None]:
-        """Answer with JSON text."""
-        return self.answer(status, body, JSON, _NO_STORE, *headers)
 
     async def stream(self, status: int, pieces: AsyncIterator[bytes], size: int, *headers: Header) -> None:
         """Answer with `size` bytes as they come. From the beginning of the answer on there is no deadline (8.6)."""
@@ -445,7 +449,7 @@ class Resource:
             route=self.template,
             status=exchange.status,
             operation=exchange.id,
-            ms=round(exchange.age_s * 1000, 1),
+            ms=int(exchange.age_s * 10_000) / 10,  # five times as fast as `round`
         )
 
 

@@ -265,14 +265,14 @@ class HttpProtocol(asyncio.Protocol):
         self.scope = scope = self._scope(method, version)
         if parser.should_upgrade():
             return
-        url = httptools.parse_url(self.url)
-        scope["raw_path"] = raw = url.path
+        raw, query = _path_and_query(self.url)
         path = raw.decode("ascii")
+        scope["raw_path"] = raw
         scope["path"] = unquote(path) if "%" in path else path
-        scope["query_string"] = url.query or b""
+        scope["query_string"] = query
         cycle = self._cycle(method, version)
         cycle.scope = scope
-        scope["extensions"] = {EXTENSION: Arrival(self.fields, self._door.wheel, cycle.answer)}
+        scope["extensions"] = {EXTENSION: Arrival(self.fields, self._door.wheel, cycle.answer, cycle.whole_body)}
         self._in_body = True
         self._due += 1
         self._take_turn(cycle)
@@ -484,7 +484,7 @@ class HttpProtocol(asyncio.Protocol):
                 return
             self._timer.cancel()
         self._timer_at = at
-        self._timer = self._door.wheel.after(at - self._door.wheel.time(), self._look)
+        self._timer = self._door.wheel.at(at, self._look)
 
     def _stop_watching(self) -> None:
         if self._timer is not None:

@@ -53,7 +53,7 @@ class Limit:
     def _set(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None if self._at is None else self._wheel.after(self._at - self._wheel.time(), self._look)
+        self._timer = None if self._at is None else self._wheel.at(self._at, self._look)
 
     def _look(self) -> None:
         """The time that was set last has come; it may have been moved since."""

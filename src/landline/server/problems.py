@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from functools import cache
+from functools import cache, lru_cache
 
 import msgspec
 
@@ -49,6 +49,8 @@ _TABLE: tuple[tuple[type[errors.LandlineError], int, str], ...] = (
     (errors.DeliveryError, 502, "BotError"),
 )
 
+_encode = msgspec.json.Encoder().encode
+
 RETRY_AFTER_S = 1
 """`Retry-After` of every 503: whole seconds, at least 1 (specification 10)."""
 
@@ -64,10 +66,15 @@ class Problem(msgspec.Struct, frozen=True):
 
     def body(self) -> bytes:
         """The error object of 3.5."""
-        error: dict[str, object] = {"code": self.code, "message": self.message}
-        if self.inner is not None:
-            error["innerHttpError"] = self.inner
-        return msgspec.json.encode({"error": error})
+        if self.inner is None:
+            return _error_object(self.code, self.message)
+        return _encode({"error": {"code": self.code, "message": self.message, "innerHttpError": self.inner}})
+
+
+@lru_cache(64)
+def _error_object(code: str, message: str) -> bytes:
+    """Most say one of a few things, and say it again."""
+    return _encode({"error": {"code": code, "message": message}})
 
 
 UNEXPECTED = Problem(500, "ServiceError", "Internal error")

@@ -60,8 +60,12 @@ class Wheel:
 
     def after(self, delay_s: float, callback: Callable[[], None]) -> Timer:
         """Call `callback` once, `delay_s` to `delay_s` + one slot from now."""
+        return self.at(self._loop.time() + delay_s, callback)
+
+    def at(self, time: float, callback: Callable[[], None]) -> Timer:
+        """Call `callback` once, at that time of the loop or up to one slot later."""
         timer = Timer(callback)
-        number = math.ceil((self._loop.time() + delay_s) / self.slot_s)
+        number = math.ceil(time / self.slot_s)
         slot = self._slots.get(number)
         if slot is None:
             slot = self._slots[number] = set()
