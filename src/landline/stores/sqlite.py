@@ -128,12 +128,13 @@ class SqliteStore:
         waiting: int = 16_384,
         waiting_bytes: int = 64 << 20,
         patience_s: float = 10.0,
-        checkpoint_pages: int = 4096,
+        checkpoint_pages: int = 1024,
         connect: layout.Connect = layout.connect,
     ) -> None:
         """Touches nothing yet. At most `waiting` writes of together `waiting_bytes`, and as many reads, are queued;
         whatever has no deadline of its own is given up after `patience_s`. The write-ahead log is moved into the
-        database each time it has grown by `checkpoint_pages`: 16 MiB, a few milliseconds."""
+        database each time it has grown by `checkpoint_pages`: 4 MiB, a few milliseconds. Until it has that length
+        for the first time, each append also makes the file longer, and its sync takes half as long again."""
         self._directory = directory
         self._clock = clock
         self._connect = connect
