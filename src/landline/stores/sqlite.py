@@ -302,7 +302,15 @@ class SqliteStore:
         known = self.known_time(conversation, sequence)
         if known is not None:
             return known
-        return await self._read(lambda reader: reader.accepted_at(conversation, sequence))
+        forgotten = self._tail.forgotten
+        entries, stand = await self._read(lambda reader: reader.read_on(conversation, sequence))
+        if not entries or entries[0].sequence != sequence:
+            return None
+        if stand is not None:
+            # Who asks goes on from there, as a client does that comes back: what it missed needs no disk then.
+            self._tail.meet(conversation, stand.head, stand.last_ms, forgotten, oldest=stand.oldest)
+            self._tail.recall(conversation, entries, forgotten)
+        return entries[0].time_ms
 
     async def entry(self, conversation: ConversationId, sequence: int) -> Entry | None:
         """As `Store.entry`."""
