@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import ipaddress
 import itertools
 import json
 import socket
@@ -20,13 +19,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from landline.conformance.directline import Activity, DirectLine
 from landline.conformance.scripted_bot import Received, ScriptedBot
 from support.landline import SECRET, Landline, free_port
+from support.raw_bot import certificate
 from support.streams import has_entries, say, started
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -377,7 +374,7 @@ async def test_a_redirect_of_a_bot_leads_nowhere(
 @pytest.mark.bot_item(24)
 async def test_a_bot_behind_an_untrusted_certificate_is_reported_as_that(tmp_path: Path) -> None:
     """`http://` bots are what all other tests have."""
-    pem = _certificate(tmp_path)
+    pem = certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
     reached = []
@@ -448,28 +445,3 @@ class OneByOne:
         writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
         await writer.drain()
         writer.close()
-
-
-def _certificate(directory: Path) -> Path:
-    """A self-signed certificate for 127.0.0.1, with its key, as one PEM file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a bot")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = directory / "bot.pem"
-    path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + made.public_bytes(serialization.Encoding.PEM)
-    )
-    return path
