@@ -252,10 +252,13 @@ class SqliteStore:
         if known is not None:
             return known
         forgotten = self._tail.forgotten
-        found = await self._read(lambda reader: reader.conversation(conversation))
-        if found is not None:
-            started = NewConversation(found.id, found.bot_id, found.user, found.locale)
-            self._tail.meet(conversation, found.head, found.last_ms, forgotten, started, found.oldest)
+        read = await self._read(lambda reader: reader.conversation(conversation))
+        if read is None:
+            return None
+        found, last = read
+        started = NewConversation(found.id, found.bot_id, found.user, found.locale)
+        self._tail.meet(conversation, found.head, found.last_ms, forgotten, started, found.oldest)
+        self._tail.recall(conversation, last, forgotten)
         return found
 
     async def append(self, conversation: ConversationId, entry: NewEntry, deadline: float) -> Accepted:
@@ -307,7 +310,7 @@ class SqliteStore:
         if not entries or entries[0].sequence != sequence:
             return None
         if stand is not None:
-            # Who asks goes on from there, as a client does that comes back: what it missed needs no disk then.
+            # Who asks goes on from there: what a client missed that comes back needs no disk then.
             self._tail.meet(conversation, stand.head, stand.last_ms, forgotten, oldest=stand.oldest)
             self._tail.recall(conversation, entries, forgotten)
         return entries[0].time_ms

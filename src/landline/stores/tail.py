@@ -89,7 +89,7 @@ class Tail:
 
         Readers step over what was erased, and nothing here does, so it begins behind the last of that."""
         live = self._live.get(conversation)
-        if live is None or forgotten != self.forgotten or entries[-1].sequence != live.head - 1:
+        if live is None or forgotten != self.forgotten or not entries or entries[-1].sequence != live.head - 1:
             return
         first = live.head
         older: list[Entry] = []
