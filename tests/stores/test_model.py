@@ -181,6 +181,9 @@ async def test_the_embedded_store_answers_as_the_model_does(
     monkeypatch.setattr(tables, "SLICE", dice.choice((1, 3, 256)))
     monkeypatch.setattr(tables, "SLICE_BYTES", dice.choice((1, 1 << 20)))
     monkeypatch.setattr(tables, "_INDEX_AFTER", dice.choice((1, 5, 512)))
+    monkeypatch.setattr(tables, "_LAST", dice.choice((0, 3, 16)))
+    monkeypatch.setattr(tables, "_AHEAD", dice.choice((1, 5, 64)))
+    monkeypatch.setattr(tables, "_AHEAD_BYTES", dice.choice((1, 200, 1 << 20)))
     here = InSqlite(tmp_path, tail_bytes=dice.choice((0, 2000, 20_000, 1 << 20)), checkpoint_pages=dice.choice((4, 64)))
     there = InMemory(tmp_path)
     here.clock = there.clock

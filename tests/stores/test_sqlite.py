@@ -114,6 +114,40 @@ async def test_a_stream_that_has_read_up_to_the_head_needs_no_disk_from_then_on(
     assert store.transients() == 1
 
 
+async def test_a_client_that_comes_back_after_a_restart_needs_no_disk_for_what_it_missed(embedded: InSqlite) -> None:
+    """Its reconnect asks for the time of the last entry that it has seen."""
+    disk = Disk()
+    embedded.settings["connect"] = disk.connect
+    store = await embedded.open()
+    await store.start(a_conversation(A))
+    for _ in range(12):
+        await store.append(A, ENTRY, math.inf)
+    store = await embedded.restart()
+    missed = await store.read_after(A, 2, 100, LARGE, for_stream=True)
+    store = await embedded.restart()
+    await store.conversation(A)
+    assert await store.accepted_at(A, 1) == NOON_MS + 1
+    disk.trouble = no_reads
+    assert store.known_time(A, 1) == NOON_MS + 1
+    assert store.recent(A, 2, 0, LARGE) == missed
+    disk.trouble = lambda action, file: None
+
+
+async def test_who_missed_a_lot_does_not_fill_the_memory_with_it(embedded: InSqlite) -> None:
+    store = await embedded.open()
+    await store.start(a_conversation(A))
+    await store.start(a_conversation("B"))
+    for _ in range(100):
+        await store.append(A, ENTRY, math.inf)
+    for _ in range(3):
+        await store.append(ConversationId("B"), NewEntry(b'{"text":"%s"}' % (b"x" * 20_000)), math.inf)
+    store = await embedded.restart()
+    assert await store.accepted_at(A, 1) == NOON_MS + 1
+    assert store.recent(A, 2, 0, LARGE) is None
+    assert await store.accepted_at(ConversationId("B"), 0) == NOON_MS
+    assert store.recent(ConversationId("B"), 1, 0, LARGE) is None
+
+
 async def test_a_tail_without_room_changes_no_answer(embedded: InSqlite) -> None:
     embedded.settings["tail_bytes"] = 0
     store = await embedded.open()

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from landline.core.conversation import Conversation, NewConversation
-from landline.core.log import ConversationId, Entry, Original, Page, Transient
+from landline.core.log import Audience, ConversationId, Entry, Original, Page, Transient
 from landline.stores.tail import Tail
 
 A, B = ConversationId("A"), ConversationId("B")
@@ -149,6 +149,52 @@ def test_acceptance_times_are_told_only_of_entries_that_are_there() -> None:
     assert tail.accepted_at(B, 0) is None
 
 
+def test_what_the_log_says_was_said_last_is_shown_from_there_on() -> None:
+    tail = Tail(LARGE)
+    tail.meet(A, 5, 1004, tail.forgotten)
+    tail.append(A, entry(5))
+    tail.recall(A, [entry(3), entry(4), entry(5)], tail.forgotten)
+    tail.append(A, entry(6))
+    assert numbers(tail.recent(A, 3, 0, LARGE)) == [3, 4, 5, 6]
+    assert tail.accepted_at(A, 3) == 1003
+    assert tail.recent(A, 2, 0, LARGE) is None
+
+
+def test_what_the_log_said_before_a_conversation_moved_is_not_learnt() -> None:
+    """It may have moved by a delete, and then what was read of it is to be seen by nobody."""
+    tail = Tail(LARGE)
+    tail.meet(A, 3, 1002, tail.forgotten)
+    tail.append(A, entry(3, original=Original(1, 1001)))
+    tail.recall(A, [entry(1), entry(2)], tail.forgotten)
+    assert tail.recent(A, 1, 0, LARGE) is None
+    assert numbers(tail.recent(A, 3, 0, LARGE)) == [3]
+
+
+def test_what_the_log_said_before_it_forgot_something_is_not_learnt() -> None:
+    tail = Tail(LARGE)
+    tail.meet(A, 3, 1002, tail.forgotten)
+    asked = tail.forgotten
+    tail.expire(A, 2)
+    tail.recall(A, [entry(1), entry(2)], asked)
+    assert tail.recent(A, 1, 0, LARGE) is None
+
+
+def test_what_was_erased_and_all_before_it_is_left_to_the_log() -> None:
+    tail = Tail(LARGE)
+    tail.meet(A, 3, 1002, tail.forgotten)
+    tail.recall(A, [entry(0), Entry(1, 1001, b"", Audience.NOBODY), entry(2)], tail.forgotten)
+    assert tail.recent(A, 1, 0, LARGE) is None
+    assert numbers(tail.recent(A, 2, 0, LARGE)) == [2]
+
+
+def test_a_gap_in_what_the_log_says_is_not_papered_over() -> None:
+    tail = Tail(LARGE)
+    tail.meet(A, 5, 1004, tail.forgotten)
+    tail.recall(A, [entry(0), entry(4)], tail.forgotten)
+    assert tail.recent(A, 0, 0, LARGE) is None
+    assert numbers(tail.recent(A, 4, 0, LARGE)) == [4]
+
+
 # Bounds
 
 
@@ -170,7 +216,8 @@ def test_what_it_counts_is_what_it_holds() -> None:
     for number in range(300):
         tail.pass_by(A, b"x" * number)
     tail.append(A, entry(300, original=Original(0, 1)))
-    tail.meet(B, 0, None, tail.forgotten)
+    tail.meet(B, 3, 1002, tail.forgotten)
+    tail.recall(B, [entry(number, size=number) for number in range(3)], tail.forgotten)
     for number in range(300):
         tail.append(ConversationId(str(number % 7)), entry(number // 7, size=number))
     held = sum(

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import hmac
 import ipaddress
+import json
 import re
 import struct
 
@@ -24,6 +25,9 @@ from landline.errors import BadArgument, Forbidden, TokenExpired
 
 _US = "landline"
 """`iss` and `aud`. The signing key is the deployment's identity; a changed public address logs nobody out (4.2)."""
+
+_HEADER = base64.urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}').decode()
+"""How every token begins."""
 
 _SKI = re.compile(r"[A-Za-z0-9_-]{12}", re.ASCII)
 
@@ -139,26 +143,23 @@ def sign(claims: Claims, keys: Keys) -> str:
 
 
 def read(token: str, keys: Keys) -> Claims:
-    """What a token says, whatever the time. Raises `Forbidden` unless it is whole, ours, and an ordinary one."""
+    """What a token says, whatever the time. Raises `Forbidden` unless it is whole, ours, and an ordinary one.
+
+    We wrote it, so there is one spelling of its header and of its signature, and nothing is parsed before the signature
+    was found good. After a restart every client comes with a token that has to be read, and a general reader of JWTs
+    takes five times as long.
+    """
+    said, _, signature = token.rpartition(".")
+    header, _, payload = said.partition(".")
     try:
-        claims = jwt.decode(
-            token,
-            keys.token,
-            algorithms=["HS256"],
-            issuer=_US,
-            audience=_US,
-            options={"verify_exp": False, "verify_nbf": False, "verify_iat": False},
-        )
-        signature = token.rpartition(".")[2]
-        if base64.urlsafe_b64encode(base64.urlsafe_b64decode(signature + "==")).rstrip(b"=") != signature.encode():
-            # Decoding drops the last bits. A token with any character of its signature changed is not ours.
+        right = base64.urlsafe_b64encode(hmac.digest(keys.token, said.encode(), "sha256")).rstrip(b"=")
+        if header != _HEADER or not hmac.compare_digest(signature.encode(), right):
             raise Forbidden
-        if "use" in claims:
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
+        if claims.get("iss") != _US or claims.get("aud") != _US or "use" in claims:
             raise Forbidden
         return msgspec.convert(claims, Claims)
-    except (jwt.PyJWTError, ValueError, RecursionError) as error:
-        # The header is parsed before the signature is checked: anybody can write one that breaks a parser, and
-        # older versions of PyJWT let its RecursionError through.
+    except ValueError as error:
         raise Forbidden from error
 
 

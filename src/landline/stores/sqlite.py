@@ -253,10 +253,13 @@ class SqliteStore:
         if known is not None:
             return known
         forgotten = self._tail.forgotten
-        found = await self._read(lambda reader: reader.conversation(conversation))
-        if found is not None:
-            started = NewConversation(found.id, found.bot_id, found.user, found.locale)
-            self._tail.meet(conversation, found.head, found.last_ms, forgotten, started, found.oldest)
+        read = await self._read(lambda reader: reader.conversation(conversation))
+        if read is None:
+            return None
+        found, last = read
+        started = NewConversation(found.id, found.bot_id, found.user, found.locale)
+        self._tail.meet(conversation, found.head, found.last_ms, forgotten, started, found.oldest)
+        self._tail.recall(conversation, last, forgotten)
         return found
 
     async def append(self, conversation: ConversationId, entry: NewEntry, deadline: float) -> Accepted:
@@ -303,7 +306,15 @@ class SqliteStore:
         known = self.known_time(conversation, sequence)
         if known is not None:
             return known
-        return await self._read(lambda reader: reader.accepted_at(conversation, sequence))
+        forgotten = self._tail.forgotten
+        entries, stand = await self._read(lambda reader: reader.read_on(conversation, sequence))
+        if not entries or entries[0].sequence != sequence:
+            return None
+        if stand is not None:
+            # Who asks goes on from there: what a client missed that comes back needs no disk then.
+            self._tail.meet(conversation, stand.head, stand.last_ms, forgotten, oldest=stand.oldest)
+            self._tail.recall(conversation, entries, forgotten)
+        return entries[0].time_ms
 
     async def entry(self, conversation: ConversationId, sequence: int) -> Entry | None:
         """As `Store.entry`."""

@@ -42,6 +42,13 @@ SLICE_BYTES = 1 << 20
 _INDEX_AFTER = 512
 """So many entries are put into the index of places at once. More would save little; fewer hold up the group less."""
 
+_LAST = 16
+"""What is read along with a conversation: whoever asks for it first is nearly always a client that comes back."""
+
+_AHEAD = 64
+_AHEAD_BYTES = 32 << 10
+"""What is read along with an entry: as much as a stream holds at a time. Who missed more reads page by page anyway."""
+
 _INSERT_PLAIN = "INSERT INTO entries (arrival, place, time_ms, audience, body) VALUES (?, ?, ?, ?, ?)"
 
 _INSERT = """
@@ -121,8 +128,8 @@ class Reader:
         )
         return {str(name): bytes(value) for name, value in rows.fetchall()}  # type: ignore[arg-type]  # both by schema
 
-    def conversation(self, conversation: ConversationId) -> Conversation | None:
-        """As `Store.conversation`."""
+    def conversation(self, conversation: ConversationId) -> tuple[Conversation, Sequence[Entry]] | None:
+        """As `Store.conversation`, and the last of what was said in it."""
         row = self.connection.execute(_STAND, (conversation,)).fetchone()
         if row is None:
             return None
@@ -131,24 +138,31 @@ class Reader:
         bot_id = sys.intern(bot_id)  # one for all conversations of a bot that are in memory
         user = None if user_id is None else Account(user_id, user_name)
         last_ms = stand.last_ms if stand.last_ms >= 0 else None
-        return Conversation(conversation, bot_id, user, locale, stand.head, last_ms, stand.oldest)
+        found = Conversation(conversation, bot_id, user, locale, stand.head, last_ms, stand.oldest)
+        return found, self._up_to_head(stand, max(stand.oldest, stand.head - _LAST))
 
-    def accepted_at(self, conversation: ConversationId, sequence: int) -> int | None:
-        """As `Store.accepted_at`."""
-        if not 0 <= sequence <= LAST_SEQUENCE:
-            return None
-        row = self.connection.execute(
-            """
-            SELECT c.number << 28 | ?2, e.time_ms FROM conversations AS c
-            LEFT JOIN places AS p ON p.place = c.number << 28 | ?2 LEFT JOIN entries AS e ON e.arrival = p.arrival
-            WHERE c.id = ?1 AND c.purged_ms IS NULL AND c.oldest <= ?2
-            """,
-            (conversation, sequence),
-        ).fetchone()
-        if row is None:
-            return None
-        place, time_ms = row
-        return time_ms if time_ms is not None else self._recent_time_ms(place)
+    def read_on(self, conversation: ConversationId, sequence: int) -> tuple[Sequence[Entry], Stand | None]:
+        """The entry with this number and what follows it up to the head, if that is little; else that entry alone, or
+        nothing where there is none. And where the log stood then."""
+        stand = self.stand(conversation)
+        if stand is None or not stand.oldest <= sequence < stand.head:
+            return (), stand
+        entries = self._up_to_head(stand, sequence) if stand.head - sequence <= _AHEAD else ()
+        if not entries:
+            place = stand.number << SEQUENCE_BITS | sequence
+            entries = [_entry(row) for row in self._rows(place, place + 1)]
+        return entries, stand
+
+    def _up_to_head(self, stand: Stand, sequence: int) -> Sequence[Entry]:
+        """The entries from this number on; none where they are large."""
+        first = stand.number << SEQUENCE_BITS
+        entries, size = [], 0
+        for row in self._rows(first + sequence, first + stand.head):
+            entries.append(_entry(row))
+            size += len(row[5])
+            if size > _AHEAD_BYTES:
+                return ()
+        return entries
 
     def _recent_time_ms(self, place: Place) -> int | None:
         """When a recent entry was accepted, or None where there is none."""

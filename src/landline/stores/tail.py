@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from landline.core.conversation import Conversation, NewConversation
-from landline.core.log import ConversationId, Entry, Page, Transient
+from landline.core.log import Audience, ConversationId, Entry, Page, Transient
 
 _ENTRY_BYTES = 250
 """What a kept entry or transient costs beside its body: the object, its integers, the header of its bytes."""
@@ -82,6 +82,28 @@ class Tail:
             live.started = started
             live.last_ms = last_ms
             live.oldest = max(live.oldest, oldest)
+
+    def recall(self, conversation: ConversationId, entries: Sequence[Entry], forgotten: int) -> None:
+        """Learn from the log what was said last: `entries`, in order, of which the last is the newest. `forgotten` as
+        for `meet`; and a conversation that has moved since keeps what it has.
+
+        Readers step over what was erased, and nothing here does, so it begins behind the last of that."""
+        live = self._live.get(conversation)
+        if live is None or forgotten != self.forgotten or not entries or entries[-1].sequence != live.head - 1:
+            return
+        first = live.head
+        older: list[Entry] = []
+        for entry in reversed(entries):
+            if entry.audience is Audience.NOBODY or entry.sequence != first - 1:
+                break
+            first -= 1
+            if first < live.first:
+                older.append(entry)
+        if older:
+            older.reverse()
+            live.entries = [*older, *live.entries]
+            live.first = first
+            self._fill(live, sum([len(entry.body) + _ENTRY_BYTES for entry in older]))
 
     def append(self, conversation: ConversationId, entry: Entry) -> None:
         """`entry` was committed. An update empties what was kept before it, so that no replay from memory shows what
