@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,34 +73,30 @@ def answering(change: Answering) -> Sow:
     """Other statuses and bodies than the endpoints answer."""
 
     def sow(patch: pytest.MonkeyPatch) -> None:
-        answer = Exchange.answer
+        say = Exchange._say
 
-        async def changed(self: Exchange, status: int, body: bytes, *headers: exchange.Header) -> None:
+        def changed(self: Exchange, status: int, body: bytes, lines: bytes) -> Awaitable[None]:
             status, body = change(self, status, body)
-            await answer(self, status, body, *headers)
+            return say(self, status, body, lines)
 
-        patch.setattr(Exchange, "answer", changed)
-
-    return sow
-
-
-def heading(change: Callable[[int, tuple[exchange.Header, ...]], tuple[exchange.Header, ...]]) -> Sow:
-    """Other headers than the endpoints answer."""
-
-    def sow(patch: pytest.MonkeyPatch) -> None:
-        answer = Exchange.answer
-
-        async def changed(self: Exchange, status: int, body: bytes, *headers: exchange.Header) -> None:
-            await answer(self, status, body, *change(status, headers))
-
-        patch.setattr(Exchange, "answer", changed)
+        patch.setattr(Exchange, "_say", changed)
 
     return sow
 
 
 def without(name: bytes) -> Sow:
     """A header that is forgotten."""
-    return heading(lambda status, headers: tuple(each for each in headers if each[0] != name))
+
+    def sow(patch: pytest.MonkeyPatch) -> None:
+        say = Exchange._say
+
+        def changed(self: Exchange, status: int, body: bytes, lines: bytes) -> Awaitable[None]:
+            left = [line for line in lines.splitlines(keepends=True) if not line.startswith(name + b":")]
+            return say(self, status, body, b"".join(left))
+
+        patch.setattr(Exchange, "_say", changed)
+
+    return sow
 
 
 def on(path: str, change: Callable[[int, Any], tuple[int, Any]]) -> Sow:
@@ -245,9 +241,11 @@ def surrogates_replaced(right: Callable[..., Any]) -> Callable[..., Any]:
     return lambda body: right(activity._SURROGATES.sub(lambda found: b"?" if found[1] else found[0], body))
 
 
+PUBLIC = exchange._JSON_LINES.replace(b"no-store", b"public")
+
 PLANTS = (
     # A
-    Plant(1, "answers may be stored", value(exchange, "_NO_STORE", (b"cache-control", b"public"))),
+    Plant(1, "answers may be stored", value(exchange, "_JSON_LINES", PUBLIC)),
     Plant(2, "operation ids repeat", value(exchange, "operation_id", lambda: "always-the-same")),
     Plant(5, "405 without Allow", without(b"allow")),
     Plant(8, "any media type is JSON", value(Exchange, "check_json", _anything)),
