@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import socket
+import ssl
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from landline.bots import connections as pool
-from landline.bots.connections import NotAUrl
+from landline.bots.connections import Connections, NotAUrl
 from landline.bots.wire import Broken, Connection
 from support.landline import free_port
 from support.posting import Taken, begin, post, some_connections
-from support.raw_bot import HELLO, RawBot, RawConnection, on_each_loop, saying
+from support.raw_bot import HELLO, RawBot, RawConnection, certificate, on_each_loop, saying
 from support.streams import until
 
 
@@ -195,6 +198,40 @@ async def test_a_request_that_is_given_up_leaves_nothing_to_the_next() -> None:
             await posting
         await gone.wait()
         assert await post(connections, bot.endpoint) == (200, b"hello")
+
+
+@on_each_loop
+@pytest.mark.parametrize("tls", [False, True])
+async def test_whoever_gives_up_while_connecting_leaves_nothing_behind(tls: bool, tmp_path: Path) -> None:
+    """At whatever moment: in one of them the event loop has the socket already and tells nobody that it closes it."""
+    pem = certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(EOFError, OSError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(HELLO)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context if tls else None) as bot:
+        endpoint = f"{'https' if tls else 'http'}://127.0.0.1:{bot.sockets[0].getsockname()[1]}/"
+        connections = Connections(ssl.create_default_context(cafile=pem), 5)
+        before = open_files()
+        for turns in range(40):
+            posting = asyncio.create_task(post(connections, endpoint))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            posting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                assert await posting == (200, b"hello")
+        await asyncio.wait_for(connections.close(), 5)
+        await until(lambda: open_files() <= before, "closes its end of everything")
+
+
+def open_files() -> int:
+    """How many files this process has open."""
+    return len(os.listdir("/proc/self/fd"))
 
 
 @on_each_loop

@@ -27,13 +27,14 @@ from support.operator import Operator
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-TIMEOUT_S = 1.0
+TIMEOUT_S = 2.0
+"""Short, but not so short that a disk that stalls for a second uses it up before the bot is asked."""
 SLOTS = 4
 """Requests to the sick bot at a time: fewer than ask for it, so that some wait inside as well."""
 PATIENTS = 8
 """Conversations with it that send all the time, each again so long after its last answer."""
 PAUSE_S = 0.2
-ROUNDS, SENDS, TRIES = 4, 25, 3
+ROUNDS, SENDS, TRIES = 4, 25, 5
 BESIDE = 1.5
 """How much longer a send to the well bot may take while the other one is sick, at the median."""
 

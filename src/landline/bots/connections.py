@@ -9,6 +9,7 @@ Redirects are not followed, cookies not kept, proxies not used.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import socket
 import ssl
@@ -49,6 +50,7 @@ class Connections:
         self._idle: dict[Origin, deque[Connection]] = {}
         """Of each origin the connections that nobody uses, longest idle first; some may be closed already."""
         self._open: set[Connection] = set()
+        self._opening: dict[asyncio.Task[Connection], socket.socket] = {}
         self._sweeping: asyncio.TimerHandle | None = None
         self._all_lost: asyncio.Event | None = None
 
@@ -83,22 +85,52 @@ class Connections:
         return None
 
     async def _connect(self, origin: Origin) -> Connection:
-        loop = asyncio.get_running_loop()
         async with asyncio.timeout(self._connect_timeout_s):
             addresses = await _addresses(origin)
             # uvloop's own way to connect tries one address after the other, each for as long as it takes.
             connected = await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=_EYEBALLS_S)
+            opening = asyncio.create_task(self._open_on(connected, origin))
+            self._opening[opening] = connected
+            opening.add_done_callback(self._opening.pop)
             try:
-                _, connection = await loop.create_connection(
-                    lambda: Connection(self, origin, connected),
-                    sock=connected,
-                    ssl=self._tls if origin.tls else None,
-                    server_hostname=origin.host if origin.tls else None,
-                )
-            except BaseException:
-                connected.close()
+                return await asyncio.shield(opening)
+            except asyncio.CancelledError:
+                self._give_up(opening)
                 raise
+
+    async def _open_on(self, connected: socket.socket, origin: Origin) -> Connection:
+        """Give the event loop a descriptor of its own. uvloop closes one that it has only just taken without telling
+        anybody, and the Python object then stands for a number that may be another file's. So it is never cancelled
+        here, its object is detached, and the one that we ask and shut stays ours until the connection is lost."""
+        loop = asyncio.get_running_loop()
+        lent = None
+        try:
+            lent = connected.dup()
+            _, connection = await loop.create_connection(
+                lambda: Connection(self, origin, connected),
+                sock=lent,
+                ssl=self._tls if origin.tls else None,
+                server_hostname=origin.host if origin.tls else None,
+            )
+        except BaseException:
+            connected.close()
+            raise
+        finally:
+            if lent is not None and not isinstance(loop, asyncio.BaseEventLoop):
+                lent.detach()
         return connection
+
+    def _give_up(self, opening: asyncio.Task[Connection]) -> None:
+        """Nobody wants it any more. A handshake fails at once when its socket is shut."""
+
+        def abort(opened: asyncio.Task[Connection]) -> None:
+            if not opened.cancelled() and opened.exception() is None:
+                opened.result().abort()
+
+        if connected := self._opening.get(opening):
+            with contextlib.suppress(OSError):  # it may have ended by itself
+                connected.shutdown(socket.SHUT_RDWR)
+        opening.add_done_callback(abort)
 
     def made(self, connection: Connection) -> None:
         """A connection is open."""
@@ -138,6 +170,9 @@ class Connections:
         if self._sweeping is not None:
             self._sweeping.cancel()
         self._idle.clear()
+        for opening in list(self._opening):
+            self._give_up(opening)
+        await asyncio.gather(*self._opening, return_exceptions=True)
         self._all_lost = asyncio.Event()
         for connection in list(self._open):
             connection.abort()

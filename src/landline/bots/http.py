@@ -133,7 +133,7 @@ class HttpBotTransport:
         """Run `delivery` in one of its bot's slots and no longer than its deadline, waiting for the slot included."""
         if asyncio.get_running_loop().time() >= delivery.deadline:
             # A timeout that is over already would strike only after the first write.
-            raise BotUnreachable
+            raise BotUnreachable("Failed to send activity: bot could not be reached: no time was left")
         limit = asyncio.timeout_at(delivery.deadline)
         self._under_way.add(limit)
         slot = self._slot(delivery.bot)

@@ -81,6 +81,7 @@ class Connection(asyncio.Protocol):
     )
 
     def __init__(self, owner: Owner, origin: Origin, connected: socket.socket) -> None:
+        """`connected` is what the transport has a duplicate of. It is closed when the connection is lost."""
         self.origin = origin
         self._connected = connected
         self.idle_since_s = 0.0
@@ -199,6 +200,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._taken = None
+        self._connected.close()
         del self._parser  # they hold each other
         if self._answer is not None:
             self._answer.fail(error if isinstance(error, OSError) else Broken("the connection was closed"))
