@@ -28,7 +28,8 @@ from support.operator import Operator
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TIMEOUT_S = 2.0
-"""Short, but not so short that a disk that stalls for a second uses it up before the bot is asked."""
+JOIN_WAIT_S = 0.2
+"""Far less than the timeout: a message that waits behind a join for all of its own time never reaches the bot."""
 SLOTS = 4
 """Requests to the sick bot at a time: fewer than ask for it, so that some wait inside as well."""
 PATIENTS = 8
@@ -147,7 +148,7 @@ async def ward(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ward]:
     data = tmp_path_factory.mktemp("ward") / "data"
     async with (
         ScriptedBot() as bot,
-        Landline(data, bot_timeout_s=TIMEOUT_S, drain_s=0) as landline,
+        Landline(data, bot_timeout_s=TIMEOUT_S, join_wait_s=JOIN_WAIT_S, drain_s=0) as landline,
         Operator(landline) as operator,
         DirectLine(landline.directline) as nobody,
     ):
