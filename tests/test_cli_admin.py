@@ -191,6 +191,17 @@ async def test_bad_usage_ends_with_2_and_asks_nobody(tmp_path: Path, words: tupl
     assert not (tmp_path / "data").exists()
 
 
+async def test_what_stands_in_the_query_of_an_endpoint_is_for_those_who_ask_for_everything(
+    operator: Operator,
+) -> None:
+    await operator.do("bot", "add", "second", "--endpoint", "http://127.0.0.1:1/api/messages?code=abc")
+    shown = await operator.do("bot", "list")
+    assert "http://127.0.0.1:1/api/messages?***  store" in shown
+    assert "abc" not in shown
+    endpoints = {each["id"]: each["endpoint"] for each in await operator.json("bot", "list")}
+    assert endpoints == {"bot": None, "second": "http://127.0.0.1:1/api/messages?code=abc"}
+
+
 async def test_a_token_is_made_where_a_server_runs_and_where_none_does(tmp_path: Path) -> None:
     operator = Operator(tmp_path / "data")
     async with ScriptedBot() as bot, Landline(operator.data, bot=bot.endpoint, secret=None, drain_s=0) as landline:

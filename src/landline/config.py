@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from landline.core.bot import (
+    ENDPOINT,
     URL,
     AccountId,
     ChannelId,
@@ -381,7 +382,10 @@ def _converted(name: str, value: object, source: str) -> object:
 
 def reason(error: Exception) -> str:
     """Why a value was refused, for people."""
-    return str(error).replace(f"`str` matching regex {URL!r}", "an http or https URL")
+    said = str(error)
+    for pattern in (URL, ENDPOINT):
+        said = said.replace(f"`str` matching regex {pattern!r}", "an http or https URL")
+    return said
 
 
 # What a type cannot say. Each raises ValueError with the reason; no reason repeats a secret.

@@ -26,7 +26,7 @@ from yarl import URL
 
 from landline.bots.sdks import Identity, Sdk, rendered
 from landline.config import DEFAULT_SITE, Settings, reason, settings_from
-from landline.core.bot import Profile, Site
+from landline.core.bot import Profile, Site, without_query
 from landline.errors import DataDirectoryError, DirectoryInUse, StartupError
 from landline.observe import log_to_stderr
 from landline.server import directline, unserved
@@ -280,7 +280,7 @@ def list_bots(office: Office, as_json: bool) -> None:
     if as_json:
         _print(bots)
         return
-    named = [(each["id"], each["name"], each["endpoint"] or "-", _where(each)) for each in bots]
+    named = [(each["id"], each["name"], without_query(each["endpoint"] or "-"), _where(each)) for each in bots]
     _print_rows([("ID", "NAME", "ENDPOINT", "NAMED IN"), *named])
 
 

@@ -16,7 +16,7 @@ from landline import errors
 from landline.cli import main
 from landline.config import Settings, description
 from landline.core import stream
-from landline.core.bot import Profile, Site
+from landline.core.bot import ENDPOINT, Profile, Site
 from landline.server import http, websocket
 from landline.server.admin import Admin
 from landline.server.exchange import Manners
@@ -104,6 +104,8 @@ def takes(name: str, hint: Any) -> str:
     match schema["type"]:
         case "integer" | "number":
             return ", ".join(filter(None, (unit_of(name), bounds(schema))))
+        case "string" if pattern == ENDPOINT:
+            return "a URL, also with a query"
         case "string" if pattern.startswith("^https?"):
             return "a URL"
         case "string" if pattern:

@@ -8,7 +8,8 @@ nothing by itself.
 An answer that is an event stream is a bot speaking for as long as it likes. It is heard by a task of its own, which the
 deadline does not end: what the bot says late is said all the same.
 
-Nothing here knows conversations. The service URL contains the bot's key and is never logged; nor is a token.
+Nothing here knows conversations. The service URL contains the bot's key and is never logged; nor is a token, nor what
+stands in the query of an endpoint.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import chain, repeat
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 import structlog
@@ -51,6 +53,9 @@ _LAST_TRY_S = 0.2
 _ANSWER_BYTES = 4 * 1024 * 1024
 _ERROR_BYTES = 4096
 """Bounds of what is read of a bot's answer, or of one event in it, and of its error answer (bot-side 2.4)."""
+
+_SECRET_CHARACTERS = 8
+"""A value in the query of an endpoint that is so long may be a secret. Shorter ones occur by chance, too."""
 
 _SILENCE_S = 60.0
 _SPEECH_S = 600.0
@@ -345,7 +350,9 @@ class _Delivery:
         self._settled = BotRejected(answer.status)
         self._retry_after = self._may_repeat_after(answer)
         # Bots print what they were sent. A secret is read to its end, so that no part of one stays.
-        hidden = [each.encode() for each in (self._token, self.bot.service_key) if each]
+        query = urlsplit(self.bot.endpoint or "").query
+        asked = [value for each in query.split("&") if len(value := each.partition("=")[2]) >= _SECRET_CHARACTERS]
+        hidden = [each.encode() for each in (self._token, self.bot.service_key, query, *asked) if each]
         body = await _read(answer, _ERROR_BYTES + max(map(len, hidden), default=0))
         for each in hidden:
             body = body.replace(each, b"***")

@@ -39,6 +39,7 @@ from landline.channel.streams import OpenStreams
 from landline.channel.throttle import Rates, Throttle
 from landline.channel.tokens import Lives, Tokens
 from landline.config import Settings, key_sets
+from landline.core.bot import without_query
 from landline.core.rate import Rate
 from landline.core.stream import Timing
 from landline.core.tokens import ANY_ORIGIN, Keys, origin
@@ -139,7 +140,8 @@ class Server:
             await self._build(self._listen(closers), closers)
             self._closers = closers.pop_all()
         self._ready = True
-        _log.info("listening", url=self.url, bot=self.settings.bot, data=str(self.settings.data))
+        bot = self.settings.bot and without_query(self.settings.bot)
+        _log.info("listening", url=self.url, bot=bot, data=str(self.settings.data))
 
     async def stop(self) -> None:
         """Go away without losing anything: refuse new connections, close the streams spread over `drain_s`, answer what
