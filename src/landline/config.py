@@ -174,7 +174,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 5
     store_wait_s: Annotated[
         Seconds,
-        Meta(description="How long an activity of the bot waits for a store in trouble before it is answered 503."),
+        Meta(description="How long a bot's call waits for a store in trouble before it is answered 503."),
     ] = 5
     idempotency_ttl_s: Annotated[
         Seconds,

@@ -212,7 +212,8 @@ class Server:
         conversations = Conversations(store, tokens, delivery, uses)
         bounds = PageBounds(settings.page_activities, settings.page_bytes)
         activities = Activities(store, conversations, delivery, repeats, clock, bounds)
-        files = Attachments(blobs, store, activities, clock, _upload_bounds(settings))
+        wait_s = settings.store_wait_s
+        files = Attachments(blobs, store, activities, clock, _upload_bounds(settings), store_wait_s=wait_s)
         self.retention = Retention(store, blobs, self.streams, clock, keeping)
         for sweeping in (files.settle_doubts(), files.sweep(), self.retention.keep_sweeping()):
             self._keep_sweeping(sweeping, closers)
@@ -226,7 +227,7 @@ class Server:
         trusted = HttpIssuers(key_sets(settings.trusted_issuers))
         closers.push_async_callback(trusted.close)
         bot_tokens = BotTokens(registry, keys, trusted, clock, issuer=issuer, life_s=settings.bot_token_ttl_s)
-        begun, members = BotConversations(store, calls), Members(store, delivery)
+        begun, members = BotConversations(store, calls), Members(store, delivery, clock, store_wait_s=wait_s)
         paths = self._paths(
             direct_line,
             connector.Connector(registry, bot_tokens, calls, begun, members, files, _bot_manners(settings)),

@@ -7,8 +7,9 @@ a path without a good key is as unknown as any other.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 
 import msgspec
 from starlette.routing import Route
@@ -25,6 +26,7 @@ from landline.core.links import VIEWS
 from landline.errors import (
     BadArgument,
     BotNotAuthenticated,
+    DeadlinePassed,
     Forbidden,
     IssuerUnavailable,
     MissingCredential,
@@ -41,7 +43,7 @@ from landline.server.openapi import ADDING, NOBODY, operation
 
 PREFIX = "/b"
 _UPLOADS = 4
-"""Uploads of bots that are held in memory at a time. They come as text in JSON; more wait for their turn."""
+"""Uploads of one bot that are held in memory at a time. They come as text in JSON; more wait for their turn."""
 
 _TAG = "Connector"
 _CALLING = (NotFound, BotNotAuthenticated, Forbidden, IssuerUnavailable)
@@ -74,7 +76,7 @@ class Connector:
         self._members = members
         self._files = files
         self._manners = manners
-        self._uploading = asyncio.Semaphore(_UPLOADS)
+        self._uploading: dict[str, asyncio.Semaphore] = {}
 
     def routes(self) -> list[Route]:
         """What is to be found where."""
@@ -171,7 +173,7 @@ class Connector:
     async def remove(self, exchange: Exchange) -> None:
         """End a membership (bot-side 3.5)."""
         bot, conversation = await self._in_conversation(exchange)
-        await self._members.remove(bot, conversation, exchange.path("member"))
+        await self._members.remove(bot, conversation, exchange.path("member"), exchange.deadline)
         await exchange.json(200, b"")
 
     # Conversations
@@ -209,10 +211,24 @@ class Connector:
         bot = await self._bot(exchange)
         conversation = await self._calls.find(bot, exchange.path("conversation"))
         exchange.check_json()
-        async with self._uploading:
+        async with self._place_for_an_upload(bot, exchange.deadline):
             body = await exchange.whole_upload()
             attachment_id = await self._files.attach(conversation, body, exchange.deadline)
         await exchange.json(201, _encode({"id": attachment_id}))
+
+    @contextlib.asynccontextmanager
+    async def _place_for_an_upload(self, bot: Bot, deadline: float) -> AsyncIterator[None]:
+        """A bot that takes its time over uploads holds up no other bot's. Raises `DeadlinePassed`."""
+        places = self._uploading.setdefault(bot.id, asyncio.Semaphore(_UPLOADS))
+        try:
+            async with asyncio.timeout_at(deadline):
+                await places.acquire()
+        except TimeoutError as error:
+            raise DeadlinePassed("Other uploads of the bot were under way for too long; nothing was stored") from error
+        try:
+            yield
+        finally:
+            places.release()
 
     @_operation({200: "AttachmentInfo"}, raises=(*_CALLING, UnknownAttachment))
     async def attachment(self, exchange: Exchange) -> None:
