@@ -332,6 +332,28 @@ async def test_app_ids_and_their_secrets_are_exchanged(operator: Operator) -> No
     assert "has no app id" in await operator.refused(1, "bot", "settings", "bot", "agents-js")
 
 
+async def test_a_bot_is_told_of_the_server_as_it_runs_and_not_of_the_commands_settings(tmp_path: Path) -> None:
+    """6.3: the address and the name that bots know the server by may be flags of its own."""
+    base, issuer = "https://landline.internal:8443/bots", "https://issuer.example"
+    operator = Operator(tmp_path / "data")
+    async with Landline(operator.data, service_url=f"{base}/", issuer=issuer, drain_s=0) as landline:
+        told = await operator.do("bot", "add", "second", "--app-id", "an-app", "--sdk", "botbuilder-python")
+        assert f'TO_CHANNEL_FROM_BOT_LOGIN_URL = "{base}/adfs"\n' in told
+        assert f'TO_BOT_FROM_CHANNEL_TOKEN_ISSUER = "{issuer}"\n' in told
+        agents = await operator.do("bot", "settings", "second", "agents-js")
+        assert f"authorityEndpoint={base}/adfs\n" in agents
+        assert f"issuers={issuer}\n" in agents
+        await landline.terminate()
+        # No server runs that could say it, so it is as the settings have it.
+        line = await operator.refused(1, "bot", "settings", "second", "agents-js")
+        assert line.startswith("Start the server first, or name its service_url")
+        named = Operator(operator.data, LANDLINE_SERVICE_URL="https://named.example")
+        assert "authorityEndpoint=https://named.example/adfs\n" in await named.do(
+            "bot", "settings", "second", "agents-js"
+        )
+        await landline.start()
+
+
 async def test_a_signing_key_is_rotated_once_at_a_time(operator: Operator) -> None:
     before = (await operator.do("signing-key", "list")).splitlines()
     assert len(before) == 2

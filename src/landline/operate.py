@@ -31,7 +31,7 @@ from landline.errors import DataDirectoryError, DirectoryInUse, StartupError
 from landline.observe import log_to_stderr
 from landline.server import directline, unserved
 from landline.server.admin import PREFIX
-from landline.server.app import ADDRESS_FILE, admin_secret, service_base
+from landline.server.app import ADDRESS_FILE, admin_secret
 from landline.stores.directory import Directory
 
 _TIMEOUT_S = 30
@@ -67,13 +67,11 @@ class Office:
         return _good(status, answer)
 
     def identity(self, app_id: str) -> Identity:
-        """What a bot with this app id is told. The secret is left out: it is shown once."""
-        settings = self._settings
-        own = (Directory(settings.data).read(ADDRESS_FILE) or "").partition(" ")[0]
-        if not own and settings.service_url is None:
-            _end("start the server first, or name its service_url: nobody knows its address yet")
-        base = service_base(settings, own)
-        return Identity(app_id, "THE-APP-SECRET", base, settings.issuer or base)
+        """What a bot with this app id is told. The secret is left out: it is shown once.
+
+        The server says it itself where one runs: its address and its name may be flags of its own."""
+        authority = self.ask("GET", "authority")
+        return Identity(app_id, "THE-APP-SECRET", authority["base"], authority["issuer"])
 
 
 async def _ask(settings: Settings, method: str, path: str, query: str, body: bytes) -> tuple[int, bytes]:

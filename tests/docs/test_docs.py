@@ -299,7 +299,7 @@ def test_every_property_of_bots_and_sites_is_documented_once(heading: str, kind:
 def test_every_call_of_the_admin_api_is_documented_once() -> None:
     calls = {
         (method, route.path)
-        for route in Admin(*[None] * 6, "", Manners(1, 1)).routes()  # type: ignore[arg-type]  # nothing is called
+        for route in Admin(*[None] * 7, "", Manners(1, 1)).routes()  # type: ignore[arg-type]  # nothing is called
         for method in route.app.methods  # type: ignore[attr-defined]  # a Resource
     }
     documented = [tuple(row[0].strip("`").split(" ")) for row in rows(section(REFERENCE / "admin.md", "## Calls"))]

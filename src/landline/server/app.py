@@ -180,8 +180,8 @@ class Server:
         closers.push_async_callback(blobs.close)
         await blobs.open()
         self.registry = registry = Registry()
-        base = service_base(settings, _url(self._scheme, *sockets[0].getsockname()[:2]))
-        issuer = settings.issuer or base
+        authority = authority_of(settings, _url(self._scheme, *sockets[0].getsockname()[:2]))
+        base, issuer = authority
         self.registrations = registrations = Registrations(
             store, registry, self.streams, clock, declared(settings), base + connector.PREFIX
         )
@@ -233,6 +233,7 @@ class Server:
             connector.Connector(registry, bot_tokens, calls, begun, members, files, _bot_manners(settings)),
             attachments.Downloads(registry, files, _client_manners(settings)),
             Issuer(registry, keys, bot_tokens, _issuer_manners(settings), issuer=issuer, base=base),
+            authority,
         )
 
         def on_upgrade(request: Upgrade) -> Accept | Awaitable[Accept]:
@@ -261,6 +262,7 @@ class Server:
         calls: connector.Connector,
         downloads: attachments.Downloads,
         issuer: Issuer,
+        authority: admin.Authority,
     ) -> Paths:
         settings = self.settings
         ours, bots = _client_manners(settings), _bot_manners(settings)
@@ -272,7 +274,15 @@ class Server:
 
         credential = admin_secret(settings, self._directory)
         operators = admin.Admin(
-            self.registrations, self.tokens, self.keys, self.redelivery, self.store, self.retention, credential, bots
+            self.registrations,
+            self.tokens,
+            self.keys,
+            self.redelivery,
+            self.store,
+            self.retention,
+            authority,
+            credential,
+            bots,
         )
         routes: list[BaseRoute] = [*direct_line.routes(), *calls.routes(), *downloads.routes(), *operators.routes()]
         for path, endpoint in (("/live", self._live), ("/ready", self._is_ready)):
@@ -364,9 +374,10 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
     return tls_context(settings.tls_cert, settings.tls_key)
 
 
-def service_base(settings: Settings, own_url: str) -> str:
-    """What every address that bots are told begins with. Never from a request (bot-side 3)."""
-    return (settings.service_url or own_url).rstrip("/")
+def authority_of(settings: Settings, own_url: str) -> admin.Authority:
+    """What every address that bots are told begins with, and our name. Never from a request (bot-side 3)."""
+    base = (settings.service_url or own_url).rstrip("/")
+    return admin.Authority(base, settings.issuer or base)
 
 
 def _url(scheme: str, host: str, port: int) -> str:
