@@ -187,7 +187,8 @@ class Server:
         )
         await registrations.load()
         await registrations.first_secret(self._show_first_secret)
-        self.tokens = tokens = Tokens(registry, await keys_of(store), clock, lives(settings))
+        derived = await keys_of(store)
+        self.tokens = tokens = Tokens(registry, derived, clock, lives(settings))
         self.keys = keys = SigningKeys(store, clock, lead_s=settings.key_lead_s)
         if any(bot.app_id for bot in registry.bots()):
             await keys.ring()  # rather now than in somebody's request
@@ -227,7 +228,8 @@ class Server:
         trusted = HttpIssuers(key_sets(settings.trusted_issuers))
         closers.push_async_callback(trusted.close)
         bot_tokens = BotTokens(registry, keys, trusted, clock, issuer=issuer, life_s=settings.bot_token_ttl_s)
-        begun, members = BotConversations(store, calls), Members(store, delivery, clock, store_wait_s=wait_s)
+        begun = BotConversations(store, calls, repeats, derived.conversation)
+        members = Members(store, delivery, clock, store_wait_s=wait_s)
         paths = self._paths(
             direct_line,
             connector.Connector(registry, bot_tokens, calls, begun, members, files, _bot_manners(settings)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 
 import msgspec
 from starlette.routing import Route
@@ -26,6 +26,8 @@ from landline.core.links import VIEWS
 from landline.errors import (
     BadArgument,
     BotNotAuthenticated,
+    CallConflict,
+    Conflict,
     DeadlinePassed,
     Forbidden,
     IssuerUnavailable,
@@ -50,7 +52,7 @@ _CALLING = (NotFound, BotNotAuthenticated, Forbidden, IssuerUnavailable)
 """What may come of anything that a bot calls."""
 _operation = functools.partial(operation, _TAG, security=("bot", NOBODY))
 _MADE = _operation(
-    {200: "Resource"}, body="Activity", raises=(*_CALLING, UnknownConversation, UnknownActivity, *ADDING)
+    {200: "Resource"}, body="Activity", raises=(*_CALLING, UnknownConversation, UnknownActivity, CallConflict, *ADDING)
 )
 
 _encode = msgspec.json.Encoder().encode
@@ -115,7 +117,8 @@ class Connector:
         bot, conversation = await self._in_conversation(exchange)
         activity_id = exchange.path("activity")
         body = await exchange.json_body()
-        await self._calls.update(bot, conversation, activity_id, body, exchange.deadline, _request_id(exchange))
+        with _as_bots_call_it():
+            await self._calls.update(bot, conversation, activity_id, body, exchange.deadline, _request_id(exchange))
         await exchange.json(200, _encode({"id": activity_id}))
 
     @_operation({200: None}, raises=(*_CALLING, UnknownConversation, UnknownActivity, *ADDING))
@@ -128,16 +131,19 @@ class Connector:
     async def _accept(self, exchange: Exchange, reply_to: str | None) -> None:
         bot, conversation = await self._in_conversation(exchange)
         body = await exchange.json_body()
-        activity_id = await self._calls.send(
-            bot, conversation, body, exchange.deadline, reply_to, _request_id(exchange)
-        )
+        with _as_bots_call_it():
+            activity_id = await self._calls.send(
+                bot, conversation, body, exchange.deadline, reply_to, _request_id(exchange)
+            )
         await exchange.json(200, _encode({"id": activity_id}))
 
-    @_operation({200: "Resource"}, body="History", raises=(*_CALLING, UnknownConversation, *ADDING))
+    @_operation({200: "Resource"}, body="History", raises=(*_CALLING, UnknownConversation, CallConflict, *ADDING))
     async def add_history(self, exchange: Exchange) -> None:
         """Send conversation history (bot-side 3.9)."""
         bot, conversation = await self._in_conversation(exchange)
-        last = await self._calls.add_history(bot, conversation, await exchange.json_body(), exchange.deadline)
+        body = await exchange.json_body()
+        with _as_bots_call_it():
+            last = await self._calls.add_history(bot, conversation, body, exchange.deadline, _request_id(exchange))
         await exchange.json(200, _encode({"id": last}))
 
     # Members
@@ -179,12 +185,16 @@ class Connector:
     # Conversations
 
     @_operation(
-        {201: "CreatedConversation"}, body="ConversationParameters", security=("bot",), raises=(*_CALLING, *ADDING)
+        {201: "CreatedConversation"},
+        body="ConversationParameters",
+        security=("bot",),
+        raises=(*_CALLING, UnknownConversation, *ADDING),
     )
     async def start(self, exchange: Exchange) -> None:
         """Create conversation (bot-side 3.7). Who the bot is says the path, not the body."""
         bot = await self._bot(exchange)
-        begun = await self._conversations.start(bot, await exchange.json_body(), exchange.deadline)
+        body = await exchange.json_body()
+        begun = await self._conversations.start(bot, body, exchange.deadline, _request_id(exchange))
         created = {"id": begun.conversation, "serviceUrl": bot.service_url}
         if begun.activity_id is not None:
             created["activityId"] = begun.activity_id
@@ -265,6 +275,15 @@ def _shown(member: Member) -> dict[str, str]:
 
 def _paged(page: Mapping[str, object], following: str | None) -> dict[str, object]:
     return {**page} if following is None else {**page, "continuationToken": following}
+
+
+@contextlib.contextmanager
+def _as_bots_call_it() -> Iterator[None]:
+    """The key of a bot's call is in another header than that of a client's send."""
+    try:
+        yield
+    except Conflict as error:
+        raise CallConflict from error
 
 
 def _request_id(exchange: Exchange) -> str | None:
