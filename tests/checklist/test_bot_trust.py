@@ -402,6 +402,7 @@ async def test_a_client_may_authenticate_by_basic(trust: Trust, bot: ScriptedBot
     assert (twice.status, twice.json["error"]) == (400, "invalid_request")
     garbage = await granted(bot, url, {"Authorization": "Basic %%%"}, client_secret="")
     assert (garbage.status, garbage.json["error"]) == (401, "invalid_client")
+    assert garbage.headers["WWW-Authenticate"].startswith("Basic")
 
 
 @pytest.mark.parametrize(
@@ -490,6 +491,16 @@ async def test_what_sdks_add_to_a_token_request_is_ignored(trust: Trust, bot: Sc
     url = f"{trust.landline.url}/adfs/oauth2/v2.0/token?client-request-id=1&{urlencode({'client_secret': 'wrong'})}"
     extras = {"client_info": "1", "claims": '{"access_token":{}}', "x-client-sku": "MSAL.Python", "resource": "x"}
     assert (await granted(bot, url, **extras)).status == 200
+    # Nor is it looked at: how much there is of it, whether it says the same twice, or whether it is text.
+    good = {"grant_type": "client_credentials", "client_id": APP_ID, "client_secret": APP_SECRETS[0], "scope": SCOPE}
+    more = "".join(f"&extra-{number}={number}" for number in range(200)) + "&resource=x&resource=y&z=%ff&%fe=\xff&&="
+    answer = await bot.request(
+        "POST",
+        url,
+        data=(urlencode(good) + more).encode("latin-1"),
+        headers={"Content-Type": "application/x-www-form-urlencoded"},
+    )
+    assert (answer.status, answer.json["token_type"]) == (200, "Bearer")
 
 
 # Bot to channel
