@@ -21,7 +21,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import chain, repeat
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 import structlog
@@ -55,7 +55,7 @@ _ERROR_BYTES = 4096
 """Bounds of what is read of a bot's answer, or of one event in it, and of its error answer (bot-side 2.4)."""
 
 _SECRET_CHARACTERS = 8
-"""A value in the query of an endpoint that is so long may be a secret. Shorter ones occur by chance, too."""
+"""What stands in the query of an endpoint and is so long may be a secret. What is shorter occurs by chance, too."""
 
 _SILENCE_S = 60.0
 _SPEECH_S = 600.0
@@ -326,7 +326,9 @@ class _Delivery:
                 _log.warning("what a bot was saying broke off", bot=self.bot.id, error=repr(error))
                 if self._once and invoked is None:
                     raise BotBroke from error
-        return BotAnswer(answer.status, _EVENT_STREAM, b"") if invoked is None else _invoke_answer(invoked)
+        if invoked is None:
+            return BotAnswer(answer.status, _EVENT_STREAM, b"")
+        return _invoke_answer(invoked, self._without_secrets)
 
     async def _authorization(self) -> str | None:
         if self._credentials is None:
@@ -349,14 +351,23 @@ class _Delivery:
     async def _rejected(self, answer: Answer) -> BotRejected:
         self._settled = BotRejected(answer.status)
         self._retry_after = self._may_repeat_after(answer)
-        # Bots print what they were sent. A secret is read to its end, so that no part of one stays.
+        # A secret is read to its end, so that no part of one stays.
+        longest = max(map(len, self._secrets()), default=0)
+        return BotRejected(answer.status, self._without_secrets(await _read(answer, _ERROR_BYTES + longest)))
+
+    def _secrets(self) -> list[bytes]:
+        """What the bot was sent and nobody else may see, the longest first: one may be a part of another."""
         query = urlsplit(self.bot.endpoint or "").query
-        asked = [value for each in query.split("&") if len(value := each.partition("=")[2]) >= _SECRET_CHARACTERS]
-        hidden = [each.encode() for each in (self._token, self.bot.service_key, query, *asked) if each]
-        body = await _read(answer, _ERROR_BYTES + max(map(len, hidden), default=0))
-        for each in hidden:
+        asked = (query, *(each.partition("=")[2] for each in query.split("&")))
+        known = {self._token or "", self.bot.service_key}
+        known.update(each for text in asked for each in (text, unquote(text)) if len(each) >= _SECRET_CHARACTERS)
+        return sorted((each.encode() for each in known if each), key=len, reverse=True)
+
+    def _without_secrets(self, body: bytes) -> bytes:
+        """What the bot says of a failure. Bots print what they were sent."""
+        for each in self._secrets():
             body = body.replace(each, b"***")
-        return BotRejected(answer.status, body)
+        return body
 
     def _may_repeat_after(self, answer: Answer) -> float | None:
         """Seconds after which this rejection is worth one repetition, or None (bot-side 2.4)."""
@@ -426,14 +437,14 @@ class _InvokeAnswer(msgspec.Struct):
     body: msgspec.Raw = msgspec.Raw(b"")
 
 
-def _invoke_answer(event: Event) -> BotAnswer:
+def _invoke_answer(event: Event, without_secrets: Callable[[bytes], bytes]) -> BotAnswer:
     """The answer to an `invoke` that came inside an event stream. Raises `BotRejected`, `BotBroke`."""
     try:
         answer = msgspec.json.decode(event.data, type=_InvokeAnswer)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BotBroke from error
     if not 200 <= answer.status < 300:
-        raise BotRejected(answer.status, bytes(answer.body))
+        raise BotRejected(answer.status, without_secrets(bytes(answer.body)))
     return BotAnswer(answer.status, "application/json", bytes(answer.body))
 
 
