@@ -171,7 +171,8 @@ class Store(Protocol):
         ...
 
     async def of_member(self, account_id: str, most: int) -> Sequence[ConversationId]:
-        """Conversations in which this account is a member and not the bot, at most so many."""
+        """Conversations in which this account is a member and not the bot, or was one before it left, at most so
+        many."""
         ...
 
     async def purge(self, conversation: ConversationId, used_before_ms: int | None = None) -> bool:
@@ -223,7 +224,8 @@ class Store(Protocol):
         ...
 
     async def leave(self, conversation: ConversationId, account_id: str) -> None:
-        """End this account's membership, unless it is the bot's or there is none. Raises `UnknownConversation`."""
+        """End this account's membership, unless it is the bot's or there is none; that it was one stays known to
+        `of_member`. Raises `UnknownConversation`."""
         ...
 
     async def started_by(self, bot_id: str, after: int, most: int) -> Sequence[tuple[int, ConversationId]]:

@@ -71,6 +71,8 @@ _STEPS = (
         is_bot INTEGER NOT NULL,
         announced INTEGER NOT NULL DEFAULT 0,
         rank INTEGER NOT NULL,
+        -- Who has left took part all the same: that is how a person is found who is to be forgotten.
+        has_left INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (conversation, account_id)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX memberships ON members (account_id) WHERE NOT is_bot;

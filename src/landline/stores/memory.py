@@ -61,6 +61,7 @@ class _Log:
         self.entries: list[Entry] = []
         self.passed: deque[Transient] = deque(maxlen=_TRANSIENTS)
         self.members: dict[str, Member] = {}
+        self.left: set[str] = set()
         for account, is_bot in ((Account(started.bot_id), True), (started.user, False)):
             if account is not None:
                 self.members.setdefault(account.id, Member(account, is_bot=is_bot, announced=False))
@@ -319,6 +320,7 @@ class MemoryStore:
         members = self._log(conversation).members
         if account_id in members and not members[account_id].is_bot:
             del members[account_id]
+            self._log(conversation).left.add(account_id)
 
     async def started_by(self, bot_id: str, after: int, most: int) -> Sequence[tuple[int, ConversationId]]:
         """As `Store.started_by`."""
@@ -364,7 +366,7 @@ class MemoryStore:
         found = [
             conversation
             for conversation, log in self._logs.items()
-            if account_id in log.members and not log.members[account_id].is_bot
+            if account_id in log.left or (account_id in log.members and not log.members[account_id].is_bot)
         ]
         return found[:most]
 

@@ -327,7 +327,11 @@ class Reader:
 
     def _members(self, number: int) -> Sequence[Member]:
         rows = self.connection.execute(
-            "SELECT account_id, name, is_bot, announced FROM members WHERE conversation = ? ORDER BY rank", (number,)
+            """
+            SELECT account_id, name, is_bot, announced FROM members WHERE conversation = ? AND NOT has_left
+            ORDER BY rank
+            """,
+            (number,),
         )
         return [
             Member(Account(account_id, name), is_bot=bool(is_bot), announced=bool(announced))
@@ -649,7 +653,7 @@ class Writer(Reader):
     def leave(self, conversation: ConversationId, account_id: str) -> None:
         """As `Store.leave`."""
         self.connection.execute(
-            "DELETE FROM members WHERE conversation = ? AND account_id = ? AND NOT is_bot",
+            "UPDATE members SET has_left = 1 WHERE conversation = ? AND account_id = ? AND NOT is_bot",
             (self._known(conversation), account_id),
         )
 
@@ -705,7 +709,8 @@ class Writer(Reader):
             """
             INSERT INTO members (conversation, account_id, name, is_bot, rank)
             VALUES (?1, ?2, ?3, ?4, (SELECT coalesce(max(rank), 0) + 1 FROM members WHERE conversation = ?1))
-            ON CONFLICT (conversation, account_id) DO NOTHING
+            ON CONFLICT (conversation, account_id) DO UPDATE
+            SET name = excluded.name, announced = 0, rank = excluded.rank, has_left = 0 WHERE has_left
             """,
             (number, account.id, account.name, is_bot),
         )
