@@ -105,8 +105,9 @@ async def test_only_what_the_bot_said_itself_can_be_changed(
     spelled_otherwise = mine.replace("|0", "|00")
     unknown = [theirs, typing, version, elsewhere, spelled_otherwise, f"{conversation_id}|9999999", "x", "history2"]
     for activity_id in unknown:
-        answer = await put(bot, conversation_id, quote(activity_id), {"type": "message", "text": "no"})
-        assert error_of(answer) == (404, "BadArgument"), activity_id
+        for kind in ("message", "typing", "trace"):
+            answer = await put(bot, conversation_id, quote(activity_id), {"type": kind, "text": "no"})
+            assert error_of(answer) == (404, "BadArgument"), (activity_id, kind)
         assert error_of(await take_back(bot, conversation_id, quote(activity_id))) == (404, "BadArgument"), activity_id
     assert [each["text"] for each in await client.all_activities(conversation_id)] == ["mine", "mine", "changed"]
     assert [each["text"] for each in await client.all_activities(other.conversation_id)] == ["elsewhere"]
@@ -122,6 +123,7 @@ async def test_an_update_that_contradicts_itself_is_refused(
         ({"type": "message", "id": 7}, "BadArgument"),
         ({"id": mine}, "MissingProperty"),
         ({"type": "typing", "id": mine}, "BadArgument"),
+        ({"type": "trace", "id": mine}, "BadArgument"),
     ):
         assert error_of(await put(bot, conversation_id, mine, activity)) == (400, code), activity
     assert (await put(bot, conversation_id, mine, {"type": "message", "id": None, "text": "good"})).status == 200

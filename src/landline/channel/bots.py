@@ -126,11 +126,11 @@ class BotCalls:
         """
         activity.check_id(body, activity_id)
         said = activity.from_bot(body, conversation=conversation.id, bot=bot, reply_to=None)
-        if said.kind not in (Kind.STORED, Kind.STREAMS_ONLY):
-            raise BadArgument(f"An activity cannot become one of type {said.type!r}")
         original = await self._own(conversation, activity_id)
         if original.audience is Audience.NOBODY:
             raise UnknownActivity
+        if said.kind not in (Kind.STORED, Kind.STREAMS_ONLY):
+            raise BadArgument(f"An activity cannot become one of type {said.type!r}")
         key = None
         if request_id:
             key = self._repeats.key(bot.id, request_id, b"update", activity_id.encode(), body)
