@@ -38,6 +38,8 @@ class Store(Protocol):
     cut. Reads see everything that was acknowledged before they began. A cancelled caller does not cancel a write.
     Writes raise `StoreUnavailable` when surely nothing was stored, `OutcomeUnknown` when that cannot be told; reads
     raise `StoreUnavailable`.
+
+    What a method erased or removed, nobody finds on the disk either: some seconds later, whatever else happens.
     """
 
     async def open(self) -> None:

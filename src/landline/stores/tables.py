@@ -349,6 +349,8 @@ class Writer(Reader):
         self._stands: dict[ConversationId, Stand] = {}
         self._entries: list[Row] = []
         self._now_ms = 0
+        self.erasures = 0
+        """Counts what was erased or replaced: so often the write-ahead log may have got what is not to be found."""
 
     def begin(self, now_ms: int) -> None:
         """Begin a transaction at this time."""
@@ -486,6 +488,7 @@ class Writer(Reader):
             return None
         number, time_ms = self._next(stand)
         place = stand.number << SEQUENCE_BITS | sequence
+        self.erasures += 1
         self.connection.execute(f"{_ERASE} arrival = ?", (self._arrival(place),))
         self.connection.execute(f"{_ERASE} original_place = ?", (place,))
         # It shows the id of what is gone, and its own time.
@@ -516,6 +519,7 @@ class Writer(Reader):
             query = "SELECT used_ms FROM conversations WHERE number = ?"
             if self.connection.execute(query, (stand.number,)).get >= used_before_ms:
                 return False
+        self.erasures += 1
         self.connection.execute("DELETE FROM members WHERE conversation = ?", (stand.number,))
         self.connection.execute("DELETE FROM failures WHERE conversation = ?", (conversation,))
         self.connection.execute(
@@ -554,6 +558,7 @@ class Writer(Reader):
 
     def _remove(self, gone: Iterable[tuple[Place, int]]) -> None:
         """Remove entries that are in the index of places, by place and arrival."""
+        self.erasures += 1
         self.connection.executemany("DELETE FROM places WHERE place = ?", [(place,) for place, _ in gone])
         self.connection.executemany("DELETE FROM entries WHERE arrival = ?", [(arrival,) for _, arrival in gone])
 
@@ -599,7 +604,8 @@ class Writer(Reader):
             size += length
             if size > SLICE_BYTES:
                 break
-        self._remove(gone)
+        if heads:
+            self._remove(gone)
         self.connection.executemany(f"{_ERASE} arrival = ?", erased)
         return dict([self._expired(number, *head) for number, head in heads.items()]), go_on
 
@@ -698,6 +704,7 @@ class Writer(Reader):
         """As `Store.replace`."""
         if self.recall(name) != old:
             return False
+        self.erasures += 1
         if new is None:
             self.connection.execute("DELETE FROM kept WHERE name = ?", (name,))
         else:
