@@ -101,7 +101,8 @@ class Store(Protocol):
         An entry with a `key` is appended once: the key is written in the same transaction, and whoever comes with it
         again, in this group, later, or after a restart, is answered what was assigned the first time. `Conflict` if it
         comes with another digest. An entry with an `original` is another version of that activity: `UnknownActivity`
-        unless the original is there, not deleted, and no such version itself; decided in the same transaction."""
+        unless the original, or a version of it if it has expired, is there, not deleted, and the original is no such
+        version itself; decided in the same transaction."""
         ...
 
     async def delete(
@@ -111,7 +112,8 @@ class Store(Protocol):
         them again, and append `notice`, shown under the id of the activity and with a time of its own; all of it in one
         transaction (D-35). None if it was deleted before: nothing changes then.
 
-        Order, deadline and errors are those of `append`; `UnknownActivity` where there is no such activity."""
+        Order, deadline and errors are those of `append`; `UnknownActivity` where there is no such activity. One that
+        has expired is there for as long as a version of it is."""
         ...
 
     def taken(self, conversation: ConversationId, sequence: int) -> None:
@@ -136,7 +138,8 @@ class Store(Protocol):
         ...
 
     async def entry(self, conversation: ConversationId, sequence: int) -> Entry | None:
-        """That entry as it is now (`Audience.NOBODY` once it was deleted), or None where there is none."""
+        """That entry as it is now (`Audience.NOBODY` once it was deleted). If it has expired, the latest entry that is
+        left with it as its `original`: a version, or the notice of its delete. None where there is nothing."""
         ...
 
     def recent(self, conversation: ConversationId, position: int, transient: int, max_bytes: int) -> Page | None:

@@ -5,6 +5,7 @@ What the browser makes of it is shown by the tests with a real Web Chat.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from urllib.parse import quote
@@ -189,6 +190,36 @@ async def test_a_repeated_update_stores_nothing_new(bot: ScriptedBot, client: Di
         answer = await put(bot, conversation_id, mine, {"type": "message", "text": "changed"}, **request)
         assert (answer.status, answer.json) == (200, {"id": mine})
     assert [each["text"] for each in await client.all_activities(conversation_id)] == ["mine", "changed"]
+
+
+@pytest.mark.item(183, 184)
+async def test_what_has_expired_is_changed_and_taken_back_while_a_version_of_it_is_shown(
+    tmp_path: Path, bot: ScriptedBot
+) -> None:
+    """D-35 with `activity_ttl_s`: a delete erases the activity and all its updates, also those that are left."""
+    async with (
+        Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0, activity_ttl_s=2) as landline,
+        DirectLine(landline.directline, SECRET) as client,
+    ):
+        conversation_id = (await started(client, bot)).conversation_id
+        first = await say(bot, conversation_id, "0 %")
+        timestamp = (await client.activities(conversation_id)).activities[0]["timestamp"]
+        count = 0
+        async with asyncio.timeout(30):
+            while "0 %" in [each["text"] for each in await client.all_activities(conversation_id)]:
+                count += 1
+                await change(bot, conversation_id, first, f"{count} %")
+                await asyncio.sleep(0.1)
+        await change(bot, conversation_id, first, "done")
+        shown = await client.all_activities(conversation_id)
+        assert shown[-1]["text"] == "done"
+        assert {(each["id"], each["timestamp"]) for each in shown} == {(first, timestamp)}
+        for _ in range(2):
+            assert (await take_back(bot, conversation_id, first)).status == 200
+            (told,) = await client.all_activities(conversation_id)
+            assert (told["type"], told["id"]) == ("messageDelete", first)
+        answer = await put(bot, conversation_id, first, {"type": "message", "text": "x"})
+        assert error_of(answer) == (404, "BadArgument")
 
 
 @pytest.mark.bot_item(58)

@@ -76,10 +76,15 @@ class _Log:
     def entry(self, sequence: int) -> Entry | None:
         return self.entries[sequence - self.base] if self.base <= sequence < self.head else None
 
+    def left_of(self, sequence: int) -> Entry | None:
+        """The entry with this number, or its latest version if it has expired."""
+        versions = [entry for entry in self.entries if entry.original and entry.original.sequence == sequence]
+        return versions[-1] if sequence < self.oldest and versions else self.entry(sequence)
+
     def original(self, sequence: int) -> Entry:
-        """The activity with this number, which is not a later version of another."""
-        found = self.entry(sequence)
-        if found is None or found.original is not None:
+        """The same of an activity which is not a later version of another."""
+        found = self.left_of(sequence)
+        if found is None or (found.sequence == sequence and found.original is not None):
             raise UnknownActivity
         return found
 
@@ -195,7 +200,7 @@ class MemoryStore:
         log = self._writable(conversation, deadline)
         if entry.key is not None and (earlier := log.earlier(entry.key)) is not None:
             return earlier
-        if entry.original is not None and log.original(entry.original.sequence).audience is Audience.NOBODY:
+        if entry.original is not None and log.original(entry.original.sequence).is_deleted:
             raise UnknownActivity
         accepted = self._add(log, log.next(self._clock.now_ms()), entry, entry.original)
         if entry.key is not None:
@@ -208,7 +213,7 @@ class MemoryStore:
     ) -> Accepted | None:
         """As `Store.delete`."""
         log = self._writable(conversation, deadline)
-        if log.original(sequence).audience is Audience.NOBODY:
+        if log.original(sequence).is_deleted:
             return None
         accepted = log.next(self._clock.now_ms())
         log.erase(sequence)
@@ -255,7 +260,7 @@ class MemoryStore:
         """As `Store.entry`."""
         self._check_open()
         log = self._logs.get(conversation)
-        return log.entry(sequence) if log else None
+        return log.left_of(sequence) if log else None
 
     def recent(self, conversation: ConversationId, position: int, transient: int, max_bytes: int) -> Page | None:
         """As `Store.recent`."""

@@ -77,6 +77,10 @@ _INDEXED = f"""
 
 _ENTRY = f"{_COLUMNS} FROM entries AS e WHERE e.arrival = ?"
 
+_LATEST_VERSION = f"""
+    {_COLUMNS} FROM entries AS e WHERE e.original_place = ? AND e.place >= ? ORDER BY e.arrival DESC LIMIT 1
+"""
+
 Row = tuple[Any, ...]
 
 
@@ -220,10 +224,18 @@ class Reader:
     def entry(self, conversation: ConversationId, sequence: int) -> Entry | None:
         """As `Store.entry`."""
         stand = self.stand(conversation)
-        if stand is None or not stand.oldest <= sequence < stand.head:
+        if stand is None or not 0 <= sequence < stand.head:
             return None
+        if sequence < stand.oldest:
+            return self._latest_version(stand, sequence)
         place = stand.number << SEQUENCE_BITS | sequence
         row = next(self._rows(place, place + 1), None)
+        return None if row is None else _entry(row)
+
+    def _latest_version(self, stand: Stand, sequence: int) -> Entry | None:
+        """What is left of an activity that has expired."""
+        first = stand.number << SEQUENCE_BITS
+        row = self.connection.execute(_LATEST_VERSION, (first | sequence, first | stand.oldest)).fetchone()
         return None if row is None else _entry(row)
 
     def _rows(self, place: Place, end: Place) -> Iterator[Row]:
@@ -431,7 +443,7 @@ class Writer(Reader):
         self._write_entries()  # what is there includes the group so far
         if new.key is not None and (earlier := self._earlier(stand.number, new.key)) is not None:
             return earlier
-        if new.original is not None and self._original(stand, new.original.sequence) == Audience.NOBODY:
+        if new.original is not None and self._is_deleted(stand, new.original.sequence):
             raise UnknownActivity
         sequence, time_ms = self._next(stand)
         if new.key is not None:
@@ -471,16 +483,20 @@ class Writer(Reader):
             raise Conflict
         return Accepted(place & LAST_SEQUENCE, time_ms, repeated=True, taken=bool(taken))
 
-    def _original(self, stand: Stand, sequence: int) -> int:
-        """Who reads the activity with this number. Raises `UnknownActivity` if there is none."""
+    def _is_deleted(self, stand: Stand, sequence: int) -> bool:
+        """Whether the activity with this number was deleted. Raises `UnknownActivity` if there is none."""
+        if 0 <= sequence < stand.oldest:
+            version = self._latest_version(stand, sequence)
+            if version is None:
+                raise UnknownActivity
+            return version.is_deleted
         arrival = self._arrival(stand.number << SEQUENCE_BITS | sequence)
         row = self.connection.execute(
             "SELECT audience, original_place FROM entries WHERE arrival = ?", (arrival,)
         ).fetchone()
-        if row is None or row[1] is not None or sequence < stand.oldest:
+        if row is None or row[1] is not None:
             raise UnknownActivity
-        audience: int = row[0]
-        return audience
+        return bool(row[0] == Audience.NOBODY)
 
     def _arrival(self, place: Place) -> int | None:
         """Under which number the entry at `place` arrived, or None where there is none."""
@@ -493,7 +509,7 @@ class Writer(Reader):
         """As `Store.delete`, the entry that says so."""
         stand = self._stands.get(conversation) or self._look_up(conversation)
         self._write_entries()
-        if self._original(stand, sequence) == Audience.NOBODY:
+        if self._is_deleted(stand, sequence):
             return None
         number, time_ms = self._next(stand)
         place = stand.number << SEQUENCE_BITS | sequence
