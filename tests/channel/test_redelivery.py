@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
@@ -80,6 +81,23 @@ async def test_a_repeat_of_what_was_taken_when_offered_again_is_not_offered(
     assert await send() == activity_id
     assert transport.messages == ["once"] * 3
     assert await channel.texts(conversation) == ["once"]
+
+
+async def test_what_the_bot_took_when_its_sender_repeated_it_is_on_record_no_more(
+    channel: Channel, transport: ScriptedTransport
+) -> None:
+    conversation = await channel.start("u1")
+    body = b'{"type":"message","from":{"id":"u1"},"text":"once"}'
+    transport.failure = BotRejected(500)
+    for _ in range(2):
+        with pytest.raises(BotRejected):
+            await channel.activities.send(channel.secret, conversation, body, soon(), "key")
+    assert len(await channel.redelivery.failed()) == 1
+    transport.failure = None
+    await channel.activities.send(channel.secret, conversation, body, soon(), "key")
+    async with asyncio.timeout(5):
+        while await channel.redelivery.failed():
+            await asyncio.sleep(0)
 
 
 async def test_what_fails_again_stays_on_record(channel: Channel, transport: ScriptedTransport) -> None:
