@@ -75,7 +75,7 @@ class BotConversations:
 
     async def _name(self, bot: Bot, body: bytes, request_id: str | None) -> ConversationId:
         """What a call is known by is the conversation itself, under a name that follows from the call: so they are
-        stored in one transaction, and there is nothing else to be kept and forgotten (decision 23)."""
+        stored in one transaction, and there is nothing else to be kept and forgotten (decision 24)."""
         if not request_id:
             return new_conversation_id()
         before, present = (self._named(span, bot, body, request_id) for span in self._repeats.spans)
