@@ -12,11 +12,12 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from landline.conformance.directline import Answer, ClientStream, DirectLine
-from landline.conformance.scripted_bot import ScriptedBot
+from landline.conformance.scripted_bot import Received, ScriptedBot
 from support.edges import request, response
 from support.landline import SECRET, Landline
 from support.wires import Response
@@ -271,6 +272,87 @@ async def test_bot_that_speaks_on_an_open_connection_is_heard_to_the_last(tmp_pa
         await landline.start()
         async with DirectLine(landline.directline, SECRET) as again:
             assert [each["text"] for each in await again.all_activities(started.conversation_id)] == ["goodbye"]
+
+
+def joins(bot: ScriptedBot) -> list[Received]:
+    """What the bot was told of members."""
+    return [each for each in bot.received if each.type == "conversationUpdate"]
+
+
+async def test_bot_that_is_being_told_of_a_join_is_waited_for_and_not_told_again(
+    tmp_path: Path, bot: ScriptedBot
+) -> None:
+    """Twice only after a crash (6.4)."""
+    bot.answer(delay=1)
+    async with Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0) as landline:
+        async with DirectLine(landline.directline, SECRET) as client:
+            started = await client.start(user={"id": "user"})
+            join = await bot.wait_for(lambda each: each.conversation_id == started.conversation_id)
+            assert await stop(landline) == 0
+        assert join.answered is not None, "it was cut off"
+        bot.answer()
+        await landline.start()
+        async with DirectLine(landline.directline, SECRET) as client:
+            assert (await client.send(started.conversation_id, "hello")).status == 200
+    assert joins(bot) == [join]
+
+
+async def test_bot_that_hangs_on_a_join_holds_up_a_stop_for_join_wait_s_and_is_not_told_again(
+    tmp_path: Path, bot: ScriptedBot
+) -> None:
+    """The bot has the join, whatever became of it."""
+    bot.hang()
+    async with Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0, join_wait_s=1) as landline:
+        async with DirectLine(landline.directline, SECRET) as client:
+            started = await client.start(user={"id": "user"})
+            join = await bot.wait_for(lambda each: each.conversation_id == started.conversation_id)
+            began = time.monotonic()
+            assert await stop(landline) == 0
+            assert time.monotonic() - began < 5, "the join has 15 s, a stop has not"
+        bot.release()
+        await landline.start()
+        async with DirectLine(landline.directline, SECRET) as client:
+            assert (await client.send(started.conversation_id, "hello")).status == 200
+    assert joins(bot) == [join]
+
+
+async def test_join_that_a_stop_came_before_is_made_by_the_next_process(tmp_path: Path, bot: ScriptedBot) -> None:
+    await bot.refuse()
+    async with Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0, join_wait_s=0.3) as landline:
+        async with DirectLine(landline.directline, SECRET) as client:
+            started = await client.start(user={"id": "user"})
+            assert await stop(landline) == 0
+        await bot.accept()
+        await landline.start()
+        async with DirectLine(landline.directline, SECRET) as client:
+            assert (await client.send(started.conversation_id, "hello")).status == 200
+    assert len(joins(bot)) == 1
+
+
+async def test_bot_that_greets_while_the_server_leaves_is_heard_on_a_connection_that_is_open(
+    tmp_path: Path, bot: ScriptedBot
+) -> None:
+    leave = asyncio.Event()
+
+    async def greet(bot: ScriptedBot, activity: dict[str, Any]) -> None:
+        await leave.wait()
+        said = await bot.send(activity["conversation"]["id"], {"type": "message", "text": "welcome"})
+        assert said.status == 200
+
+    async with Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0) as landline:
+        async with DirectLine(landline.directline, SECRET) as client:
+            first = await greeted(client, bot)
+            assert (await bot.send(first.conversation_id, {"type": "message", "text": "open"})).status == 200
+            bot.on_activity = greet
+            started = await greeted(client, bot)
+            leaving = stop(landline)
+            await refused(landline)
+            leave.set()
+            assert await leaving == 0
+        bot.on_activity = None
+        await landline.start()
+        async with DirectLine(landline.directline, SECRET) as client:
+            assert [each["text"] for each in await client.all_activities(started.conversation_id)] == ["welcome"]
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])

@@ -350,6 +350,13 @@ class Delivery:
         if not task.cancelled() and (error := task.exception()) and not isinstance(error, LandlineError):
             _log.error("delivery failed unexpectedly", exc_info=error)
 
+    async def finish(self, until: float) -> None:
+        """Let what is under way in the background come to its end, until then (on the scale of `Clock.monotonic`).
+
+        A join that is cut off after the bot has it would be announced again by the next process (D-38)."""
+        while self._tasks and (left_s := until - self._clock.monotonic()) > 0:
+            await asyncio.wait(self._tasks, timeout=left_s)
+
     async def close(self) -> None:
         """End what is under way in the background; joins that were not announced stay due."""
         for task in self._tasks:
