@@ -372,6 +372,40 @@ async def test_second_signal_changes_nothing(tmp_path: Path, second: signal.Sign
     assert "Traceback" not in landline.log
 
 
+async def test_file_that_is_taken_or_sent_too_slowly_is_cut_off_and_no_failure_of_ours(tmp_path: Path) -> None:
+    async with (
+        Landline(tmp_path / "data", drain_s=0, bot_timeout_s=0.3) as landline,
+        DirectLine(landline.directline, SECRET) as client,
+        kept(landline) as connection,
+    ):
+        started = await client.start()
+        upload = f"/v3/directline/conversations/{started.conversation_id}/upload?userId=u"
+        kind = "Content-Type: image/png"
+        await connection.ask("POST", upload, AUTHORIZED, kind, body=bytes(16 << 20))
+        (sent,) = await client.all_activities(started.conversation_id)
+        file = "/v3" + sent["attachments"][0]["contentUrl"].partition("/v3")[2]
+
+        downloading, download = await asyncio.open_connection("127.0.0.1", landline.port, limit=1024)
+        download.write(request("GET", file))
+        assert (await downloading.readline()).split()[1] == b"200"
+        uploading, trickling = await asyncio.open_connection("127.0.0.1", landline.port)
+        trickling.write(request("POST", upload, AUTHORIZED, kind, "Content-Length: 1000"))
+        leaving = stop(landline)
+        while not leaving.done():  # type: ignore[attr-defined]
+            with contextlib.suppress(ConnectionError):
+                trickling.write(b"x")
+                await trickling.drain()
+            await asyncio.sleep(0.1)
+        assert await leaving == 0
+        with contextlib.suppress(ConnectionError):
+            assert await uploading.read() == b""
+        download.transport.abort()
+        trickling.transport.abort()
+    said = [json.loads(line) for line in landline.log.splitlines()]
+    assert {line["level"] for line in said} <= {"info", "warning"}
+    assert [line["requests"] for line in said if line["event"] == "the stop cut connections off"] == [2]
+
+
 async def test_client_that_answers_no_close_frame_does_not_hold_up_the_stop(tmp_path: Path) -> None:
     async with (
         Landline(tmp_path / "data", drain_s=0, close_timeout_s=30) as landline,
