@@ -31,7 +31,7 @@ from uvicorn.server import ServerState
 
 from landline.errors import LandlineError
 from landline.server.cycle import Cycle, status_line
-from landline.server.exchange import EXTENSION, JSON, Arrival, cross_origin, operation_id
+from landline.server.exchange import EXTENSION, JSON, Arrival, cross_origin, cross_origin_lines, operation_id
 from landline.server.problems import UNEXPECTED, Problem, problem_of
 from landline.server.websocket import (
     Accept,
@@ -605,6 +605,8 @@ class HttpProtocol(asyncio.Protocol):
             self._hand_over(early)
 
     def _wants_websocket(self) -> bool:
+        if self.parser.get_method() != b"GET":  # what it is instead is not answered here (3.4, step 2)
+            return False
         if self.fields.get(b"upgrade", b"").lower() == b"websocket":
             return True
         offers = [value for name, value in self.headers if name == b"upgrade"]
@@ -651,7 +653,7 @@ class HttpProtocol(asyncio.Protocol):
     def _upgrade_request(self) -> Upgrade:
         path, query = _path_and_query(self.url)
         parser = self.parser
-        problem = handshake_problem(parser.get_method(), parser.get_http_version(), self.headers, self.fields)
+        problem = handshake_problem(parser.get_http_version(), self.headers, self.fields)
         status, message = problem or (400, None)
         text = path.decode("ascii")
         return Upgrade(
@@ -696,7 +698,9 @@ class HttpProtocol(asyncio.Protocol):
         self._let_go()
         operation = operation_id()
         _log.info("upgraded", operation=operation)
-        answer = handshake_answer(request.fields, (b"x-correlating-operationid", operation.encode()))
+        crossing = cross_origin_lines(request.fields.get(b"origin"), self._limits.cors_origins)
+        named = b"x-correlating-operationid: %b\r\n%b" % (operation.encode(), crossing)
+        answer = handshake_answer(request.fields, named)
         socket = WebSocket(transport, decision, self._door.wheel, self._limits.close_timeout_s)
         socket.open(answer, early, paused)
 
