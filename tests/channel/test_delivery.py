@@ -647,10 +647,21 @@ async def test_a_finish_waits_no_longer_than_it_may(channel: Channel, transport:
     transport.hold = True
     await channel.start("u1")
     join = await transport.nth(0)
+    join.write()
     began = time.monotonic()
     await channel.delivery.finish(began + 0.1)
     assert 0.1 <= time.monotonic() - began < 4
     assert not join.outcome.done(), "it only waits"
+
+
+async def test_a_finish_gives_up_soon_on_a_bot_that_is_not_there(
+    channel: Channel, transport: ScriptedTransport
+) -> None:
+    transport.hold = True
+    conversation = await channel.start("u1", within=60)
+    await transport.nth(0)
+    await asyncio.wait_for(channel.delivery.finish(time.monotonic() + 60), 10)
+    assert [member.announced for member in await channel.store.members(conversation.id)] == [False, False]
 
 
 # Bots that are asked otherwise

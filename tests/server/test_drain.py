@@ -317,11 +317,14 @@ async def test_bot_that_hangs_on_a_join_holds_up_a_stop_for_join_wait_s_and_is_n
 
 
 async def test_join_that_a_stop_came_before_is_made_by_the_next_process(tmp_path: Path, bot: ScriptedBot) -> None:
+    """A bot that is down does not hold up a stop for as long as one that thinks."""
     await bot.refuse()
-    async with Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0, join_wait_s=0.3) as landline:
+    async with Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0, join_wait_s=15) as landline:
         async with DirectLine(landline.directline, SECRET) as client:
             started = await client.start(user={"id": "user"})
+            began = time.monotonic()
             assert await stop(landline) == 0
+            assert time.monotonic() - began < 5
         await bot.accept()
         await landline.start()
         async with DirectLine(landline.directline, SECRET) as client:
