@@ -158,6 +158,19 @@ class TestEveryAnswer:
         assert {"retry-after", "x-correlating-operationid", "x-directline-replay"} <= set(exposed)
         assert "Access-Control-Allow-Origin" not in plain.headers
 
+    @pytest.mark.item(2, 13)
+    async def test_that_opens_a_stream_has_them_too(self, world: MakeWorld) -> None:
+        """What a proxy keeps of a URL with a ticket is no business of the page's next link."""
+        for origin in (None, ORIGIN):
+            there = await world(origin)
+            answer = await there.page.handshake(there.stream_url)
+            assert answer.status == 101
+            assert answer.headers["X-Correlating-OperationId"]
+            assert answer.headers.getall("Referrer-Policy") == ["no-referrer"]
+            assert answer.headers.get("Access-Control-Allow-Origin") == origin
+            assert answer.headers.get("Vary") == (origin and "Origin")
+            assert ("Access-Control-Expose-Headers" in answer.headers) == (origin is not None)
+
     async def test_can_be_found_in_the_log_by_its_operation_id(self, landline: Landline, client: DirectLine) -> None:
         answer = await client.activities(UNKNOWN)
         operation = answer.headers["X-Correlating-OperationId"]
@@ -233,6 +246,25 @@ class TestPaths:
         else:
             assert answer.error == (405, "BadArgument")
             assert METHODS[path] <= {allowed.strip() for allowed in answer.headers["Allow"].split(",")}
+
+    @pytest.mark.item(5)
+    @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+    @pytest.mark.parametrize("speaking", ["", "/multimodal"])
+    async def test_of_streams_say_so_to_who_asks_for_an_upgrade_as_well(
+        self, landline: Landline, conversation_id: str, method: str, speaking: str
+    ) -> None:
+        """And before anything is said of the credential, which is missing (3.4)."""
+        answer = await ask(
+            landline,
+            f"{method} /v3/directline/conversations/{conversation_id}/stream{speaking} HTTP/1.1",
+            "Host: here",
+            "Connection: Upgrade",
+            "Upgrade: websocket",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        )
+        assert (answer.status, answer.error["code"]) == (405, "BadArgument")
+        assert "GET" in answer.headers["allow"]
 
     @pytest.mark.item(10)
     @pytest.mark.parametrize("path", METHODS)

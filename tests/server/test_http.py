@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 import pytest
+from structlog.testing import capture_logs
 
-from landline.server.http import PIPELINED
+from landline.server.http import FAREWELL_S, PIPELINED
 from landline.server.listener import SEND_BUFFER_BYTES, listening_sockets, raise_file_limit
 from support.wires import Response, Wire, Wires, handshake, text, until
 
@@ -570,14 +571,79 @@ def test_stop_finishes_what_is_under_way(kind: str) -> None:
         wires.call(wires.listener.stop_listening)
         with pytest.raises(OSError, match="refused"):
             wires.connect()
-        idle.send(request("/again"))
-        assert idle.response().status == 200  # open connections are served until the stop
         stopping = asyncio.run_coroutine_threadsafe(wires.listener.stop(10), wires.loop)
-        assert idle.at_end()
+        idle.send(request("/again"))
+        assert idle.response().status == 200  # open connections are served while somebody is
         assert not stopping.done()
         wires.call(wires.release.set)
         assert busy.response().status == 200
+        assert idle.at_end()
         stopping.result(10)
+
+
+def leave(wires: Wires, busy_s: float = 0) -> None:
+    """Tell every connection that it is to end, after so long a time in which the loop sees nothing of what comes."""
+
+    def tell() -> None:
+        time.sleep(busy_s)
+        for connection in list(wires.listener._server.server_state.connections):
+            connection.shutdown()
+
+    wires.loop.call_soon_threadsafe(tell)
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+@pytest.mark.parametrize("first", [b"", b"GET /", request("/")[:-2]])
+def test_stop_waits_a_moment_for_a_request_that_is_on_its_way(kind: str, first: bytes) -> None:
+    """Its client could not know: it was let in before."""
+    with Wires(kind) as wires, wires.connect() as wire:
+        until(lambda: wires.connections() == 1)
+        wire.send(first)
+        stopping = asyncio.run_coroutine_threadsafe(wires.listener.stop(10), wires.loop)
+        time.sleep(0.2)
+        wire.send(request("/")[len(first) :])
+        answer = wire.response()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert wire.at_end()
+        stopping.result(10)
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+@pytest.mark.parametrize("cut", [len(request("/")), 8])
+def test_stop_serves_what_is_in_the_socket_of_an_idle_connection(kind: str, cut: int) -> None:
+    with Wires(kind) as wires, wires.connect() as wire:
+        wire.send(request("/"))
+        assert wire.response().status == 200
+        leave(wires, busy_s=0.3)
+        wire.send(request("/")[:cut])
+        time.sleep(0.4)
+        wire.send(request("/")[cut:])
+        answer = wire.response()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert wire.at_end()
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+def test_stop_waits_for_a_handshake_that_is_being_decided(kind: str) -> None:
+    with Wires(kind) as wires, wires.connect() as wire:
+        wire.send(handshake("/later"))
+        until(lambda: wires.upgrades)
+        leave(wires)
+        time.sleep(FAREWELL_S + 0.2)
+        wires.call(wires.decide.set)
+        assert wire.response().status == 101
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+@pytest.mark.parametrize("beginning", [b"", b"GET / HT"])
+def test_connection_that_says_nothing_more_does_not_hold_up_a_stop(kind: str, beginning: bytes) -> None:
+    with Wires(kind) as wires, wires.connect() as wire:
+        wire.send(beginning)
+        until(lambda: wires.connections() == 1)
+        began = time.monotonic()
+        asyncio.run_coroutine_threadsafe(wires.listener.stop(10), wires.loop).result(10)
+        assert time.monotonic() - began < 4
+        assert wire.at_end()
 
 
 @pytest.mark.parametrize("kind", LOOPS)
@@ -586,9 +652,12 @@ def test_stop_does_not_wait_longer_than_it_is_told(kind: str, caplog: pytest.Log
         wire.send(request("/hold"))
         until(lambda: len(wires.scopes) == 1)
         began = time.monotonic()
-        asyncio.run_coroutine_threadsafe(wires.listener.stop(0.3), wires.loop).result(10)
+        with capture_logs() as logs:
+            asyncio.run_coroutine_threadsafe(wires.listener.stop(0.3), wires.loop).result(10)
         assert time.monotonic() - began >= 0.3
         assert wires.connections() == 0
+        assert [(line["event"], line["log_level"]) for line in logs] == [("the stop cut connections off", "info")]
+        assert caplog.records == []
 
 
 @pytest.mark.parametrize("kind", LOOPS)

@@ -835,7 +835,7 @@ def handshakes(dice: Random, at: Target) -> Iterator[Attack]:
         yield Attack(f"key {key!r}", handshake(at.stream, key=key), ARGUMENT)
     for version in ("", "8", "14", "13, 8", str(dice.randint(14, 10**9))):
         yield Attack(f"version {version}", handshake(at.stream, version=version), bad(426))
-    yield Attack("POST", handshake(at.stream, method="POST"), ARGUMENT)
+    yield Attack("POST", handshake(at.stream, method="POST"), bad(405))
     yield Attack("HTTP/1.0", handshake(at.stream).replace(b"HTTP/1.1", b"HTTP/1.0"), ARGUMENT)
     yield Attack("body", handshake(at.stream, "Content-Length: 4") + b"body", ARGUMENT)
     yield Attack("elsewhere", handshake(f"/admin/bots?t={at.ticket}"), UNKNOWN)

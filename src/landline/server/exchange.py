@@ -308,7 +308,7 @@ class Exchange:
         manners = self._manners
         if not manners.cross_origin:
             return b""
-        return _crossing(self._fields.get(b"origin"), manners.cors_origins, credentials=manners.credentials)
+        return cross_origin_lines(self._fields.get(b"origin"), manners.cors_origins, credentials=manners.credentials)
 
 
 def origin_of(header: bytes | None) -> str | None:
@@ -387,7 +387,7 @@ def cross_origin(origin: bytes | None, allowed: frozenset[str]) -> tuple[Header,
 
 
 @lru_cache(256)
-def _crossing(origin: bytes | None, allowed: frozenset[str], *, credentials: bool) -> bytes:
+def cross_origin_lines(origin: bytes | None, allowed: frozenset[str], *, credentials: bool = False) -> bytes:
     """The lines of `cross_origin`, which are the same for all requests of a page."""
     headers = cross_origin(origin, allowed)
     if credentials and any(name == b"access-control-allow-origin" for name, _ in headers):

@@ -5,7 +5,7 @@ the order in which the requests came. An upgrade is handed on as a value: the re
 parsed twice, and bytes behind it in the same packet are not lost.
 
 A connection has at most one entry in the timer wheel: for the rest of a head or of a body, for room for what was
-written, or for the next request.
+written, or for the next request; and one more at a stop.
 
 uvicorn opens and closes these connections. It is told of them in the way of its own protocol class, which is public
 only by habit: `tests/server/test_uvicorn_contract.py` holds what is relied on, and pyproject.toml pins the range it has
@@ -31,7 +31,7 @@ from uvicorn.server import ServerState
 
 from landline.errors import LandlineError
 from landline.server.cycle import Cycle, status_line
-from landline.server.exchange import EXTENSION, JSON, Arrival, cross_origin, operation_id
+from landline.server.exchange import EXTENSION, JSON, Arrival, cross_origin, cross_origin_lines, operation_id
 from landline.server.problems import UNEXPECTED, Problem, problem_of
 from landline.server.websocket import (
     Accept,
@@ -47,6 +47,12 @@ from landline.server.wheel import Timer, Wheel
 LINGER_S = 1.0
 """After a refusal the connection is read, and what comes is dropped, for this long: closing it with unread bytes would
 make TCP throw away the answer that says why."""
+
+FAREWELL_S = 0.5
+"""How long a stop waits for a request that is on its way: for the first of a connection, or the rest of a head."""
+
+_LAST_LOOK_S = 0.02
+"""The same between requests: by then the loop has seen what was in the socket already."""
 
 EARLY_BYTES = 64 * 1024
 """What a client may send behind its handshake before that is decided. What is beyond waits in the kernel."""
@@ -122,6 +128,7 @@ class HttpProtocol(asyncio.Protocol):
         "_in_body",
         "_in_head",
         "_last_words",
+        "_leaving",
         "_limits",
         "_over",
         "_timer",
@@ -175,6 +182,7 @@ class HttpProtocol(asyncio.Protocol):
         self._due = 0  # responses that are still owed
         self._over = False  # what still arrives is dropped
         self._last_words: bytes | None = None  # to be said when every response that is due is out
+        self._leaving = False  # the request that is on its way, if there is one, is the last
         self._early: bytearray | None = None  # behind a handshake that is being decided
         self._in_head = False
         self._in_body = False
@@ -257,12 +265,28 @@ class HttpProtocol(asyncio.Protocol):
         self._unsent_at = None
 
     def shutdown(self) -> None:
-        """uvicorn: finish what is under way, and close."""
+        """uvicorn: finish what is under way, and close. A request that was sent before its client could know is served
+        as well: a connection that ends without an answer is an error to most clients (specification 11)."""
         newest = self._arriving
-        if newest is None or newest.complete:
+        if newest is not None and not newest.complete:
+            newest.keep_alive = False
+        elif self._over:
             self.transport.close()
         else:
-            newest.keep_alive = False
+            self._leaving = True
+            begun = newest is None or self._in_head
+            self._door.wheel.after(FAREWELL_S if begun else _LAST_LOOK_S, self._leave if begun else self._leave_idle)
+
+    def _leave_idle(self) -> None:
+        if self._in_head:
+            self._door.wheel.after(FAREWELL_S, self._leave)
+        else:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Close, unless a request has come, whose answer does."""
+        if not (self._over or self._due or self._early is not None):
+            self.transport.close()
 
     # What the parser reports
 
@@ -336,7 +360,7 @@ class HttpProtocol(asyncio.Protocol):
             self.flow,
             self.server_state.default_headers,
             self._answered,
-            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            keep_alive=version != "1.0" and not self._leaving and self.parser.should_keep_alive(),
             expects_continue=self.fields.get(b"expect", b"").lower() == b"100-continue",
         )
 
@@ -581,6 +605,8 @@ class HttpProtocol(asyncio.Protocol):
             self._hand_over(early)
 
     def _wants_websocket(self) -> bool:
+        if self.parser.get_method() != b"GET":  # what it is instead is not answered here (3.4, step 2)
+            return False
         if self.fields.get(b"upgrade", b"").lower() == b"websocket":
             return True
         offers = [value for name, value in self.headers if name == b"upgrade"]
@@ -627,7 +653,7 @@ class HttpProtocol(asyncio.Protocol):
     def _upgrade_request(self) -> Upgrade:
         path, query = _path_and_query(self.url)
         parser = self.parser
-        problem = handshake_problem(parser.get_method(), parser.get_http_version(), self.headers, self.fields)
+        problem = handshake_problem(parser.get_http_version(), self.headers, self.fields)
         status, message = problem or (400, None)
         text = path.decode("ascii")
         return Upgrade(
@@ -672,7 +698,9 @@ class HttpProtocol(asyncio.Protocol):
         self._let_go()
         operation = operation_id()
         _log.info("upgraded", operation=operation)
-        answer = handshake_answer(request.fields, (b"x-correlating-operationid", operation.encode()))
+        crossing = cross_origin_lines(request.fields.get(b"origin"), self._limits.cors_origins)
+        named = b"x-correlating-operationid: %b\r\n%b" % (operation.encode(), crossing)
+        answer = handshake_answer(request.fields, named)
         socket = WebSocket(transport, decision, self._door.wheel, self._limits.close_timeout_s)
         socket.open(answer, early, paused)
 
