@@ -11,6 +11,7 @@ import io
 import json
 import os
 import random
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,9 +21,21 @@ import pytest
 
 from landline.conformance.directline import Activity, DirectLine
 from landline.conformance.scripted_bot import Answer, ScriptedBot
-from landline.conformance.uploads import FORM, PIXEL, Fetched, activity_part, fetch, file_part, form, part, upload
+from landline.conformance.uploads import (
+    BOUNDARY,
+    FORM,
+    PIXEL,
+    Fetched,
+    activity_part,
+    fetch,
+    file_part,
+    form,
+    part,
+    upload,
+)
 from support.landline import SECRET, Landline
 from support.streams import until
+from support.wires import DEADLINE_S, Response, Wire
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -322,6 +335,40 @@ async def test_twenty_files_are_not_too_many(client: DirectLine, conversation_id
     assert (await upload(client, conversation_id, form(*files))).status == 200
     links = [each["contentUrl"] for each in (await only(client, conversation_id))["attachments"]]
     assert [(await fetch(link)).body for link in links] == [f"{number}".encode() for number in range(20)]
+
+
+async def test_a_form_of_many_tiny_parts_is_refused_before_it_is_there(
+    landline: Landline, client: DirectLine, conversation_id: str
+) -> None:
+    """5.6: each part costs time, whatever it is. Up to 32 besides the files are taken."""
+    others = [part(b"", 'name="x"')] * 31
+    assert (await upload(client, conversation_id, form(MESSAGE, *others, *[FILE] * 20))).status == 200
+    before = kept(landline)
+    tiny = b"--x\r\na:\r\n\r\n\r\n"
+    head = (
+        f"POST /v3/directline/conversations/{conversation_id}/upload?userId=u1 HTTP/1.1\r\nHost: here\r\n"
+        f"Authorization: Bearer {SECRET}\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+        "Content-Length: 20971520\r\n\r\n"
+    )
+
+    def told() -> Response:
+        with Wire(socket.create_connection(("127.0.0.1", landline.port), DEADLINE_S)) as wire:
+            wire.send(head.encode() + tiny * 10_000)
+            return wire.response()
+
+    answer = await asyncio.to_thread(told)
+    assert (answer.status, answer.error["code"]) == (413, "MessageSizeTooBig")
+    assert kept(landline) == before
+
+
+async def test_a_form_may_have_a_preamble_and_blanks_behind_its_boundaries(
+    client: DirectLine, conversation_id: str
+) -> None:
+    """RFC 2046, section 5.1.1, which 5.6 does not narrow."""
+    boundary = b"--" + BOUNDARY.encode()
+    body = form(MESSAGE, file_part("a.png", PIXEL)).replace(boundary + b"\r\n", boundary + b" \t\r\n")
+    assert (await upload(client, conversation_id, b"Some clients say this.\r\n" * 9999 + body)).status == 200
+    assert (await fetch(await link_of(client, conversation_id))).body == PIXEL
 
 
 async def test_memory_does_not_grow_with_the_size_of_uploads(landline: Landline, client: DirectLine) -> None:

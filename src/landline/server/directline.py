@@ -6,6 +6,7 @@ theirs and exists, and only then what was sent.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Awaitable
 from functools import partial
@@ -309,18 +310,17 @@ def _set_cookie(value: str, base: str) -> Header:
 async def _receive(exchange: Exchange, upload: Upload) -> None:
     """Read the body of an upload, as a form or as one file (5.6)."""
     content_type = exchange.header(b"content-type")
-    form = form_of(content_type)
+    form = form_of(content_type, upload.most_parts)
     if form is None:
         head = attachments.head(content_type, exchange.header(b"content-disposition"), in_form=False)
         await _receive_file(exchange, upload, head)
         return
-    async for piece in exchange.pieces():
-        for event in form.feed(piece):
+    async with contextlib.aclosing(form.read(exchange.pieces())) as events:
+        async for event in events:
             if isinstance(event, Head):
                 upload.begin(event, event.role)
             else:
                 await upload.write(event)
-    form.end()
 
 
 async def _receive_file(exchange: Exchange, upload: Upload, head: Head) -> None:
