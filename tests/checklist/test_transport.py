@@ -234,6 +234,17 @@ class TestPaths:
             assert answer.error == (405, "BadArgument")
             assert METHODS[path] <= {allowed.strip() for allowed in answer.headers["Allow"].split(",")}
 
+    @pytest.mark.item(3, 4, 5, 12)
+    @pytest.mark.parametrize("method", ["FOO", "post", "Get", "PROPFIND", "PLAY"])
+    async def test_say_so_to_methods_that_nobody_knows(self, landline: Landline, method: str) -> None:
+        """3.4: the route comes before the method, and a method that HTTP knows is no other than one it does not."""
+        for path, status, allowed in (("/conversations", 405, "POST"), ("/nowhere", 404, None)):
+            first = f"{method} /v3/directline{path} HTTP/1.1"
+            answer = await ask(landline, first, "Host: here", f"Origin: {ORIGIN}")
+            assert (answer.status, answer.error["code"]) == (status, "BadArgument")
+            assert answer.headers.get("allow") == allowed
+            assert answer.headers["access-control-allow-origin"] == ORIGIN
+
     @pytest.mark.item(10)
     @pytest.mark.parametrize("path", METHODS)
     async def test_answer_a_preflight_without_credentials(self, landline: Landline, path: str) -> None:

@@ -139,7 +139,97 @@ def test_upgrade_that_is_not_in_connection_is_an_ordinary_request(wires: Wires) 
         assert json.loads(wire.response().body)["path"] == "/echo"
 
 
+def test_time_of_a_request_counts_from_its_first_byte(wires: Wires) -> None:
+    """8.6. Where it comes at once, or is not kept waiting, that is when the application hears of it."""
+
+    def begun() -> float | None:
+        at: float | None = wires.scopes[-1]["extensions"]["landline"].begun
+        return at
+
+    def is_noted() -> bool:
+        return any(each._begun_at for each in wires.listener._server.server_state.connections)  # type: ignore[union-attr]
+
+    with wires.connect() as wire:
+        wire.send(request("/") + b"G")
+        assert wire.response().status == 200
+        assert begun() is None
+        until(is_noted)
+        before = time.monotonic()
+        wire.send(request("/slow")[1:])
+        assert json.loads(wire.response().body)["path"] == "/slow"
+        at = begun()
+        assert at is not None
+        assert before - 5 < at <= before
+        wire.send(request("/"))
+        assert wire.response().status == 200
+        assert begun() is None
+        wires.call(wires.release.clear)
+        wire.send(request("/hold") + request("/behind"))
+        before = time.monotonic()
+        until(lambda: wires.scopes[-1]["path"] == "/hold")
+        wires.call(wires.release.set)
+        assert [wire.response().status for _ in range(2)] == [200, 200]
+        at = begun()
+        assert at is not None
+        assert at < time.monotonic()
+
+
 # Odd requests
+
+
+ODD_METHODS = ["FOO", "get", "GEX", "PLAY", "x-y!z", "M" * 32]
+
+
+@pytest.mark.parametrize("method", ODD_METHODS)
+def test_method_that_nobody_knows_is_the_applications_business(wires: Wires, method: str) -> None:
+    whole = request("/a?b", "X-One: 1", "Content-Length: 5", method=method, body=b"hello")
+    behind = len(f"{method} /a?b HTTP/1.1\r\n")
+    for pieces in ((whole,), (whole[:behind], whole[behind:]), (whole[:-3], whole[-3:]), (b"\r\n" + whole,)):
+        with wires.connect() as wire:
+            wire.send(request("/before"))
+            assert wire.response().status == 200
+            wire.drip(*pieces)
+            answer = wire.response()
+            assert answer.headers["connection"] == "close"
+            assert wire.at_end()
+        asked = json.loads(answer.body)
+        assert (asked["method"], asked["path"], asked["query"], asked["body"]) == (method, "/a", "b", "hello")
+        assert asked["headers"] == [["host", "here"], ["x-one", "1"], ["content-length", "5"]]
+
+
+@pytest.mark.parametrize("method", ODD_METHODS)
+def test_rules_hold_whatever_the_method_is(wires: Wires, method: str) -> None:
+    with wires.connect() as wire:
+        wire.send(request(DIRECT_LINE, "Origin: http://page", "Host: there", method=method))
+        answer = refused(wire, 400)
+        assert answer.error["message"] == "Header is given twice: host"
+        assert answer.headers["access-control-allow-origin"] == "http://page"
+    with wires.connect() as wire:
+        wire.send(request("/" + "u" * 9000, method=method))
+        refused(wire, 414)
+    with wires.connect() as wire:
+        wire.send(request("/a", "Connection: Upgrade", "Upgrade: h2c", method=method))
+        assert json.loads(wire.response().body)["method"] == method
+    with wires.connect() as wire:
+        wire.send(handshake().replace(b"GET", method.encode()))
+        refused(wire, 400)
+
+
+def test_method_that_nobody_knows_behind_another_request_has_an_error_object(wires: Wires) -> None:
+    with wires.connect() as wire:
+        wire.send(request("/first") + request("/second", method="FOO"))
+        assert json.loads(wire.response().body)["path"] == "/first"
+        refused(wire, 400)
+
+
+def test_body_cannot_pose_as_a_request_with_an_odd_method(wires: Wires) -> None:
+    inside = request("/inside", method="FOO")
+    with wires.connect() as wire:
+        wire.send(request("/unread", f"Content-Length: {len(inside)}", method="POST"))
+        assert wire.response().status == 413
+        wire.send(inside + b"\0")
+        refused(wire, 400)
+    assert wires.scopes[-1]["path"] == "/unread"
 
 
 @pytest.mark.item(197)

@@ -65,13 +65,15 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 class Arrival(NamedTuple):
     """What a request brings beside what ASGI says of it: its headers by name, the first of several; where deadlines are
-    kept; a shorter way for an answer in one piece, which is given a status, header lines and a body; and one for a
-    body that is there already, None where it has to be received."""
+    kept; a shorter way for an answer in one piece, which is given a status, header lines and a body; one for a body
+    that is there already, None where it has to be received; and when its first byte came, on the wheel's clock, None
+    where that is now."""
 
     fields: Mapping[bytes, bytes]
     wheel: Wheel
     answer: Callable[[int, bytes, bytes], Awaitable[None]]
     whole_body: Callable[[], bytes | None] = lambda: None
+    begun: float | None = None
 
 
 def operation_id() -> str:
@@ -131,13 +133,13 @@ class Exchange:
         self.scope = scope
         self.id = operation_id()
         self.status = 0
-        self._begun = time.monotonic()
-        self.deadline = self._begun + manners.deadline_s
         self._receive = receive
         self._send = send
         self._manners = manners
         arrival: Arrival = scope["extensions"][EXTENSION]
-        self._fields, self._wheel, self._answer, self._whole_body = arrival
+        self._fields, self._wheel, self._answer, self._whole_body, begun = arrival
+        self._begun = time.monotonic() if begun is None else begun
+        self.deadline = self._begun + manners.deadline_s
         self._started = False
         self.reading = False
         """Whether it is the client who is waited for."""

@@ -15,6 +15,7 @@ passed with.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -55,6 +56,7 @@ PIPELINED = 16
 """Requests that may wait on one connection behind the one that is being answered."""
 
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
+_REQUEST_LINE = re.compile(rb"[\r\n]*([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) [!-~]+ HTTP/1\.[01]\r?\n")
 _NOT_HTTP = b"This is an HTTP server.\n"
 _ONCE = (b"host", b"authorization", b"content-length")
 _CROSS_ORIGIN_PATH = b"/v3/directline"
@@ -110,6 +112,7 @@ class HttpProtocol(asyncio.Protocol):
     # More than thirty attributes: instances without slots would no longer share their keys, and be slow to make.
     __slots__ = (
         "_app",
+        "_begun_at",
         "_discard_at",
         "_door",
         "_due",
@@ -167,7 +170,7 @@ class HttpProtocol(asyncio.Protocol):
         self.connections = server_state.connections
         self.tasks = server_state.tasks
         self.loop = _loop or door.wheel.loop
-        self.parser = _parser(self)
+        self.parser: httptools.HttpRequestParser | _Renamed = _parser(self)
         self.cycle: Cycle | None = None  # the one that is being answered, or was last
         self.pipeline: deque[Cycle] = deque()  # those behind it
         self._door = door
@@ -184,6 +187,7 @@ class HttpProtocol(asyncio.Protocol):
         self._wrong: _NotAcceptable | None = None  # known, but answered when the head is complete
         # Times of the loop, in seconds.
         self._head_at: float | None = None
+        self._begun_at: float | None = None  # since when a head has been arriving that was not there at once
         self._heard_at = 0.0
         self._discard_at: float | None = None
         self._unsent_at: float | None = None
@@ -226,22 +230,32 @@ class HttpProtocol(asyncio.Protocol):
             self._wait_with(data)
             return
         self._idle_at = None
+        amid = self._in_head or self._in_body
         self._fed = size = len(data)
         self._head_fed += size
         self._unread += size
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._upgrade(data[upgrade.args[0] :])
-            return
+            renamed, early = None, data[upgrade.args[0] :]
         except httptools.HttpParserError as error:
-            self._refuse(self._reason(error))
+            renamed = None if amid else _renamed(data)
+            if renamed is None:
+                self._refuse(self._reason(error))
+                return
+        else:
+            if self._unread > self._limits.url_bytes + self._limits.header_bytes:
+                # One endless line: the parser holds it back until it is complete.
+                self._refuse(self._wrong or _NotAcceptable(431, "Header fields are too large"))
+            else:
+                self._note_time()
             return
-        if self._unread > self._limits.url_bytes + self._limits.header_bytes:
-            # One endless line: the parser holds it back until it is complete.
-            self._refuse(self._wrong or _NotAcceptable(431, "Header fields are too large"))
-            return
-        self._note_time()
+        # Behind the handlers: what is wrong with bytes that are parsed again has nothing to do with what they handled.
+        if renamed is None:
+            self._upgrade(early)
+        else:
+            self.parser = _Renamed(self, renamed[0])
+            self.data_received(renamed[1])
 
     def eof_received(self) -> None:
         """The client has no more to ask, and may still wait for answers: asyncio closes once they are out."""
@@ -311,10 +325,18 @@ class HttpProtocol(asyncio.Protocol):
         scope["query_string"] = query
         cycle = self._cycle(method, version)
         cycle.scope = scope
-        scope["extensions"] = {EXTENSION: Arrival(self.fields, self._door.wheel, cycle.answer, cycle.whole_body)}
+        waits = self.cycle is not None and not self.cycle.complete
+        begun, self._begun_at = self._begun_at, None
+        if waits and begun is None:
+            begun = self._door.wheel.time()
+        scope["extensions"] = {EXTENSION: Arrival(self.fields, self._door.wheel, cycle.answer, cycle.whole_body, begun)}
         self._in_body = True
         self._due += 1
-        self._take_turn(cycle)
+        if waits:
+            self.flow.pause_reading()
+            self.pipeline.append(cycle)
+        else:
+            self._start(cycle)
 
     def _scope(self, method: str, version: str) -> Scope:
         return {
@@ -339,13 +361,6 @@ class HttpProtocol(asyncio.Protocol):
             keep_alive=version != "1.0" and self.parser.should_keep_alive(),
             expects_continue=self.fields.get(b"expect", b"").lower() == b"100-continue",
         )
-
-    def _take_turn(self, cycle: Cycle) -> None:
-        if self.cycle is None or self.cycle.complete:
-            self._start(cycle)
-        else:
-            self.flow.pause_reading()
-            self.pipeline.append(cycle)
 
     def _start(self, cycle: Cycle) -> None:
         self.cycle = cycle
@@ -424,6 +439,8 @@ class HttpProtocol(asyncio.Protocol):
             return _NotAcceptable(400, f"Request is malformed: {error}")
         if error.__context__ is not None:
             return _NotAcceptable(400, "URL is malformed")
+        if self.cycle is not None:
+            return _NotAcceptable(400, f"Request is malformed: {error}")
         return None
 
     def _refuse(self, why: _NotAcceptable | None) -> None:
@@ -490,6 +507,8 @@ class HttpProtocol(asyncio.Protocol):
 
     def _note_time(self) -> None:
         self._heard_at = self._door.wheel.time()
+        if self._in_head and self._begun_at is None:
+            self._begun_at = self._heard_at
         if self._in_head or not (self._in_body or self._due):
             # The second case is bytes that begin nothing, such as empty lines between requests.
             if self._head_at is None:
@@ -691,6 +710,46 @@ def _parser(listening: HttpProtocol) -> httptools.HttpRequestParser:
     # What stands behind a request with `Connection: close` is dropped; it is no reason not to answer that request.
     parser.set_dangerous_leniencies(lenient_data_after_close=True)
     return parser
+
+
+class _Renamed:
+    """A parser for one request whose method is `method`, and which is fed to it with `METHOD` in its place. It is the
+    last request of its connection."""
+
+    METHOD = b"PATCH"
+
+    def __init__(self, listening: HttpProtocol, method: bytes) -> None:
+        parser = _parser(listening)
+        self.feed_data = parser.feed_data
+        self.get_http_version = parser.get_http_version
+        self.should_upgrade = parser.should_upgrade
+        self._method = method
+
+    def get_method(self) -> bytes:
+        return self._method
+
+    def should_keep_alive(self) -> bool:
+        return False
+
+
+def _renamed(data: bytes) -> tuple[bytes, bytes] | None:
+    """The method of the request at the beginning of `data`, and `data` with `_Renamed.METHOD` in its place; None unless
+    the method, which the parser does not know, is all that is wrong with the first line.
+
+    Which methods there are is the business of the resource at the path (3.4, step 2)."""
+    line = _REQUEST_LINE.match(data)
+    if line is None or _is_known(line[1]):
+        return None
+    return line[1], _Renamed.METHOD + data[line.end(1) :]
+
+
+def _is_known(method: bytes) -> bool:
+    """Whether the parser takes it in a request of HTTP/1.1."""
+    try:
+        httptools.HttpRequestParser(object()).feed_data(method + b" / HTTP/1.1\r\n")
+    except httptools.HttpParserError:
+        return False
+    return True
 
 
 def _answer(refused: Refuse, more_headers: Sequence[Header] = ()) -> bytes:
