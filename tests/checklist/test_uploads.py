@@ -89,6 +89,18 @@ async def test_a_single_file_becomes_a_message_whose_link_gives_the_same_bytes_t
     assert fetched.headers["Referrer-Policy"] == "no-referrer"
 
 
+async def test_a_picture_that_a_browser_keeps_is_not_taken_for_the_answer_to_a_script(
+    client: DirectLine, conversation_id: str
+) -> None:
+    """3.3, 5.8: an `<img>` sends no `Origin`, and its answer may be kept for an hour."""
+    await upload(client, conversation_id, JPEG, ONE_FILE)
+    for headers in ({}, {"Origin": "http://shop.example"}):
+        fetched = await fetch(await link_of(client, conversation_id), **headers)
+        assert "max-age" in fetched.headers["Cache-Control"]
+        assert fetched.headers["Vary"] == "Origin"
+        assert ("Access-Control-Allow-Origin" in fetched.headers) == bool(headers)
+
+
 async def test_the_same_file_twice_is_two_files_and_no_link_tells_of_another(
     client: DirectLine, conversation_id: str
 ) -> None:

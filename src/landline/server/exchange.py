@@ -44,6 +44,7 @@ JSON = (b"content-type", b"application/json; charset=utf-8")
 _NO_STORE = (b"cache-control", b"no-store")
 _JSON_LINES = b"%b: %b\r\n%b: %b\r\n" % (*JSON, *_NO_STORE)
 _NO_REFERRER = (b"referrer-policy", b"no-referrer")
+_VARY = (b"vary", b"Origin")
 _EXPOSED = (b"access-control-expose-headers", b"Retry-After, X-Correlating-OperationId, X-DirectLine-Replay")
 _CREDENTIALS = (b"access-control-allow-credentials", b"true")
 _ALLOWED_HEADERS = b"Authorization, Content-Type, Accept, x-ms-bot-agent, X-Requested-With, Idempotency-Key"
@@ -379,13 +380,12 @@ def _forwarded(headers: Iterable[Header], name: bytes) -> bytes | None:
 def cross_origin(origin: bytes | None, allowed: frozenset[str]) -> tuple[Header, ...]:
     """What every answer under `/v3/directline` has, refusals included: without it a page sees status 0 (3.2, 3.3).
 
-    `allowed` empty means any origin.
+    `allowed` empty means any origin. It varies also without one: a browser may keep what it got for an image, and must
+    not take it for the answer to a script.
     """
-    if origin is None:
-        return (_NO_REFERRER,)
-    if allowed and origin.decode("latin-1").lower() not in allowed:
-        return (_NO_REFERRER, (b"vary", b"Origin"))
-    return (_NO_REFERRER, (b"access-control-allow-origin", origin), (b"vary", b"Origin"), _EXPOSED)
+    if origin is None or (allowed and origin.decode("latin-1").lower() not in allowed):
+        return (_NO_REFERRER, _VARY)
+    return (_NO_REFERRER, (b"access-control-allow-origin", origin), _VARY, _EXPOSED)
 
 
 @lru_cache(256)

@@ -30,6 +30,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
@@ -53,6 +54,8 @@ USER_TIMEOUT_S = 60
 
 _GOODBYE_S = 1.0
 """How long a client may take at a stop to end TLS from its side, when everything else has been said."""
+
+_log = structlog.get_logger(__name__)
 
 _Address = tuple[Any, ...]
 """Host, port, and for IPv6 two more."""
@@ -107,8 +110,13 @@ def inherited_socket(environment: Mapping[str, str], pid: int) -> socket.socket 
     """The listening socket that our parent hands over, as systemd and its like do (`LISTEN_FDS`), or None.
 
     The parent keeps it open while this process is exchanged, so that connections wait in the kernel and nobody is
-    refused (specification 11). Raises `ConfigurationError` for anything but one listening TCP socket."""
-    if environment.get("LISTEN_PID") != str(pid):  # meant for somebody else, whose variables we have inherited
+    refused (specification 11). A parent that does not know our pid before we run leaves `LISTEN_PID` out. Raises
+    `ConfigurationError` for anything but one listening TCP socket."""
+    whose = environment.get("LISTEN_PID")
+    if whose != str(pid) and "LISTEN_FDS" not in environment:
+        return None
+    if whose not in (None, str(pid)):
+        _log.warning("LISTEN_FDS is for another process and was ignored", pid=pid, listen_pid=whose)
         return None
     if environment.get("LISTEN_FDS") != "1":
         raise ConfigurationError("LISTEN_FDS: exactly one socket is expected")
