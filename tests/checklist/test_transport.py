@@ -35,7 +35,7 @@ METHODS = {
     "/conversations/{id}": {"GET"},
     "/conversations/{id}/activities": {"GET", "POST"},
     "/conversations/{id}/upload": {"POST"},
-    "/attachments/{id}/a.png": {"GET"},
+    "/attachments/{id}/a.png": {"GET", "HEAD"},
     "/conversations/{id}/stream": {"GET"},
 }
 """What specification 5 documents and this step has."""
@@ -245,6 +245,22 @@ class TestPaths:
             assert answer.headers.get("allow") == allowed
             assert answer.headers["access-control-allow-origin"] == ORIGIN
 
+    async def test_are_asked_as_ever_by_who_offers_a_websocket_where_there_is_no_stream(
+        self, landline: Landline, conversation_id: str
+    ) -> None:
+        """RFC 9110, section 7.8: an offer that is not taken is ignored. Where there are streams: checklist H."""
+        offer = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: x")
+        here, body = f"/v3/directline/conversations/{conversation_id}", dumps(MESSAGE)
+        for first, status, sent in (
+            (f"GET {here} HTTP/1.1", 200, b""),
+            (f"POST {here}/activities HTTP/1.1", 200, body),
+            (f"GET {here}/activities HTTP/1.1", 200, b""),
+            (f"GET {here}/upload HTTP/1.1", 405, b""),
+            (f"GET {here}/streams HTTP/1.1", 404, b""),
+        ):
+            lines = (first, "Host: here", f"Authorization: Bearer {SECRET}", *offer, f"Content-Length: {len(sent)}")
+            assert (await ask(landline, *lines, body=sent)).status == status, first
+
     @pytest.mark.item(10)
     @pytest.mark.parametrize("path", METHODS)
     async def test_answer_a_preflight_without_credentials(self, landline: Landline, path: str) -> None:
@@ -411,6 +427,7 @@ class TestBodies:
             ["Content-Type: application/json"],
             ["Content-Type: application/json", "Content-Length: 0"],
             ["Transfer-Encoding: chunked"],
+            ["Transfer-Encoding: chunked", "Content-Type: text/xml"],
         ],
         ids=" ".join,
     )
@@ -418,7 +435,7 @@ class TestBodies:
     async def test_may_be_left_out_in_every_way_there_is(
         self, landline: Landline, path: str, status: int, headers: list[str]
     ) -> None:
-        end = b"0\r\n\r\n" if headers == ["Transfer-Encoding: chunked"] else b""
+        end = b"0\r\n\r\n" if headers[:1] == ["Transfer-Encoding: chunked"] else b""
         answer = await ask(
             landline,
             f"POST /v3/directline{path} HTTP/1.1",

@@ -458,6 +458,39 @@ async def test_ranges_are_served(client: DirectLine, conversation_id: str) -> No
     assert (await fetch(link)).headers["Accept-Ranges"] == "bytes"
 
 
+async def test_head_says_what_get_says_and_sends_no_bytes(
+    landline: Landline, client: DirectLine, bot: ScriptedBot, conversation_id: str
+) -> None:
+    """RFC 9110, section 9.3.2; a range has no meaning there. On one connection, where bytes would be seen."""
+    await upload(client, conversation_id, JPEG, ONE_FILE)
+    links = [await link_of(client, conversation_id), attached(bot, conversation_id)[0]["contentUrl"]]
+
+    def told(path: str) -> None:
+        with Wire(socket.create_connection(("127.0.0.1", landline.port), DEADLINE_S)) as wire:
+            heads = []
+            for method, more in (
+                ("HEAD", " HTTP/1.1"),
+                ("HEAD", " HTTP/1.1\r\nRange: bytes=0-3"),
+                ("HEAD", "x/unknown HTTP/1.1"),
+                ("GET", " HTTP/1.1"),
+            ):
+                wire.send(f"{method} {path}{more}\r\nHost: here\r\n\r\n".encode())
+                while b"\r\n\r\n" not in wire.held:
+                    wire._fill()
+                head = wire.take(wire.held.index(b"\r\n\r\n") + 4).lower()
+                heads.append([each for each in head.split(b"\r\n") if not each.startswith((b"date", b"x-corr"))])
+            assert heads[0] == heads[1] == heads[3]
+            assert heads[2][0] == b"http/1.1 404 not found"
+            assert heads[0][0] == b"http/1.1 200 ok"
+            assert f"content-length: {len(JPEG)}".encode() in heads[0]
+            assert wire.take(len(JPEG)) == JPEG
+            wire.send(f"PUT {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+            assert wire.response().headers["allow"] == "GET, HEAD"
+
+    for link in links:
+        await asyncio.to_thread(told, urlsplit(link).path)
+
+
 async def test_an_unknown_attachment_is_404(client: DirectLine, conversation_id: str, landline: Landline) -> None:
     await upload(client, conversation_id, JPEG, ONE_FILE)
     link = await link_of(client, conversation_id)

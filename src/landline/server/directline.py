@@ -29,7 +29,6 @@ from landline.errors import (
     LandlineError,
     MissingCredential,
     MissingProperty,
-    NotFound,
     NotTrusted,
     NotWebSocket,
     RateLimited,
@@ -251,12 +250,12 @@ class DirectLine:
         await self._conversations.admit(ticket, exchange.query("watermark"))
         raise NotWebSocket
 
-    def on_upgrade(self, path: str, request: Upgrade) -> Accept | Awaitable[Accept]:
+    def on_upgrade(self, path: str, request: Upgrade) -> Accept | Awaitable[Accept] | None:
         """Decide about a WebSocket handshake at `path` (7.1): at once, unless the disk has to be asked. Raises what the
-        answer is to be."""
+        answer is to be. None where there are no streams."""
         stream = _STREAM.fullmatch(path)
         if stream is None:
-            raise NotFound
+            return None
         speaking = stream[2] is not None
         query = query_parameters(request.query)
         watermark = query.get("watermark")

@@ -248,17 +248,32 @@ class Exchange:
 
         An absent Content-Type means JSON, and one on an empty body means nothing (3.1).
         """
+        if self._is_json():
+            return self.body()
+        if self.header(b"transfer-encoding") is not None:
+            return self._empty_body()
         self.check_json()
         return self.body()
 
     def check_json(self) -> None:
         """Raises `UnsupportedMediaType` for a body that says it is something else."""
-        kind = self._fields.get(b"content-type")
-        if not kind or kind == b"application/json":
-            return
         empty = self.header(b"content-length") in (None, b"0") and self.header(b"transfer-encoding") is None
-        if not empty and kind.split(b";", 1)[0].strip().lower() not in _MEDIA_TYPES:
+        if not empty and not self._is_json():
             raise UnsupportedMediaType
+
+    def _is_json(self) -> bool:
+        kind = self._fields.get(b"content-type")
+        return not kind or kind == b"application/json" or kind.split(b";", 1)[0].strip().lower() in _MEDIA_TYPES
+
+    async def _empty_body(self) -> bytes:
+        """Of a body that says it is something else, and not how long it is, the first byte is one too many."""
+        self.reading = True
+        async for chunk in self._chunks():
+            if chunk:
+                raise UnsupportedMediaType
+        self.reading = False
+        self.limit.move(self.deadline + GRACE_S)
+        return b""
 
     # How it is answered
 
@@ -279,7 +294,8 @@ class Exchange:
         return self._answer(status, named + lines + self._cross_origin(), body)
 
     async def stream(self, status: int, pieces: AsyncIterator[bytes], size: int, *headers: Header) -> None:
-        """Answer with `size` bytes as they come. From the beginning of the answer on there is no deadline (8.6)."""
+        """Answer with `size` bytes as they come; HEAD does without them. From the beginning of the answer on there is
+        no deadline (8.6)."""
         self.limit.move(None)
         self.status = status
         self._started = True
@@ -287,8 +303,9 @@ class Exchange:
         crossing = cross_origin(self._fields.get(b"origin"), self._manners.cors_origins)
         said = (*usual, *headers, *crossing) if self._manners.cross_origin else (*usual, *headers)
         await self._send({"type": "http.response.start", "status": status, "headers": said})
-        async for piece in pieces:
-            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+        if self.scope["method"] != "HEAD":
+            async for piece in pieces:
+                await self._send({"type": "http.response.body", "body": piece, "more_body": True})
         await self._send({"type": "http.response.body", "body": b""})
 
     async def problem(self, problem: Problem) -> None:
@@ -459,7 +476,7 @@ def _too_late(exchange: Exchange) -> LandlineError:
     """What it means that a request has run out of time."""
     if exchange.reading:
         return TooSlow()
-    if exchange.scope["method"] == "GET":
+    if exchange.scope["method"] in ("GET", "HEAD"):
         return StoreUnavailable("Storage did not answer in time")
     return OutcomeUnknown()
 

@@ -56,7 +56,7 @@ PIPELINED = 16
 """Requests that may wait on one connection behind the one that is being answered."""
 
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
-_REQUEST_LINE = re.compile(rb"[\r\n]*([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) [!-~]+ HTTP/1\.[01]\r?\n")
+_REQUEST_LINE = re.compile(rb"[\r\n]*([!#$%&'*+.^_`|~0-9A-Za-z-]+) [!-~]+ HTTP/1\.[01]\r?\n")
 _NOT_HTTP = b"This is an HTTP server.\n"
 _ONCE = (b"host", b"authorization", b"content-length")
 _CROSS_ORIGIN_PATH = b"/v3/directline"
@@ -64,7 +64,7 @@ _CROSS_ORIGIN_PATH = b"/v3/directline"
 _log = structlog.get_logger(__name__)
 
 Decision = Accept | Refuse
-OnUpgrade = Callable[[Upgrade], Decision | Awaitable[Decision]]
+OnUpgrade = Callable[[Upgrade], Decision | Awaitable[Decision] | None]
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -85,7 +85,8 @@ class Door(msgspec.Struct, frozen=True):
 
     `on_upgrade` decides about a WebSocket handshake: at once, or as an awaitable, which then runs as a short-lived task
     of uvicorn's (a graceful stop waits for it). If the client is gone by then, its answer is dropped. A `LandlineError`
-    that it raises becomes the error answer of `server/problems.py`.
+    that it raises becomes the error answer of `server/problems.py`. None is that there are no WebSockets at this path:
+    the offer is ignored, as any other is.
 
     `address` is the listener's own. Where it is given, no connection is asked for its ends, and requests have no
     `client`: that was a tenth of an upgrade and 350 bytes of a stream, and only trusted proxies need it.
@@ -237,10 +238,10 @@ class HttpProtocol(asyncio.Protocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            renamed, early = None, data[upgrade.args[0] :]
+            again, early = None, data[upgrade.args[0] :]
         except httptools.HttpParserError as error:
-            renamed = None if amid else _renamed(data)
-            if renamed is None:
+            again = None if amid else _renamed(data)
+            if again is None:
                 self._refuse(self._reason(error))
                 return
         else:
@@ -251,11 +252,11 @@ class HttpProtocol(asyncio.Protocol):
                 self._note_time()
             return
         # Behind the handlers: what is wrong with bytes that are parsed again has nothing to do with what they handled.
-        if renamed is None:
+        if again is None:
             self._upgrade(early)
         else:
-            self.parser = _Renamed(self, renamed[0])
-            self.data_received(renamed[1])
+            self.parser = _Renamed(self)
+            self.data_received(again)
 
     def eof_received(self) -> None:
         """The client has no more to ask, and may still wait for answers: asyncio closes once they are out."""
@@ -627,7 +628,7 @@ class HttpProtocol(asyncio.Protocol):
         except (httptools.HttpParserError, UnicodeDecodeError):
             self._refuse(_NotAcceptable(400, "URL is malformed"))
             return
-        decision: Decision | Awaitable[Decision]
+        decision: Decision | Awaitable[Decision] | None
         try:
             decision = self._door.on_upgrade(request)
         except LandlineError as error:
@@ -637,6 +638,9 @@ class HttpProtocol(asyncio.Protocol):
             decision = self._error_object(UNEXPECTED)
         if isinstance(decision, Accept | Refuse):
             self._settle(request, decision, early)
+            return
+        if decision is None:
+            self._ignore_upgrade(early)
             return
         self._wait_with(early)
         task = self.loop.create_task(self._decide(request, decision))
@@ -713,34 +717,34 @@ def _parser(listening: HttpProtocol) -> httptools.HttpRequestParser:
 
 
 class _Renamed:
-    """A parser for one request whose method is `method`, and which is fed to it with `METHOD` in its place. It is the
-    last request of its connection."""
+    """A parser for one request of unknown method, which is fed to it with `METHOD` in its place. It is the last request
+    of its connection. What the method was is not passed on: it may be anything, also a credential that is in the wrong
+    place, and is written into the log."""
 
     METHOD = b"PATCH"
 
-    def __init__(self, listening: HttpProtocol, method: bytes) -> None:
+    def __init__(self, listening: HttpProtocol) -> None:
         parser = _parser(listening)
         self.feed_data = parser.feed_data
         self.get_http_version = parser.get_http_version
         self.should_upgrade = parser.should_upgrade
-        self._method = method
 
     def get_method(self) -> bytes:
-        return self._method
+        return b"UNKNOWN"
 
     def should_keep_alive(self) -> bool:
         return False
 
 
-def _renamed(data: bytes) -> tuple[bytes, bytes] | None:
-    """The method of the request at the beginning of `data`, and `data` with `_Renamed.METHOD` in its place; None unless
-    the method, which the parser does not know, is all that is wrong with the first line.
+def _renamed(data: bytes) -> bytes | None:
+    """`data` with `_Renamed.METHOD` in place of the method of the request at its beginning; None unless that, which the
+    parser does not know, is all that is wrong with the first line.
 
     Which methods there are is the business of the resource at the path (3.4, step 2)."""
     line = _REQUEST_LINE.match(data)
     if line is None or _is_known(line[1]):
         return None
-    return line[1], _Renamed.METHOD + data[line.end(1) :]
+    return _Renamed.METHOD + data[line.end(1) :]
 
 
 def _is_known(method: bytes) -> bool:
