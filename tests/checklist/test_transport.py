@@ -559,6 +559,31 @@ TWO_FAULTS: dict[str, tuple[int, str, Call]] = {
         "BadArgument",
         lambda w: w.client.request("PUT", "/conversations", data=bytes(LIMIT + 1)),
     ),
+    "path before length of the URL": (
+        404,
+        "BadArgument",
+        lambda w: w.client.request("GET", "/nowhere?" + "x" * 8192),
+    ),
+    "method before length of the URL": (
+        405,
+        "BadArgument",
+        lambda w: w.client.request("DELETE", f"/conversations/{w.id}?" + "x" * 8192),
+    ),
+    "length of the URL before credential": (
+        414,
+        "BadArgument",
+        lambda w: w.client.using(None).request("GET", f"/conversations/{w.id}?" + "x" * 8192),
+    ),
+    "length of a stream's URL before its ticket": (
+        414,
+        "BadArgument",
+        lambda w: w.client.handshake(edited(w.stream_url, t="x" * 8192)),
+    ),
+    "path before length of the URL in a handshake": (
+        404,
+        "BadArgument",
+        lambda w: w.client.handshake(w.page.domain + "/nowhere?" + "x" * 8192),
+    ),
     "declared length before credential": (
         413,
         "MessageSizeTooBig",

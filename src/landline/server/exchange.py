@@ -32,6 +32,7 @@ from landline.errors import (
     TooLarge,
     TooSlow,
     UnsupportedMediaType,
+    UrlTooLong,
 )
 from landline.server.limit import Limit
 from landline.server.problems import UNEXPECTED, Problem, problem_of
@@ -67,14 +68,15 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class Arrival(NamedTuple):
     """What a request brings beside what ASGI says of it: its headers by name, the first of several; where deadlines are
     kept; a shorter way for an answer in one piece, which is given a status, header lines and a body; one for a body
-    that is there already, None where it has to be received; and when its first byte came, on the wheel's clock, None
-    where that is now."""
+    that is there already, None where it has to be received; when its first byte came, on the wheel's clock, None where
+    that is now; and whether its URL was longer than may be, and was cut."""
 
     fields: Mapping[bytes, bytes]
     wheel: Wheel
     answer: Callable[[int, bytes, bytes], Awaitable[None]]
     whole_body: Callable[[], bytes | None] = lambda: None
     begun: float | None = None
+    url_is_cut: bool = False
 
 
 def operation_id() -> str:
@@ -117,6 +119,7 @@ class Exchange:
         "_receive",
         "_send",
         "_started",
+        "_url_is_cut",
         "_wheel",
         "_whole_body",
         "deadline",
@@ -138,7 +141,7 @@ class Exchange:
         self._send = send
         self._manners = manners
         arrival: Arrival = scope["extensions"][EXTENSION]
-        self._fields, self._wheel, self._answer, self._whole_body, begun = arrival
+        self._fields, self._wheel, self._answer, self._whole_body, begun, self._url_is_cut = arrival
         self._begun = time.monotonic() if begun is None else begun
         self.deadline = self._begun + manners.deadline_s
         self._started = False
@@ -212,7 +215,10 @@ class Exchange:
         return body
 
     def check_declared(self) -> None:
-        """Raises `TooLarge` for a declared length over the limit, before anybody asks who is there (3.4, step 3)."""
+        """Raises `UrlTooLong`, and `TooLarge` for a declared length over the limit, before anybody asks who is there
+        (3.4, step 3)."""
+        if self._url_is_cut:
+            raise UrlTooLong
         declared = self._fields.get(b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > self._manners.body_bytes:
             raise TooLarge

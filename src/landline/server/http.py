@@ -247,7 +247,7 @@ class HttpProtocol(asyncio.Protocol):
         else:
             if self._unread > self._limits.url_bytes + self._limits.header_bytes:
                 # One endless line: the parser holds it back until it is complete.
-                self._refuse(self._wrong or _NotAcceptable(431, "Header fields are too large"))
+                self._refuse(self._wrong or self._endless())
             else:
                 self._note_time()
             return
@@ -290,11 +290,8 @@ class HttpProtocol(asyncio.Protocol):
         self.headers = []
 
     def on_url(self, url: bytes) -> None:
-        """A piece of the request target."""
-        room = self._limits.url_bytes - len(self.url)
-        if len(url) > room:
-            self._wrong = _NotAcceptable(414, "URL is too long")
-        self.url += url[:room]
+        """A piece of the request target. Of one that is too long so much is kept that it can be seen to be."""
+        self.url += url[: self._limits.url_bytes + 1 - len(self.url)]
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header field; or a trailer field, which nobody reads, and which must not look like a header (RFC 9110)."""
@@ -330,7 +327,11 @@ class HttpProtocol(asyncio.Protocol):
         begun, self._begun_at = self._begun_at, None
         if waits and begun is None:
             begun = self._door.wheel.time()
-        scope["extensions"] = {EXTENSION: Arrival(self.fields, self._door.wheel, cycle.answer, cycle.whole_body, begun)}
+        scope["extensions"] = {
+            EXTENSION: Arrival(
+                self.fields, self._door.wheel, cycle.answer, cycle.whole_body, begun, self._url_is_too_long
+            )
+        }
         self._in_body = True
         self._due += 1
         if waits:
@@ -421,6 +422,10 @@ class HttpProtocol(asyncio.Protocol):
         if len(self.pipeline) >= PIPELINED:
             raise _NotAcceptable(400, "Too many requests on one connection")
 
+    @property
+    def _url_is_too_long(self) -> bool:
+        return len(self.url) > self._limits.url_bytes
+
     def _head_bytes(self) -> int:
         return sum(len(name) + len(value) + 4 for name, value in self.headers)
 
@@ -429,6 +434,11 @@ class HttpProtocol(asyncio.Protocol):
         for name in _ONCE:
             if names.count(name) > 1:
                 raise _NotAcceptable(400, f"Header is given twice: {name.decode()}")
+
+    def _endless(self) -> _NotAcceptable:
+        if self._in_head and self._url_is_too_long:
+            return _NotAcceptable(414, "URL is too long")
+        return _NotAcceptable(431, "Header fields are too large")
 
     def _reason(self, error: httptools.HttpParserError) -> _NotAcceptable | None:
         """What to answer to bytes that the parser does not take; None where they are not HTTP at all."""
@@ -593,7 +603,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _upgrade(self, early: bytes) -> None:
         """The head that is complete asks for something else than HTTP; `early` stands behind it."""
-        if not self._wants_websocket():
+        if self._url_is_too_long or not self._wants_websocket():
             self._ignore_upgrade(early)
         elif self._due:
             self._refuse(_NotAcceptable(400, "A WebSocket handshake cannot be pipelined"))
