@@ -134,13 +134,115 @@ def test_offer_of_another_protocol_is_ignored_and_the_body_is_not_lost(wires: Wi
         assert json.loads(wire.response().body)["path"] == "/next"
 
 
+def test_offer_of_a_websocket_where_there_is_none_is_ignored_and_the_body_is_not_lost(wires: Wires) -> None:
+    whole = handshake("/page", "Content-Length: 5", method="POST") + b"hello"
+    for pieces in ((whole,), (whole[:-7], whole[-7:]), (whole[:-3], whole[-3:])):
+        with wires.connect() as wire:
+            wire.drip(*pieces)
+            asked = json.loads(wire.response().body)
+            assert (asked["method"], asked["path"], asked["body"]) == ("POST", "/page", "hello")
+            wire.send(request("/next"))
+            assert json.loads(wire.response().body)["path"] == "/next"
+
+
 def test_upgrade_that_is_not_in_connection_is_an_ordinary_request(wires: Wires) -> None:
     with wires.connect() as wire:
         wire.send(handshake("/echo").replace(b"Connection: keep-alive, Upgrade", b"Connection: keep-alive"))
         assert json.loads(wire.response().body)["path"] == "/echo"
 
 
+def test_time_of_a_request_counts_from_its_first_byte(wires: Wires) -> None:
+    """8.6. Where it comes at once, or is not kept waiting, that is when the application hears of it."""
+
+    def begun() -> float | None:
+        at: float | None = wires.scopes[-1]["extensions"]["landline"].begun
+        return at
+
+    def is_noted() -> bool:
+        return any(each._begun_at for each in wires.listener._server.server_state.connections)  # type: ignore[union-attr]
+
+    with wires.connect() as wire:
+        wire.send(request("/") + b"G")
+        assert wire.response().status == 200
+        assert begun() is None
+        until(is_noted)
+        before = time.monotonic()
+        wire.send(request("/slow")[1:])
+        assert json.loads(wire.response().body)["path"] == "/slow"
+        at = begun()
+        assert at is not None
+        assert before - 5 < at <= before
+        wire.send(request("/"))
+        assert wire.response().status == 200
+        assert begun() is None
+        wires.call(wires.release.clear)
+        wire.send(request("/hold") + request("/behind"))
+        before = time.monotonic()
+        until(lambda: wires.scopes[-1]["path"] == "/hold")
+        wires.call(wires.release.set)
+        assert [wire.response().status for _ in range(2)] == [200, 200]
+        at = begun()
+        assert at is not None
+        assert at < time.monotonic()
+
+
 # Odd requests
+
+
+ODD_METHODS = ["FOO", "get", "GEX", "PLAY", "x-y!z", "eyJ.eyJ_-~"]
+
+
+@pytest.mark.parametrize("method", ODD_METHODS)
+def test_method_that_nobody_knows_is_the_applications_business(wires: Wires, method: str) -> None:
+    whole = request("/a?b", "X-One: 1", "Content-Length: 5", method=method, body=b"hello")
+    behind = len(f"{method} /a?b HTTP/1.1\r\n")
+    for pieces in ((whole,), (whole[:behind], whole[behind:]), (whole[:-3], whole[-3:]), (b"\r\n" + whole,)):
+        with wires.connect() as wire:
+            wire.send(request("/before"))
+            assert wire.response().status == 200
+            wire.drip(*pieces)
+            answer = wire.response()
+            assert answer.headers["connection"] == "close"
+            assert wire.at_end()
+        asked = json.loads(answer.body)
+        assert (asked["path"], asked["query"], asked["body"]) == ("/a", "b", "hello")
+        assert asked["method"] == "UNKNOWN", "what it was may be a credential, and would be logged"
+        assert asked["headers"] == [["host", "here"], ["x-one", "1"], ["content-length", "5"]]
+
+
+@pytest.mark.parametrize("method", ODD_METHODS)
+def test_rules_hold_whatever_the_method_is(wires: Wires, method: str) -> None:
+    with wires.connect() as wire:
+        wire.send(request(DIRECT_LINE, "Origin: http://page", "Host: there", method=method))
+        answer = refused(wire, 400)
+        assert answer.error["message"] == "Header is given twice: host"
+        assert answer.headers["access-control-allow-origin"] == "http://page"
+    with wires.connect() as wire:
+        wire.send(request("/a", *(f"X-{n}: {n}" for n in range(101)), method=method))
+        refused(wire, 431)
+    with wires.connect() as wire:
+        wire.send(request("/a", "Connection: Upgrade", "Upgrade: h2c", method=method))
+        assert json.loads(wire.response().body)["method"] == "UNKNOWN"
+    with wires.connect() as wire:
+        wire.send(handshake().replace(b"GET", method.encode()))
+        refused(wire, 400)
+
+
+def test_method_that_nobody_knows_behind_another_request_has_an_error_object(wires: Wires) -> None:
+    with wires.connect() as wire:
+        wire.send(request("/first") + request("/second", method="FOO"))
+        assert json.loads(wire.response().body)["path"] == "/first"
+        refused(wire, 400)
+
+
+def test_body_cannot_pose_as_a_request_with_an_odd_method(wires: Wires) -> None:
+    inside = request("/inside", method="FOO")
+    with wires.connect() as wire:
+        wire.send(request("/unread", f"Content-Length: {len(inside)}", method="POST"))
+        assert wire.response().status == 413
+        wire.send(inside + b"\0")
+        refused(wire, 400)
+    assert wires.scopes[-1]["path"] == "/unread"
 
 
 @pytest.mark.item(197)
@@ -197,16 +299,18 @@ def test_malformed_chunk_ends_the_request_that_waits_for_it(wires: Wires) -> Non
 
 @pytest.mark.item(21)
 @pytest.mark.parametrize("pieces", [1, 7])
-def test_url_over_8_kib_is_refused(wires: Wires, pieces: int) -> None:
-    for length, status in ((8192, 200), (8193, 414), (30_000, 414)):
+def test_application_is_told_of_a_url_over_8_kib_and_given_no_more_of_it(wires: Wires, pieces: int) -> None:
+    """The route and the method come before its length (3.4)."""
+    for length in (8192, 8193, 30_000):
         whole = request("/" + "u" * (length - 1))
         step = -(-len(whole) // pieces)
         with wires.connect() as wire:
             wire.drip(*(whole[i : i + step] for i in range(0, len(whole), step)))
-            if status == 200:
-                assert wire.response().status == 200
-            else:
-                refused(wire, status)
+            assert len(json.loads(wire.response().body)["path"]) == min(length, 8193)
+            assert wires.scopes[-1]["extensions"]["landline"].url_is_cut == (length > 8192)
+            wire.send(request("/next"))
+            assert wire.response().status == 200
+            assert not wires.scopes[-1]["extensions"]["landline"].url_is_cut
 
 
 @pytest.mark.item(197)

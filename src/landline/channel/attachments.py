@@ -33,6 +33,9 @@ from landline.ports import Blob, Blobs, Clock, Draft, Store
 _SWEEP_S = 3600.0
 """How often files that have expired are removed. Until then they are there, but nobody can fetch them."""
 
+_OTHER_PARTS = 32
+"""Parts of an upload that may be no file: the activity, and what forms of pages have besides."""
+
 _PAGE, _PAGE_BYTES = 100, 1 << 20
 """Activities, and bytes of them, that are looked through at a time."""
 
@@ -63,6 +66,11 @@ class Upload:
         self._role = Role.NEITHER
         self._parts = hashlib.sha256()
         self._part = hashlib.sha256()
+
+    @property
+    def most_parts(self) -> int:
+        """How many parts it may have, whatever they are: each costs time."""
+        return self._bounds.files + _OTHER_PARTS
 
     def digest(self) -> bytes:
         """Over what the parts say, not over the bytes between them: a form that is sent again has another boundary."""

@@ -254,7 +254,7 @@ class Server:
             Issuer(registry, keys, bot_tokens, _issuer_manners(settings), issuer=issuer, base=base),
         )
 
-        def on_upgrade(request: Upgrade) -> Accept | Awaitable[Accept]:
+        def on_upgrade(request: Upgrade) -> Accept | Awaitable[Accept] | None:
             return direct_line.on_upgrade(paths.within(request.path), request)
 
         address = None if settings.trusted_proxies else sockets[0].getsockname()[:2]

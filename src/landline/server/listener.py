@@ -110,8 +110,13 @@ def inherited_socket(environment: Mapping[str, str], pid: int) -> socket.socket 
     """The listening socket that our parent hands over, as systemd and its like do (`LISTEN_FDS`), or None.
 
     The parent keeps it open while this process is exchanged, so that connections wait in the kernel and nobody is
-    refused (specification 11). Raises `ConfigurationError` for anything but one listening TCP socket."""
-    if environment.get("LISTEN_PID") != str(pid):  # meant for somebody else, whose variables we have inherited
+    refused (specification 11). A parent that does not know our pid before we run leaves `LISTEN_PID` out. Raises
+    `ConfigurationError` for anything but one listening TCP socket."""
+    whose = environment.get("LISTEN_PID")
+    if whose != str(pid) and "LISTEN_FDS" not in environment:
+        return None
+    if whose not in (None, str(pid)):
+        _log.warning("LISTEN_FDS is for another process and was ignored", pid=pid, listen_pid=whose)
         return None
     if environment.get("LISTEN_FDS") != "1":
         raise ConfigurationError("LISTEN_FDS: exactly one socket is expected")
