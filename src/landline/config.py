@@ -243,7 +243,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     upload_bytes: Annotated[
         Count, Meta(description="Largest upload, all its files together, of a client or the bot.")
     ] = 20_971_520
-    upload_files: Annotated[Count, Meta(description="Most files in one upload.")] = 20
+    upload_files: Annotated[Count, Meta(description="Most files in one upload, which may have 32 other parts.")] = 20
     conversation_idle_ttl_s: Annotated[
         float,
         Meta(

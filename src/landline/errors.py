@@ -8,6 +8,7 @@
     │   ├── MissingProperty          a mandatory property is absent
     │   ├── UnsupportedMediaType
     │   ├── TooLarge
+    │   ├── UrlTooLong
     │   ├── TooSlow                  the body did not come in time
     │   ├── RangeNotSatisfiable      a part was asked for that is not there
     │   ├── NotFound                 no such path
@@ -94,6 +95,10 @@ class UnsupportedMediaType(RequestError):
 
 class TooLarge(RequestError):
     """The request is larger than the limit"""
+
+
+class UrlTooLong(RequestError):
+    """The URL is too long"""
 
 
 class TooSlow(RequestError):

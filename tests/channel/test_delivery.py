@@ -627,6 +627,43 @@ async def test_a_close_leaves_the_joins_due_that_were_not_announced(
     assert [member.announced for member in await channel.store.members(conversation.id)] == [False, False]
 
 
+async def test_a_finish_waits_for_a_join_and_for_the_mark_that_follows_it(stuck: Channel) -> None:
+    assert isinstance(stuck.store, StuckStore)
+    assert isinstance(stuck.transport, ScriptedTransport)
+    stuck.transport.hold = True
+    conversation = await stuck.start("u1")
+    join = await stuck.transport.nth(0)
+    finishing = asyncio.create_task(stuck.delivery.finish(time.monotonic() + 5))
+    stuck.store.moves.clear()
+    join.answer()
+    await asyncio.sleep(_LINGER_S)
+    assert not finishing.done(), "the mark is still to be written"
+    stuck.store.moves.set()
+    await finishing
+    assert all(member.announced for member in await stuck.store.members(conversation.id))
+
+
+async def test_a_finish_waits_no_longer_than_it_may(channel: Channel, transport: ScriptedTransport) -> None:
+    transport.hold = True
+    await channel.start("u1")
+    join = await transport.nth(0)
+    join.write()
+    began = time.monotonic()
+    await channel.delivery.finish(began + 0.1)
+    assert 0.1 <= time.monotonic() - began < 4
+    assert not join.outcome.done(), "it only waits"
+
+
+async def test_a_finish_gives_up_soon_on_a_bot_that_is_not_there(
+    channel: Channel, transport: ScriptedTransport
+) -> None:
+    transport.hold = True
+    conversation = await channel.start("u1", within=60)
+    await transport.nth(0)
+    await asyncio.wait_for(channel.delivery.finish(time.monotonic() + 60), 10)
+    assert [member.announced for member in await channel.store.members(conversation.id)] == [False, False]
+
+
 # Bots that are asked otherwise
 
 

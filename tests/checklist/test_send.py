@@ -463,6 +463,27 @@ class TestABotThatFails:
         assert reply["replyToId"] == sent
         assert [each["id"] for each in await hurried.all_activities(conversation_id)] == [sent, reply["id"]]
 
+    @pytest.mark.item(93)
+    async def test_the_time_that_the_head_took_is_not_given_to_the_bot(
+        self, impatient: Landline, hurried: DirectLine, bot: ScriptedBot
+    ) -> None:
+        """8.6: the deadline counts from the first byte of the request."""
+        conversation_id = (await started(hurried, bot)).conversation_id
+        bot.hang()
+        body = b'{"type":"message","from":{"id":"u1"}}'
+        head = (
+            f"POST /v3/directline/conversations/{conversation_id}/activities HTTP/1.1\r\nHost: here\r\n"
+            f"Authorization: Bearer {SECRET}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        reader, writer = await asyncio.open_connection("127.0.0.1", impatient.port)
+        with contextlib.closing(writer):
+            began = time.monotonic()
+            writer.write(head[:40].encode())
+            await asyncio.sleep(BOT_TIMEOUT_S * 0.8)  # the client's time, which is what this is about
+            writer.write(head[40:].encode() + body)
+            assert (await reader.readline()).startswith(b"HTTP/1.1 502 ")
+            assert BOT_TIMEOUT_S * 0.9 <= time.monotonic() - began < BOT_TIMEOUT_S * 1.7
+
     @pytest.mark.item(92)
     async def test_breaking_the_connection_is_502_and_not_repeated(
         self, client: DirectLine, bot: ScriptedBot, conversation_id: str

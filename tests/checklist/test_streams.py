@@ -135,6 +135,23 @@ class TestFrames:
         async with single.stream(opened.stream_url, pongs=False) as deaf:
             assert await deaf.until_closed() == (1006, "")
 
+    async def test_stop_after_dead_peer_s_though_keep_alives_are_far_apart(
+        self, tmp_path: Path, bot: ScriptedBot
+    ) -> None:
+        keepalive_s, dead_peer_s = 4, 0.8
+        async with (
+            Landline(
+                tmp_path / "data", bot=bot.endpoint, drain_s=0, keepalive_s=keepalive_s, dead_peer_s=dead_peer_s
+            ) as landline,
+            DirectLine(landline.directline, SECRET) as client,
+        ):
+            opened = await started(client, bot)
+            async with client.stream(opened.stream_url, pongs=False) as deaf:
+                await deaf.until(lambda each: each.keep_alives, "was sent a Ping")
+                asked = time.monotonic()
+                assert await deaf.until_closed() == (1006, "")
+                assert 0.6 < time.monotonic() - asked < keepalive_s / 2
+
 
 class TestWhatTheClientSays:
     @pytest.mark.item(146)
@@ -413,6 +430,25 @@ class TestAClientThatStopsReading:
             for stream in slow:
                 assert await stream.until_closed() in ((1013, "slow-consumer"), (1006, ""))
                 await self._nothing_is_missing(client, opened.conversation_id, stream, log)
+
+    @pytest.mark.item(158)
+    async def test_is_sent_away_after_stall_s_though_keep_alives_are_far_apart(
+        self, tmp_path: Path, bot: ScriptedBot
+    ) -> None:
+        """With `stall_s` alone shortened, and the time for the close handshake that nobody answers."""
+        async with (
+            Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0, stall_s=1, close_timeout_s=0.5) as landline,
+            DirectLine(landline.directline, SECRET) as client,
+        ):
+            opened = await started(client, bot)
+            async with client.stream(opened.stream_url, receive_buffer=4096) as stream:
+                stream.stop_reading()
+                for _ in range(4):
+                    await say_all(bot, opened.conversation_id, [self.TEXT] * 100)
+                full = time.monotonic()
+                await until(lambda: not server_holds(stream), "let go of who does not read", 10)
+                assert time.monotonic() - full < 5, "the next tick comes after 10 s"
+                stream.go_on_reading()
 
     async def _warm_up(self, client: DirectLine, bot: ScriptedBot) -> None:
         """So that what a process allocates only once is not counted."""

@@ -35,7 +35,7 @@ METHODS = {
     "/conversations/{id}": {"GET"},
     "/conversations/{id}/activities": {"GET", "POST"},
     "/conversations/{id}/upload": {"POST"},
-    "/attachments/{id}/a.png": {"GET"},
+    "/attachments/{id}/a.png": {"GET", "HEAD"},
     "/conversations/{id}/stream": {"GET"},
 }
 """What specification 5 documents and this step has."""
@@ -153,10 +153,23 @@ class TestEveryAnswer:
         assert all(ids)
         assert len(set(ids)) == 2
         assert in_a_page.headers["Access-Control-Allow-Origin"] == ORIGIN
-        assert in_a_page.headers["Vary"] == "Origin"
+        assert in_a_page.headers["Vary"] == plain.headers["Vary"] == "Origin"
         exposed = in_a_page.headers["Access-Control-Expose-Headers"].lower().replace(" ", "").split(",")
         assert {"retry-after", "x-correlating-operationid", "x-directline-replay"} <= set(exposed)
         assert "Access-Control-Allow-Origin" not in plain.headers
+
+    @pytest.mark.item(2, 13)
+    async def test_that_opens_a_stream_has_them_too(self, world: MakeWorld) -> None:
+        """What a proxy keeps of a URL with a ticket is no business of the page's next link."""
+        for origin in (None, ORIGIN):
+            there = await world(origin)
+            answer = await there.page.handshake(there.stream_url)
+            assert answer.status == 101
+            assert answer.headers["X-Correlating-OperationId"]
+            assert answer.headers.getall("Referrer-Policy") == ["no-referrer"]
+            assert answer.headers.get("Access-Control-Allow-Origin") == origin
+            assert answer.headers.get("Vary") == (origin and "Origin")
+            assert ("Access-Control-Expose-Headers" in answer.headers) == (origin is not None)
 
     async def test_can_be_found_in_the_log_by_its_operation_id(self, landline: Landline, client: DirectLine) -> None:
         answer = await client.activities(UNKNOWN)
@@ -233,6 +246,52 @@ class TestPaths:
         else:
             assert answer.error == (405, "BadArgument")
             assert METHODS[path] <= {allowed.strip() for allowed in answer.headers["Allow"].split(",")}
+
+    @pytest.mark.item(5)
+    @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+    @pytest.mark.parametrize("speaking", ["", "/multimodal"])
+    async def test_of_streams_say_so_to_who_asks_for_an_upgrade_as_well(
+        self, landline: Landline, conversation_id: str, method: str, speaking: str
+    ) -> None:
+        """And before anything is said of the credential, which is missing (3.4)."""
+        answer = await ask(
+            landline,
+            f"{method} /v3/directline/conversations/{conversation_id}/stream{speaking} HTTP/1.1",
+            "Host: here",
+            "Connection: Upgrade",
+            "Upgrade: websocket",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        )
+        assert (answer.status, answer.error["code"]) == (405, "BadArgument")
+        assert "GET" in answer.headers["allow"]
+
+    @pytest.mark.item(3, 4, 5, 12)
+    @pytest.mark.parametrize("method", ["FOO", "post", "Get", "PROPFIND", "PLAY"])
+    async def test_say_so_to_methods_that_nobody_knows(self, landline: Landline, method: str) -> None:
+        """3.4: the route comes before the method, and a method that HTTP knows is no other than one it does not."""
+        for path, status, allowed in (("/conversations", 405, "POST"), ("/nowhere", 404, None)):
+            first = f"{method} /v3/directline{path} HTTP/1.1"
+            answer = await ask(landline, first, "Host: here", f"Origin: {ORIGIN}")
+            assert (answer.status, answer.error["code"]) == (status, "BadArgument")
+            assert answer.headers.get("allow") == allowed
+            assert answer.headers["access-control-allow-origin"] == ORIGIN
+
+    async def test_are_asked_as_ever_by_who_offers_a_websocket_where_there_is_no_stream(
+        self, landline: Landline, conversation_id: str
+    ) -> None:
+        """RFC 9110, section 7.8: an offer that is not taken is ignored. Where there are streams: checklist H."""
+        offer = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: x")
+        here, body = f"/v3/directline/conversations/{conversation_id}", dumps(MESSAGE)
+        for first, status, sent in (
+            (f"GET {here} HTTP/1.1", 200, b""),
+            (f"POST {here}/activities HTTP/1.1", 200, body),
+            (f"GET {here}/activities HTTP/1.1", 200, b""),
+            (f"GET {here}/upload HTTP/1.1", 405, b""),
+            (f"GET {here}/streams HTTP/1.1", 404, b""),
+        ):
+            lines = (first, "Host: here", f"Authorization: Bearer {SECRET}", *offer, f"Content-Length: {len(sent)}")
+            assert (await ask(landline, *lines, body=sent)).status == status, first
 
     @pytest.mark.item(10)
     @pytest.mark.parametrize("path", METHODS)
@@ -400,6 +459,7 @@ class TestBodies:
             ["Content-Type: application/json"],
             ["Content-Type: application/json", "Content-Length: 0"],
             ["Transfer-Encoding: chunked"],
+            ["Transfer-Encoding: chunked", "Content-Type: text/xml"],
         ],
         ids=" ".join,
     )
@@ -407,7 +467,7 @@ class TestBodies:
     async def test_may_be_left_out_in_every_way_there_is(
         self, landline: Landline, path: str, status: int, headers: list[str]
     ) -> None:
-        end = b"0\r\n\r\n" if headers == ["Transfer-Encoding: chunked"] else b""
+        end = b"0\r\n\r\n" if headers[:1] == ["Transfer-Encoding: chunked"] else b""
         answer = await ask(
             landline,
             f"POST /v3/directline{path} HTTP/1.1",
@@ -530,6 +590,31 @@ TWO_FAULTS: dict[str, tuple[int, str, Call]] = {
         405,
         "BadArgument",
         lambda w: w.client.request("PUT", "/conversations", data=bytes(LIMIT + 1)),
+    ),
+    "path before length of the URL": (
+        404,
+        "BadArgument",
+        lambda w: w.client.request("GET", "/nowhere?" + "x" * 8192),
+    ),
+    "method before length of the URL": (
+        405,
+        "BadArgument",
+        lambda w: w.client.request("DELETE", f"/conversations/{w.id}?" + "x" * 8192),
+    ),
+    "length of the URL before credential": (
+        414,
+        "BadArgument",
+        lambda w: w.client.using(None).request("GET", f"/conversations/{w.id}?" + "x" * 8192),
+    ),
+    "length of a stream's URL before its ticket": (
+        414,
+        "BadArgument",
+        lambda w: w.client.handshake(edited(w.stream_url, t="x" * 8192)),
+    ),
+    "path before length of the URL in a handshake": (
+        404,
+        "BadArgument",
+        lambda w: w.client.handshake(w.page.domain + "/nowhere?" + "x" * 8192),
     ),
     "declared length before credential": (
         413,

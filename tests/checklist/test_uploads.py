@@ -11,6 +11,7 @@ import io
 import json
 import os
 import random
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,10 +21,22 @@ import pytest
 
 from landline.conformance.directline import Activity, DirectLine
 from landline.conformance.scripted_bot import Answer, ScriptedBot
-from landline.conformance.uploads import FORM, PIXEL, Fetched, activity_part, fetch, file_part, form, part, upload
+from landline.conformance.uploads import (
+    BOUNDARY,
+    FORM,
+    PIXEL,
+    Fetched,
+    activity_part,
+    fetch,
+    file_part,
+    form,
+    part,
+    upload,
+)
 from support.landline import SECRET, Landline
 from support.operator import Operator
 from support.streams import started, until
+from support.wires import DEADLINE_S, Response, Wire
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -75,6 +88,18 @@ async def test_a_single_file_becomes_a_message_whose_link_gives_the_same_bytes_t
     assert fetched.headers["Content-Disposition"].startswith("inline;")
     assert fetched.headers["Access-Control-Allow-Origin"] == "http://shop.example"
     assert fetched.headers["Referrer-Policy"] == "no-referrer"
+
+
+async def test_a_picture_that_a_browser_keeps_is_not_taken_for_the_answer_to_a_script(
+    client: DirectLine, conversation_id: str
+) -> None:
+    """3.3, 5.8: an `<img>` sends no `Origin`, and its answer may be kept for an hour."""
+    await upload(client, conversation_id, JPEG, ONE_FILE)
+    for headers in ({}, {"Origin": "http://shop.example"}):
+        fetched = await fetch(await link_of(client, conversation_id), **headers)
+        assert "max-age" in fetched.headers["Cache-Control"]
+        assert fetched.headers["Vary"] == "Origin"
+        assert ("Access-Control-Allow-Origin" in fetched.headers) == bool(headers)
 
 
 async def test_the_same_file_twice_is_two_files_and_no_link_tells_of_another(
@@ -325,6 +350,40 @@ async def test_twenty_files_are_not_too_many(client: DirectLine, conversation_id
     assert [(await fetch(link)).body for link in links] == [f"{number}".encode() for number in range(20)]
 
 
+async def test_a_form_of_many_tiny_parts_is_refused_before_it_is_there(
+    landline: Landline, client: DirectLine, conversation_id: str
+) -> None:
+    """5.6: each part costs time, whatever it is. Up to 32 besides the files are taken."""
+    others = [part(b"", 'name="x"')] * 31
+    assert (await upload(client, conversation_id, form(MESSAGE, *others, *[FILE] * 20))).status == 200
+    before = kept(landline)
+    tiny = b"--x\r\na:\r\n\r\n\r\n"
+    head = (
+        f"POST /v3/directline/conversations/{conversation_id}/upload?userId=u1 HTTP/1.1\r\nHost: here\r\n"
+        f"Authorization: Bearer {SECRET}\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+        "Content-Length: 20971520\r\n\r\n"
+    )
+
+    def told() -> Response:
+        with Wire(socket.create_connection(("127.0.0.1", landline.port), DEADLINE_S)) as wire:
+            wire.send(head.encode() + tiny * 10_000)
+            return wire.response()
+
+    answer = await asyncio.to_thread(told)
+    assert (answer.status, answer.error["code"]) == (413, "MessageSizeTooBig")
+    assert kept(landline) == before
+
+
+async def test_a_form_may_have_a_preamble_and_blanks_behind_its_boundaries(
+    client: DirectLine, conversation_id: str
+) -> None:
+    """RFC 2046, section 5.1.1, which 5.6 does not narrow."""
+    boundary = b"--" + BOUNDARY.encode()
+    body = form(MESSAGE, file_part("a.png", PIXEL)).replace(boundary + b"\r\n", boundary + b" \t\r\n")
+    assert (await upload(client, conversation_id, b"Some clients say this.\r\n" * 9999 + body)).status == 200
+    assert (await fetch(await link_of(client, conversation_id))).body == PIXEL
+
+
 async def test_memory_does_not_grow_with_the_size_of_uploads(landline: Landline, client: DirectLine) -> None:
     async def peak_kib() -> int:
         lines = Path(f"/proc/{landline.pid}/status").read_text().splitlines()
@@ -398,6 +457,39 @@ async def test_ranges_are_served(client: DirectLine, conversation_id: str) -> No
         assert (fetched.status, fetched.body) == (200, content), asked
     assert (await fetch(link, Range="bytes=0-0", If_Range='"x"')).status == 200
     assert (await fetch(link)).headers["Accept-Ranges"] == "bytes"
+
+
+async def test_head_says_what_get_says_and_sends_no_bytes(
+    landline: Landline, client: DirectLine, bot: ScriptedBot, conversation_id: str
+) -> None:
+    """RFC 9110, section 9.3.2; a range has no meaning there. On one connection, where bytes would be seen."""
+    await upload(client, conversation_id, JPEG, ONE_FILE)
+    links = [await link_of(client, conversation_id), attached(bot, conversation_id)[0]["contentUrl"]]
+
+    def told(path: str) -> None:
+        with Wire(socket.create_connection(("127.0.0.1", landline.port), DEADLINE_S)) as wire:
+            heads = []
+            for method, more in (
+                ("HEAD", " HTTP/1.1"),
+                ("HEAD", " HTTP/1.1\r\nRange: bytes=0-3"),
+                ("HEAD", "x/unknown HTTP/1.1"),
+                ("GET", " HTTP/1.1"),
+            ):
+                wire.send(f"{method} {path}{more}\r\nHost: here\r\n\r\n".encode())
+                while b"\r\n\r\n" not in wire.held:
+                    wire._fill()
+                head = wire.take(wire.held.index(b"\r\n\r\n") + 4).lower()
+                heads.append([each for each in head.split(b"\r\n") if not each.startswith((b"date", b"x-corr"))])
+            assert heads[0] == heads[1] == heads[3]
+            assert heads[2][0] == b"http/1.1 404 not found"
+            assert heads[0][0] == b"http/1.1 200 ok"
+            assert f"content-length: {len(JPEG)}".encode() in heads[0]
+            assert wire.take(len(JPEG)) == JPEG
+            wire.send(f"PUT {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+            assert wire.response().headers["allow"] == "GET, HEAD"
+
+    for link in links:
+        await asyncio.to_thread(told, urlsplit(link).path)
 
 
 async def test_an_unknown_attachment_is_404(client: DirectLine, conversation_id: str, landline: Landline) -> None:

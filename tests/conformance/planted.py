@@ -254,7 +254,7 @@ PLANTS = (
         "Retry-After is not exposed",
         all_of(
             value(exchange, "_EXPOSED", (b"access-control-expose-headers", b"X-Correlating-OperationId")),
-            forgetful(exchange, "_crossing"),
+            forgetful(exchange, "cross_origin_lines"),
         ),
     ),
     Plant(17, "a missing credential is 404", code(errors.MissingCredential, 404, "BadArgument")),

@@ -12,11 +12,12 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from landline.conformance.directline import Answer, ClientStream, DirectLine
-from landline.conformance.scripted_bot import ScriptedBot
+from landline.conformance.scripted_bot import Received, ScriptedBot
 from support.edges import request, response
 from support.landline import SECRET, Landline
 from support.wires import Response
@@ -222,12 +223,40 @@ async def test_request_under_way_gets_its_answer_although_the_server_is_leaving(
         await bot.wait_for_text("patience")
         leaving = stop(landline)
         await refused(landline)
-        assert await idle.ended()  # the streams are closed, so who asks for nothing is in the way
+        assert (await idle.ask("GET", "/live")).status == 200
         assert not sending.done()
         bot.answer()
         bot.release()
         assert (await sending).status == 200
+        assert await idle.ended()
         assert await leaving == 0
+
+
+async def test_bot_whose_turn_is_under_way_replies_over_the_connection_that_it_has(
+    tmp_path: Path, bot: ScriptedBot
+) -> None:
+    """With no stream open there is nothing to drain, and the client's POST is answered 200: the reply must be there."""
+    async with (
+        Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0) as landline,
+        DirectLine(landline.directline, SECRET) as client,
+    ):
+        started = await greeted(client, bot)
+        # A pool of one, as a bot's HTTP client has: the connection is open before the stop.
+        await bot.send(started.conversation_id, {"type": "message", "text": "wait"})
+        bot.hang()
+        sending = asyncio.create_task(client.send(started.conversation_id, "how much?"))
+        await bot.wait_for_text("how much?")
+        leaving = stop(landline)
+        await refused(landline)
+        said = await bot.send(started.conversation_id, {"type": "message", "text": "nine"})
+        bot.answer()
+        bot.release()
+        assert (said.status, (await sending).status) == (200, 200)
+        assert await leaving == 0
+        await landline.start()
+        async with DirectLine(landline.directline, SECRET) as again:
+            texts = [each["text"] for each in await again.all_activities(started.conversation_id)]
+            assert texts == ["wait", "how much?", "nine"]
 
 
 async def test_request_under_way_has_no_more_than_its_own_deadline(tmp_path: Path, bot: ScriptedBot) -> None:
@@ -273,6 +302,90 @@ async def test_bot_that_speaks_on_an_open_connection_is_heard_to_the_last(tmp_pa
             assert [each["text"] for each in await again.all_activities(started.conversation_id)] == ["goodbye"]
 
 
+def joins(bot: ScriptedBot) -> list[Received]:
+    """What the bot was told of members."""
+    return [each for each in bot.received if each.type == "conversationUpdate"]
+
+
+async def test_bot_that_is_being_told_of_a_join_is_waited_for_and_not_told_again(
+    tmp_path: Path, bot: ScriptedBot
+) -> None:
+    """Twice only after a crash (6.4)."""
+    bot.answer(delay=1)
+    async with Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0) as landline:
+        async with DirectLine(landline.directline, SECRET) as client:
+            started = await client.start(user={"id": "user"})
+            join = await bot.wait_for(lambda each: each.conversation_id == started.conversation_id)
+            assert await stop(landline) == 0
+        assert join.answered is not None, "it was cut off"
+        bot.answer()
+        await landline.start()
+        async with DirectLine(landline.directline, SECRET) as client:
+            assert (await client.send(started.conversation_id, "hello")).status == 200
+    assert joins(bot) == [join]
+
+
+async def test_bot_that_hangs_on_a_join_holds_up_a_stop_for_join_wait_s_and_is_not_told_again(
+    tmp_path: Path, bot: ScriptedBot
+) -> None:
+    """The bot has the join, whatever became of it."""
+    bot.hang()
+    async with Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0, join_wait_s=1) as landline:
+        async with DirectLine(landline.directline, SECRET) as client:
+            started = await client.start(user={"id": "user"})
+            join = await bot.wait_for(lambda each: each.conversation_id == started.conversation_id)
+            began = time.monotonic()
+            assert await stop(landline) == 0
+            assert time.monotonic() - began < 5, "the join has 15 s, a stop has not"
+        bot.release()
+        await landline.start()
+        async with DirectLine(landline.directline, SECRET) as client:
+            assert (await client.send(started.conversation_id, "hello")).status == 200
+    assert joins(bot) == [join]
+
+
+async def test_join_that_a_stop_came_before_is_made_by_the_next_process(tmp_path: Path, bot: ScriptedBot) -> None:
+    """A bot that is down does not hold up a stop for as long as one that thinks."""
+    await bot.refuse()
+    async with Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0, join_wait_s=15) as landline:
+        async with DirectLine(landline.directline, SECRET) as client:
+            started = await client.start(user={"id": "user"})
+            began = time.monotonic()
+            assert await stop(landline) == 0
+            assert time.monotonic() - began < 5
+        await bot.accept()
+        await landline.start()
+        async with DirectLine(landline.directline, SECRET) as client:
+            assert (await client.send(started.conversation_id, "hello")).status == 200
+    assert len(joins(bot)) == 1
+
+
+async def test_bot_that_greets_while_the_server_leaves_is_heard_on_a_connection_that_is_open(
+    tmp_path: Path, bot: ScriptedBot
+) -> None:
+    leave = asyncio.Event()
+
+    async def greet(bot: ScriptedBot, activity: dict[str, Any]) -> None:
+        await leave.wait()
+        said = await bot.send(activity["conversation"]["id"], {"type": "message", "text": "welcome"})
+        assert said.status == 200
+
+    async with Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0) as landline:
+        async with DirectLine(landline.directline, SECRET) as client:
+            first = await greeted(client, bot)
+            assert (await bot.send(first.conversation_id, {"type": "message", "text": "open"})).status == 200
+            bot.on_activity = greet
+            started = await greeted(client, bot)
+            leaving = stop(landline)
+            await refused(landline)
+            leave.set()
+            assert await leaving == 0
+        bot.on_activity = None
+        await landline.start()
+        async with DirectLine(landline.directline, SECRET) as client:
+            assert [each["text"] for each in await client.all_activities(started.conversation_id)] == ["welcome"]
+
+
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 async def test_second_signal_changes_nothing(tmp_path: Path, second: signal.Signals) -> None:
     async with (
@@ -288,6 +401,40 @@ async def test_second_signal_changes_nothing(tmp_path: Path, second: signal.Sign
         assert await one.until_closed() == await two.until_closed() == (1001, "going-away")
         assert await leaving == 0
     assert "Traceback" not in landline.log
+
+
+async def test_file_that_is_taken_or_sent_too_slowly_is_cut_off_and_no_failure_of_ours(tmp_path: Path) -> None:
+    async with (
+        Landline(tmp_path / "data", drain_s=0, bot_timeout_s=0.3) as landline,
+        DirectLine(landline.directline, SECRET) as client,
+        kept(landline) as connection,
+    ):
+        started = await client.start()
+        upload = f"/v3/directline/conversations/{started.conversation_id}/upload?userId=u"
+        kind = "Content-Type: image/png"
+        await connection.ask("POST", upload, AUTHORIZED, kind, body=bytes(16 << 20))
+        (sent,) = await client.all_activities(started.conversation_id)
+        file = "/v3" + sent["attachments"][0]["contentUrl"].partition("/v3")[2]
+
+        downloading, download = await asyncio.open_connection("127.0.0.1", landline.port, limit=1024)
+        download.write(request("GET", file))
+        assert (await downloading.readline()).split()[1] == b"200"
+        uploading, trickling = await asyncio.open_connection("127.0.0.1", landline.port)
+        trickling.write(request("POST", upload, AUTHORIZED, kind, "Content-Length: 1000"))
+        leaving = stop(landline)
+        while not leaving.done():  # type: ignore[attr-defined]
+            with contextlib.suppress(ConnectionError):
+                trickling.write(b"x")
+                await trickling.drain()
+            await asyncio.sleep(0.1)
+        assert await leaving == 0
+        with contextlib.suppress(ConnectionError):
+            assert await uploading.read() == b""
+        download.transport.abort()
+        trickling.transport.abort()
+    said = [json.loads(line) for line in landline.log.splitlines()]
+    assert {line["level"] for line in said} <= {"info", "warning"}
+    assert [line["requests"] for line in said if line["event"] == "the stop cut connections off"] == [2]
 
 
 async def test_client_that_answers_no_close_frame_does_not_hold_up_the_stop(tmp_path: Path) -> None:

@@ -210,9 +210,23 @@ async def test_body_that_calls_itself_something_else_is_415(kind: str) -> None:
         assert (answer.status, answer.error["code"]) == (415, "BadArgument")
 
 
-@pytest.mark.parametrize("lines", [(), ("Content-Length: 0",)])
-async def test_what_an_empty_body_calls_itself_means_nothing(lines: tuple[str, ...]) -> None:
-    assert (await told(resource(), "/", "Content-Type: text/plain", *lines))["body"] == ""
+@pytest.mark.parametrize(
+    ("lines", "body"), [((), b""), (("Content-Length: 0",), b""), (("Transfer-Encoding: chunked",), b"0\r\n\r\n")]
+)
+async def test_what_an_empty_body_calls_itself_means_nothing(lines: tuple[str, ...], body: bytes) -> None:
+    assert (await told(resource(), "/", "Content-Type: text/plain", *lines, body=body))["body"] == ""
+
+
+async def test_body_that_calls_itself_something_else_is_not_read_to_its_end() -> None:
+    lines = ("Transfer-Encoding: chunked", "Content-Type: text/plain")
+    answer = await ask(resource(), "POST", "/", *lines, body=b"%x\r\n{" % (LIMIT * 2))
+    assert (answer.status, answer.error["code"]) == (415, "BadArgument")
+
+
+async def test_empty_body_that_does_not_end_is_408_at_the_deadline() -> None:
+    lines = ("Transfer-Encoding: chunked", "Content-Type: text/plain")
+    answer = await ask(resource(deadline_s=0.2), "POST", "/", *lines, body=b"0\r\n")
+    assert (answer.status, answer.error["code"]) == (408, "BadArgument")
 
 
 # How much, and how fast

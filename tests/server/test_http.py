@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 import pytest
+from structlog.testing import capture_logs
 
-from landline.server.http import PIPELINED
+from landline.server.http import FAREWELL_S, PIPELINED
 from landline.server.listener import SEND_BUFFER_BYTES, listening_sockets, raise_file_limit
 from support.wires import Response, Wire, Wires, handshake, text, until
 
@@ -133,13 +134,115 @@ def test_offer_of_another_protocol_is_ignored_and_the_body_is_not_lost(wires: Wi
         assert json.loads(wire.response().body)["path"] == "/next"
 
 
+def test_offer_of_a_websocket_where_there_is_none_is_ignored_and_the_body_is_not_lost(wires: Wires) -> None:
+    whole = handshake("/page", "Content-Length: 5", method="POST") + b"hello"
+    for pieces in ((whole,), (whole[:-7], whole[-7:]), (whole[:-3], whole[-3:])):
+        with wires.connect() as wire:
+            wire.drip(*pieces)
+            asked = json.loads(wire.response().body)
+            assert (asked["method"], asked["path"], asked["body"]) == ("POST", "/page", "hello")
+            wire.send(request("/next"))
+            assert json.loads(wire.response().body)["path"] == "/next"
+
+
 def test_upgrade_that_is_not_in_connection_is_an_ordinary_request(wires: Wires) -> None:
     with wires.connect() as wire:
         wire.send(handshake("/echo").replace(b"Connection: keep-alive, Upgrade", b"Connection: keep-alive"))
         assert json.loads(wire.response().body)["path"] == "/echo"
 
 
+def test_time_of_a_request_counts_from_its_first_byte(wires: Wires) -> None:
+    """8.6. Where it comes at once, or is not kept waiting, that is when the application hears of it."""
+
+    def begun() -> float | None:
+        at: float | None = wires.scopes[-1]["extensions"]["landline"].begun
+        return at
+
+    def is_noted() -> bool:
+        return any(each._begun_at for each in wires.listener._server.server_state.connections)  # type: ignore[union-attr]
+
+    with wires.connect() as wire:
+        wire.send(request("/") + b"G")
+        assert wire.response().status == 200
+        assert begun() is None
+        until(is_noted)
+        before = time.monotonic()
+        wire.send(request("/slow")[1:])
+        assert json.loads(wire.response().body)["path"] == "/slow"
+        at = begun()
+        assert at is not None
+        assert before - 5 < at <= before
+        wire.send(request("/"))
+        assert wire.response().status == 200
+        assert begun() is None
+        wires.call(wires.release.clear)
+        wire.send(request("/hold") + request("/behind"))
+        before = time.monotonic()
+        until(lambda: wires.scopes[-1]["path"] == "/hold")
+        wires.call(wires.release.set)
+        assert [wire.response().status for _ in range(2)] == [200, 200]
+        at = begun()
+        assert at is not None
+        assert at < time.monotonic()
+
+
 # Odd requests
+
+
+ODD_METHODS = ["FOO", "get", "GEX", "PLAY", "x-y!z", "eyJ.eyJ_-~"]
+
+
+@pytest.mark.parametrize("method", ODD_METHODS)
+def test_method_that_nobody_knows_is_the_applications_business(wires: Wires, method: str) -> None:
+    whole = request("/a?b", "X-One: 1", "Content-Length: 5", method=method, body=b"hello")
+    behind = len(f"{method} /a?b HTTP/1.1\r\n")
+    for pieces in ((whole,), (whole[:behind], whole[behind:]), (whole[:-3], whole[-3:]), (b"\r\n" + whole,)):
+        with wires.connect() as wire:
+            wire.send(request("/before"))
+            assert wire.response().status == 200
+            wire.drip(*pieces)
+            answer = wire.response()
+            assert answer.headers["connection"] == "close"
+            assert wire.at_end()
+        asked = json.loads(answer.body)
+        assert (asked["path"], asked["query"], asked["body"]) == ("/a", "b", "hello")
+        assert asked["method"] == "UNKNOWN", "what it was may be a credential, and would be logged"
+        assert asked["headers"] == [["host", "here"], ["x-one", "1"], ["content-length", "5"]]
+
+
+@pytest.mark.parametrize("method", ODD_METHODS)
+def test_rules_hold_whatever_the_method_is(wires: Wires, method: str) -> None:
+    with wires.connect() as wire:
+        wire.send(request(DIRECT_LINE, "Origin: http://page", "Host: there", method=method))
+        answer = refused(wire, 400)
+        assert answer.error["message"] == "Header is given twice: host"
+        assert answer.headers["access-control-allow-origin"] == "http://page"
+    with wires.connect() as wire:
+        wire.send(request("/a", *(f"X-{n}: {n}" for n in range(101)), method=method))
+        refused(wire, 431)
+    with wires.connect() as wire:
+        wire.send(request("/a", "Connection: Upgrade", "Upgrade: h2c", method=method))
+        assert json.loads(wire.response().body)["method"] == "UNKNOWN"
+    with wires.connect() as wire:
+        wire.send(handshake().replace(b"GET", method.encode()))
+        refused(wire, 400)
+
+
+def test_method_that_nobody_knows_behind_another_request_has_an_error_object(wires: Wires) -> None:
+    with wires.connect() as wire:
+        wire.send(request("/first") + request("/second", method="FOO"))
+        assert json.loads(wire.response().body)["path"] == "/first"
+        refused(wire, 400)
+
+
+def test_body_cannot_pose_as_a_request_with_an_odd_method(wires: Wires) -> None:
+    inside = request("/inside", method="FOO")
+    with wires.connect() as wire:
+        wire.send(request("/unread", f"Content-Length: {len(inside)}", method="POST"))
+        assert wire.response().status == 413
+        wire.send(inside + b"\0")
+        refused(wire, 400)
+    assert wires.scopes[-1]["path"] == "/unread"
 
 
 @pytest.mark.item(197)
@@ -196,16 +299,18 @@ def test_malformed_chunk_ends_the_request_that_waits_for_it(wires: Wires) -> Non
 
 @pytest.mark.item(21)
 @pytest.mark.parametrize("pieces", [1, 7])
-def test_url_over_8_kib_is_refused(wires: Wires, pieces: int) -> None:
-    for length, status in ((8192, 200), (8193, 414), (30_000, 414)):
+def test_application_is_told_of_a_url_over_8_kib_and_given_no_more_of_it(wires: Wires, pieces: int) -> None:
+    """The route and the method come before its length (3.4)."""
+    for length in (8192, 8193, 30_000):
         whole = request("/" + "u" * (length - 1))
         step = -(-len(whole) // pieces)
         with wires.connect() as wire:
             wire.drip(*(whole[i : i + step] for i in range(0, len(whole), step)))
-            if status == 200:
-                assert wire.response().status == 200
-            else:
-                refused(wire, status)
+            assert len(json.loads(wire.response().body)["path"]) == min(length, 8193)
+            assert wires.scopes[-1]["extensions"]["landline"].url_is_cut == (length > 8192)
+            wire.send(request("/next"))
+            assert wire.response().status == 200
+            assert not wires.scopes[-1]["extensions"]["landline"].url_is_cut
 
 
 @pytest.mark.item(197)
@@ -570,14 +675,79 @@ def test_stop_finishes_what_is_under_way(kind: str) -> None:
         wires.call(wires.listener.stop_listening)
         with pytest.raises(OSError, match="refused"):
             wires.connect()
-        idle.send(request("/again"))
-        assert idle.response().status == 200  # open connections are served until the stop
         stopping = asyncio.run_coroutine_threadsafe(wires.listener.stop(10), wires.loop)
-        assert idle.at_end()
+        idle.send(request("/again"))
+        assert idle.response().status == 200  # open connections are served while somebody is
         assert not stopping.done()
         wires.call(wires.release.set)
         assert busy.response().status == 200
+        assert idle.at_end()
         stopping.result(10)
+
+
+def leave(wires: Wires, busy_s: float = 0) -> None:
+    """Tell every connection that it is to end, after so long a time in which the loop sees nothing of what comes."""
+
+    def tell() -> None:
+        time.sleep(busy_s)
+        for connection in list(wires.listener._server.server_state.connections):
+            connection.shutdown()
+
+    wires.loop.call_soon_threadsafe(tell)
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+@pytest.mark.parametrize("first", [b"", b"GET /", request("/")[:-2]])
+def test_stop_waits_a_moment_for_a_request_that_is_on_its_way(kind: str, first: bytes) -> None:
+    """Its client could not know: it was let in before."""
+    with Wires(kind) as wires, wires.connect() as wire:
+        until(lambda: wires.connections() == 1)
+        wire.send(first)
+        stopping = asyncio.run_coroutine_threadsafe(wires.listener.stop(10), wires.loop)
+        time.sleep(0.2)
+        wire.send(request("/")[len(first) :])
+        answer = wire.response()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert wire.at_end()
+        stopping.result(10)
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+@pytest.mark.parametrize("cut", [len(request("/")), 8])
+def test_stop_serves_what_is_in_the_socket_of_an_idle_connection(kind: str, cut: int) -> None:
+    with Wires(kind) as wires, wires.connect() as wire:
+        wire.send(request("/"))
+        assert wire.response().status == 200
+        leave(wires, busy_s=0.3)
+        wire.send(request("/")[:cut])
+        time.sleep(0.4)
+        wire.send(request("/")[cut:])
+        answer = wire.response()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert wire.at_end()
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+def test_stop_waits_for_a_handshake_that_is_being_decided(kind: str) -> None:
+    with Wires(kind) as wires, wires.connect() as wire:
+        wire.send(handshake("/later"))
+        until(lambda: wires.upgrades)
+        leave(wires)
+        time.sleep(FAREWELL_S + 0.2)
+        wires.call(wires.decide.set)
+        assert wire.response().status == 101
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+@pytest.mark.parametrize("beginning", [b"", b"GET / HT"])
+def test_connection_that_says_nothing_more_does_not_hold_up_a_stop(kind: str, beginning: bytes) -> None:
+    with Wires(kind) as wires, wires.connect() as wire:
+        wire.send(beginning)
+        until(lambda: wires.connections() == 1)
+        began = time.monotonic()
+        asyncio.run_coroutine_threadsafe(wires.listener.stop(10), wires.loop).result(10)
+        assert time.monotonic() - began < 4
+        assert wire.at_end()
 
 
 @pytest.mark.parametrize("kind", LOOPS)
@@ -586,9 +756,12 @@ def test_stop_does_not_wait_longer_than_it_is_told(kind: str, caplog: pytest.Log
         wire.send(request("/hold"))
         until(lambda: len(wires.scopes) == 1)
         began = time.monotonic()
-        asyncio.run_coroutine_threadsafe(wires.listener.stop(0.3), wires.loop).result(10)
+        with capture_logs() as logs:
+            asyncio.run_coroutine_threadsafe(wires.listener.stop(0.3), wires.loop).result(10)
         assert time.monotonic() - began >= 0.3
         assert wires.connections() == 0
+        assert [(line["event"], line["log_level"]) for line in logs] == [("the stop cut connections off", "info")]
+        assert caplog.records == []
 
 
 @pytest.mark.parametrize("kind", LOOPS)

@@ -181,7 +181,9 @@ HAND_OVER = """
 import os, sys
 descriptor, whose, *arguments = sys.argv[1:]
 os.dup2(int(descriptor), 3)
-os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid() if whose == "ours" else 1))
+os.environ.update(LISTEN_FDS="1")
+if whose != "nobody's":
+    os.environ.update(LISTEN_PID=str(os.getpid() if whose == "ours" else 1))
 os.execv(sys.executable, [sys.executable, "-m", "landline", *arguments])
 """
 
@@ -222,14 +224,15 @@ async def live(port: int) -> int:
         return answer.status
 
 
-async def test_while_the_server_is_exchanged_connections_wait_in_the_parents_socket(tmp_path: Path) -> None:
+@pytest.mark.parametrize("whose", ["ours", "nobody's"])
+async def test_while_the_server_is_exchanged_connections_wait_in_the_parents_socket(tmp_path: Path, whose: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as parent:
         port = parent.getsockname()[1]
-        with Child(tmp_path / "data", parent.fileno()) as first:
+        with Child(tmp_path / "data", parent.fileno(), whose=whose) as first:
             assert await live(port) == 200
             await first.stop()
         asking = asyncio.create_task(live(port))
-        with Child(tmp_path / "data", parent.fileno()) as second:
+        with Child(tmp_path / "data", parent.fileno(), whose=whose) as second:
             assert await asking == 200
             assert await live(port) == 200
             await second.stop()
@@ -243,10 +246,13 @@ async def test_variables_that_were_meant_for_a_parent_are_not_ours(tmp_path: Pat
         Child(tmp_path / "data", parent.fileno(), whose="another's", log=log) as child,
     ):
         async with asyncio.timeout(DEADLINE_S):
-            while "\n" not in (said := (tmp_path / "log").read_text()):
+            while (said := (tmp_path / "log").read_text()).count("\n") < 2:
                 assert child.process.poll() is None, said
                 await asyncio.sleep(0.02)
-        assert json.loads(said.splitlines()[0])["url"] != f"http://127.0.0.1:{parent.getsockname()[1]}"
+        warned, listens = map(json.loads, said.splitlines()[:2])
+        assert (warned["level"], warned["listen_pid"]) == ("warning", "1")
+        assert warned["event"] == "LISTEN_FDS is for another process and was ignored"
+        assert listens["url"] != f"http://127.0.0.1:{parent.getsockname()[1]}"
         await child.stop()
 
 

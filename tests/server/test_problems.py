@@ -19,6 +19,7 @@ ANSWERS: dict[LandlineError, tuple[int, str]] = {
     errors.MissingProperty(): (400, "MissingProperty"),
     errors.UnsupportedMediaType(): (415, "BadArgument"),
     errors.TooLarge(): (413, "MessageSizeTooBig"),
+    errors.UrlTooLong(): (414, "BadArgument"),
     errors.TooSlow(): (408, "BadArgument"),
     errors.RangeNotSatisfiable(7): (416, "BadArgument"),
     errors.NotFound(): (404, "BadArgument"),

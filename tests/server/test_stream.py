@@ -102,28 +102,39 @@ class FakeSocket:
 
 
 class FakeWheel:
-    """Time that passes when the test says so. Every stream ticks at once."""
+    """Time that passes when the test says so."""
 
     slot_s = SLOT_S
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.callbacks: list[Callable[[], None]] = []
+        self.timers: list[tuple[float, Timer]] = []
 
     def time(self) -> float:
         return self.now
 
     def after(self, delay_s: float, callback: Callable[[], None]) -> Timer:
-        assert delay_s == Timing().keepalive_s / 2
-        self.callbacks.append(callback)
-        return Timer(callback)
+        timer = Timer(callback)
+        self.timers.append((self.now + delay_s, timer))
+        return timer
+
+    @property
+    def waiting(self) -> bool:
+        """Whether anybody still waits for anything."""
+        return any(timer._callback for _, timer in self.timers)
+
+    def pass_by(self, seconds: float) -> None:
+        end = self.now + seconds
+        while self.timers and (first := min(self.timers, key=lambda each: each[0]))[0] <= end:
+            self.timers.remove(first)
+            self.now, callback = first[0], first[1]._callback
+            if callback is not None:
+                callback()
+        self.now = end
 
     def turn(self, turns: int = 1) -> None:
-        for _ in range(turns):
-            self.now += Timing().keepalive_s / 2
-            callbacks, self.callbacks = self.callbacks, []
-            for callback in callbacks:
-                callback()
+        """So many ticks of every stream."""
+        self.pass_by(turns * Timing().tick_s)
 
 
 class Scene:
@@ -249,11 +260,31 @@ def test_a_socket_that_filled_up_by_itself_is_left_alone_too(scene: Scene) -> No
 
 @pytest.mark.item(158)
 def test_a_client_that_takes_nothing_for_30_s_is_closed_as_slow(scene: Scene) -> None:
-    scene.socket.room = 1
     scene.open()
-    scene.wheel.turn(4)
+    scene.wheel.pass_by(7)
+    scene.socket.room = 2
+    scene.say("a")
+    scene.wheel.pass_by(29.9)
+    assert scene.socket.closes == []
+    scene.wheel.pass_by(0.2)
     assert scene.socket.closes == [(1013, "slow-consumer")]
     assert len(scene.streams) == 0
+    scene.wheel.turn()
+    assert not scene.wheel.waiting
+
+
+def test_a_client_that_takes_more_is_given_its_time_anew_and_leaves_no_timer_behind(scene: Scene) -> None:
+    scene.open()
+    for text in "ab":
+        scene.socket.room = len(scene.socket.sent) + 1
+        scene.say(text)
+        scene.wheel.pass_by(25)
+        scene.socket.room = 1000
+        scene.connection.resumed()
+    assert scene.socket.closes == []
+    scene.connection.closed(None)
+    scene.wheel.turn()
+    assert not scene.wheel.waiting
 
 
 async def test_a_page_that_arrives_at_a_full_socket_is_not_kept(scene: Scene) -> None:
@@ -285,7 +316,7 @@ def test_a_dead_client_is_dropped_without_a_close_handshake(scene: Scene) -> Non
     assert scene.socket.closes == []
     assert len(scene.streams) == 0
     scene.wheel.turn()
-    assert not scene.wheel.callbacks
+    assert not scene.wheel.waiting
 
 
 @pytest.mark.item(147)
@@ -310,7 +341,7 @@ def test_a_closed_stream_is_not_woken_any_more(scene: Scene) -> None:
     assert scene.socket.texts == []
     assert len(scene.streams) == 0
     scene.wheel.turn()
-    assert not scene.wheel.callbacks
+    assert not scene.wheel.waiting
 
 
 async def test_a_read_that_answers_after_the_end_changes_nothing(scene: Scene) -> None:

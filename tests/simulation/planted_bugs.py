@@ -81,12 +81,12 @@ class StopsAfterOnePage(Stream):
 
 
 class WritesWhilePaused(Stream):
-    def paused(self) -> None:
-        pass
+    def paused(self, unsent: int) -> Decision | None:
+        return None
 
 
 class WaitsForeverForTheSlow(Stream):
-    def _stalled(self, unsent: int) -> Decision | None:
+    def watched(self, unsent: int) -> Decision | None:
         return None
 
 

@@ -30,8 +30,9 @@ from landline.errors import StoreUnavailable
 from landline.server.stream import StreamConnection, Streaming
 from landline.server.wheel import SLOT_S, Timer
 
-TIMING = Timing(keepalive_s=20.0, dead_peer_s=60.0, stall_s=30.0)
-TICK_S = TIMING.keepalive_s / 2
+KEEPALIVE_S, DEAD_PEER_S, STALL_S = 20.0, 60.0, 30.0
+TIMING = Timing(KEEPALIVE_S, DEAD_PEER_S, STALL_S)
+TICK_S = TIMING.tick_s
 TROUBLE_S = 120.0
 CALM_S = 160.0
 TICKET_S = 60.0
@@ -244,6 +245,14 @@ class SimulatedStreaming(Streaming):
         slowest = 0.05 if world.calm else world.rng.choice((0.05, SLOWEST_READ_S))
         world.after(world.rng.random() * slowest, self._answer, stream, reading)
 
+    def watch(self, stream: StreamConnection, after_s: float) -> None:
+        self._watches[stream] = timer = Timer(stream.look_again)
+        self.world.after(after_s, self._look, stream, timer)
+
+    def _look(self, stream: StreamConnection, timer: Timer) -> None:
+        if self is self.world.node.streaming and self._watches.get(stream) is timer:
+            stream.look_again()
+
     def _answer(self, stream: StreamConnection, reading: Coroutine[Any, Any, None]) -> None:
         link = stream.link  # type: ignore[attr-defined]
         link.reading = False
@@ -271,7 +280,7 @@ class SimulatedConnection(StreamConnection):
     def wake(self) -> None:
         world, trouble = self.link.world, self.link.world.trouble
         if world.happens(trouble.lost_wake):
-            self.link.excuse(TIMING.keepalive_s + TICK_S)
+            self.link.excuse(KEEPALIVE_S + TICK_S)
             return
         if world.happens(trouble.double_wake):
             super().wake()
@@ -460,16 +469,16 @@ class Link:
         now, slack = self.world.now, TICK_S + SLOWEST_READ_S + 1.0
         if self.paused:
             stuck_s = now - self._progress_at
-            self._promise(stuck_s <= TIMING.stall_s + 2 * TICK_S, "a slow client is waited for without end")
+            self._promise(stuck_s <= STALL_S * 9 / 8 + TICK_S, "a slow client is waited for without end")
             return
-        self._promise(now - self._spoke_at <= TIMING.keepalive_s + slack, "silent for too long")
+        self._promise(now - self._spoke_at <= KEEPALIVE_S + slack, "silent for too long")
         busy = self.reading or now <= self._excused_until
         news = self.journal.news_between(self.machine.position, self.journal.head)
         self._promise(busy or not news, "asleep beside news")
         if self._dead_at is not None:
             # As long as there is something to say nobody asks whether the client lives; then the full socket tells.
             dead_s = now - max(self._dead_at, self._wrote_at)
-            self._promise(dead_s <= TIMING.keepalive_s + TIMING.dead_peer_s + 3 * slack, "a dead peer is kept")
+            self._promise(dead_s <= KEEPALIVE_S + DEAD_PEER_S + 3 * slack, "a dead peer is kept")
 
     def _check(self, said: ActivitySet) -> None:
         if self._last is None:

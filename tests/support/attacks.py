@@ -459,7 +459,7 @@ def wrongly_encoded(dice: Random, at: Target) -> Iterator[Attack]:
     yield Attack(
         "version", f"GET {at.activities} HTTP/{dice.randint(3, 9)}.{dice.randint(0, 9)}\r\n\r\n".encode(), ARGUMENT
     )
-    yield Attack("method", ask("FETCH", at.activities, credential=at.token), PLAIN)
+    yield Attack("method", ask("FETCH", at.activities, credential=at.token), bad(405))
     yield Attack("TLS", b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03" + dice.randbytes(100), PLAIN)
     yield Attack("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + dice.randbytes(20), (*PLAIN, *ARGUMENT))
 
@@ -543,7 +543,10 @@ def path_tricks(dice: Random, at: Target) -> Iterator[Attack]:
         "/.git/config",
     ):
         yield Attack(f"path {path[:80]}", ask("GET", path, credential=at.secret), UNKNOWN)
-        yield Attack(f"handshake at {path[:80]}", handshake(f"{path}?t={at.ticket}"), (*UNKNOWN, *ARGUMENT))
+        # A request like any other: where the last segment could be an id, a ticket is no credential.
+        at_conversation = path.startswith(f"{DIRECT_LINE}/conversations/")
+        expected = (*UNKNOWN, *ARGUMENT, *(NOBODY if at_conversation else ()))
+        yield Attack(f"handshake at {path[:80]}", handshake(f"{path}?t={at.ticket}"), expected)
     yield Attack("another tenant", ask("GET", f"/{slash}x/discovery/v2.0/keys"), UNKNOWN)
     yield Attack("absolute URL", ask("GET", f"http://evil.example{at.activities}"), NOBODY)
     yield Attack(
@@ -795,7 +798,7 @@ def misplaced(dice: Random, at: Target) -> Iterator[Attack]:
             (*bad(400, "unsupported_grant_type"), *UNKNOWN),
         )
         yield Attack("as subprotocol", handshake(at.stream + "x", f"Sec-WebSocket-Protocol: {one}"), FORBIDDEN)
-        yield Attack("as method", f"{one} / HTTP/1.1\r\nHost: here\r\n\r\n".encode(), PLAIN)
+        yield Attack("as method", f"{one} / HTTP/1.1\r\nHost: here\r\n\r\n".encode(), bad(405))
         yield Attack("as version", f"GET / {one}\r\nHost: here\r\n\r\n".encode(), ARGUMENT)
         yield Attack(
             "as request id",
@@ -835,11 +838,11 @@ def handshakes(dice: Random, at: Target) -> Iterator[Attack]:
         yield Attack(f"key {key!r}", handshake(at.stream, key=key), ARGUMENT)
     for version in ("", "8", "14", "13, 8", str(dice.randint(14, 10**9))):
         yield Attack(f"version {version}", handshake(at.stream, version=version), bad(426))
-    yield Attack("POST", handshake(at.stream, method="POST"), ARGUMENT)
+    yield Attack("POST", handshake(at.stream, method="POST"), bad(405))
     yield Attack("HTTP/1.0", handshake(at.stream).replace(b"HTTP/1.1", b"HTTP/1.0"), ARGUMENT)
     yield Attack("body", handshake(at.stream, "Content-Length: 4") + b"body", ARGUMENT)
-    yield Attack("elsewhere", handshake(f"/admin/bots?t={at.ticket}"), UNKNOWN)
-    yield Attack("at the connector", handshake(at.connector("/activities")), UNKNOWN)
+    yield Attack("elsewhere", handshake(f"/admin/bots?t={at.ticket}"), NOBODY)
+    yield Attack("at the connector", handshake(at.connector("/activities")), bad(405))
     yield Attack("pipelined", ask("GET", "/live") + handshake(at.stream), (Expected(200), *ARGUMENT))
 
 

@@ -109,8 +109,8 @@ class Wires:
     """A listener with `limits` on a loop of the given kind (`asyncio` or `uvloop`).
 
     WebSockets: `/echo`, `/plain` (silent), `/greets`, `/later` (decided by a coroutine, when `decide` is set),
-    `/forbidden`, `/broken`. HTTP: `/hold` answers when `release` is set, `/unread` answers 413 without reading the
-    body, `/big` answers 4 MiB, everything else answers what it was asked, as JSON."""
+    `/forbidden`, `/broken`; not at `/page`. HTTP: `/hold` answers when `release` is set, `/unread` answers 413 without
+    reading the body, `/big` answers 4 MiB, everything else answers what it was asked, as JSON."""
 
     def __init__(self, kind: str = "asyncio", **limits: Any) -> None:
         self.kind = kind
@@ -201,6 +201,8 @@ class Wires:
         self.upgrades.append(request)
         if request.path == "/forbidden":
             return Refuse(403, [(b"x-why", b"because")], b"no")
+        if request.path == "/page":
+            return None
         if request.path == "/broken":
             raise RuntimeError("on_upgrade broke")
         handler = _HANDLERS.get(request.path, Recorder)()

@@ -37,6 +37,9 @@ _SWEEP_S = 3600.0
 _RETRY_S = 0.25
 """Pause before a file that was surely not kept is written again, all of it."""
 
+_OTHER_PARTS = 32
+"""Parts of an upload that may be no file: the activity, and what forms of pages have besides."""
+
 _PAGE, _PAGE_BYTES = 100, 1 << 20
 """Activities, and bytes of them, that are looked through at a time."""
 
@@ -67,6 +70,11 @@ class Upload:
         self._role = Role.NEITHER
         self._parts = hashlib.sha256()
         self._part = hashlib.sha256()
+
+    @property
+    def most_parts(self) -> int:
+        """How many parts it may have, whatever they are: each costs time."""
+        return self._bounds.files + _OTHER_PARTS
 
     def digest(self) -> bytes:
         """Over what the parts say, not over the bytes between them: a form that is sent again has another boundary."""

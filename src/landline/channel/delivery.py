@@ -42,6 +42,9 @@ _FAILURES = 1000
 _RECORD_S = 1.0
 """How long a failed request waits for its failure to be on record."""
 
+_REACH_S = 1.0
+"""How long a join may still take to reach its bot when nothing else is waited for."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -133,6 +136,7 @@ class Delivery:
         self._announced = _Known()
         self._joined = _Known()
         self._tasks: set[asyncio.Task[object]] = set()
+        self._unwritten: set[asyncio.Task[object]] = set()  # joins on their way to bots
 
     def check_bot(self, conversation: Conversation, sender: Account) -> None:
         """Raises `NoBot` where there is nobody to bring anything to: known before a place is taken and before anything
@@ -311,8 +315,14 @@ class Delivery:
             time=log.timestamp(self._clock.now_ms()),
         )
         written = asyncio.Event()
-        posting = self._keep(self._post(conversation, bot, update, deadline, written.set))
-        posting.add_done_callback(lambda _: written.set())  # one that `close` cancels may never have begun
+
+        def let_go(_: object = None) -> None:
+            self._unwritten.discard(posting)
+            written.set()
+
+        posting = self._keep(self._post(conversation, bot, update, deadline, let_go))
+        self._unwritten.add(posting)
+        posting.add_done_callback(let_go)  # one that `close` cancels may never have begun
         await written.wait()
         await asyncio.wait((posting,), timeout=None if bot.serial else self._join_wait_s)
         if not posting.done():
@@ -353,6 +363,20 @@ class Delivery:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) and not isinstance(error, LandlineError):
             _log.error("delivery failed unexpectedly", exc_info=error)
+
+    async def finish(self, until: float) -> None:
+        """Let what is under way in the background come to its end, until then (on the scale of `Clock.monotonic`).
+
+        A join that is cut off after the bot has it would be announced again by the next process (D-38). One that the
+        bot does not get, because it is down, is given up soon: it stays due in any case."""
+        await self._wait(min(until, self._clock.monotonic() + _REACH_S))
+        for posting in tuple(self._unwritten):
+            posting.cancel()
+        await self._wait(until)
+
+    async def _wait(self, until: float) -> None:
+        while self._tasks and (left_s := until - self._clock.monotonic()) > 0:
+            await asyncio.wait(self._tasks, timeout=left_s)
 
     async def close(self) -> None:
         """End what is under way in the background; joins that were not announced stay due."""

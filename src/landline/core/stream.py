@@ -15,6 +15,8 @@ taken for longer than it was, never for shorter, and the hot path asks no clock.
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from landline.core.log import ConversationId, Entry, Page, frame, opening_frame, transient_frame
@@ -38,6 +40,12 @@ class Send(msgspec.Struct, frozen=True):
     frames: list[bytes]
 
 
+class Watch(msgspec.Struct, frozen=True, gc=False):
+    """Report `watched` after so long, unless the socket takes more before that."""
+
+    after_s: float
+
+
 class KeepAlive(msgspec.Struct, frozen=True, gc=False):
     """Send an empty text frame and, if `ping`, a Ping in the same write (specification 7.3)."""
 
@@ -55,7 +63,7 @@ class Drop(msgspec.Struct, frozen=True, gc=False):
     """Cut the connection without a close handshake: nobody is there to answer it. The stream is over."""
 
 
-Decision = Listen | Read | Send | KeepAlive | Close | Drop
+Decision = Listen | Read | Send | Watch | KeepAlive | Close | Drop
 
 LISTEN = Listen()
 KEEP_ALIVE, KEEP_ALIVE_AND_PING = KeepAlive(False), KeepAlive(True)
@@ -70,12 +78,22 @@ CONVERSATION_GONE = Close(4404, "conversation-gone")
 COLLISION = Close(4409, "collision")
 
 
-class Timing(msgspec.Struct, frozen=True, gc=False):
-    """The durations of a stream, in seconds (specification 7.3, 7.7). Ticks come every half `keepalive_s`."""
+_LOOKS = 8
+"""How often a full socket is looked at in `stall_s`. A stall may be noticed late by one part, never early."""
 
-    keepalive_s: float = 20.0
-    dead_peer_s: float = 60.0
-    stall_s: float = 30.0
+
+class Timing:
+    """The durations of a stream, in seconds (specification 7.3, 7.7), and what they are when counted in ticks."""
+
+    __slots__ = ("dead_s", "look_s", "quiet_s", "tick_s")
+
+    def __init__(self, keepalive_s: float = 20.0, dead_peer_s: float = 60.0, stall_s: float = 30.0) -> None:
+        # A whole number of ticks is `keepalive_s`: two, unless that is too seldom for `dead_peer_s`.
+        self.tick_s = keepalive_s / (2 * math.ceil(max(1.0, 2 * keepalive_s / dead_peer_s)))
+        # Less whatever the clock is off: an exact comparison might mean one tick more, and a silence of more than 30 s.
+        self.quiet_s = keepalive_s - self.tick_s / 2
+        self.dead_s = dead_peer_s - self.tick_s / 8
+        self.look_s = stall_s / _LOOKS
 
 
 _OPENING, _IDLE, _READING, _WRITING, _OVER = range(5)
@@ -94,13 +112,13 @@ class Stream:
         "_behind",
         "_behind_ms",
         "_heard_at",
+        "_looks",
         "_moved",
         "_now",
         "_page",
         "_paused",
         "_pinged_at",
         "_sent_at",
-        "_stalled_at",
         "_start",
         "_state",
         "_timing",
@@ -136,7 +154,7 @@ class Stream:
         self._sent_at = now
         self._heard_at = now
         self._pinged_at: float | None = None
-        self._stalled_at: float | None = None
+        self._looks = 0
         self._unsent = 0
 
     @property
@@ -204,11 +222,25 @@ class Stream:
             self._advance(page)
         return self._look()
 
-    def paused(self) -> None:
-        """The socket asks to stop writing. May be reported again while it does."""
-        if not self._paused:
-            self._paused = True
-            self._stalled_at = None
+    def paused(self, unsent: int) -> Decision | None:
+        """The socket asks to stop writing and holds back so many bytes. May be reported again while it does."""
+        if self._paused or self._state == _OVER:
+            return None
+        self._paused = True
+        self._unsent = unsent
+        self._looks = 0
+        return Watch(self._timing.look_s)
+
+    def watched(self, unsent: int) -> Decision | None:
+        """It still asks to stop, and now holds back so many. Close if nothing has left for `stall_s`: a slow reader is
+        not a dead one, and as long as bytes leave it is waited for."""
+        if not self._paused or self._state == _OVER:
+            return None
+        self._looks += 1
+        if unsent < self._unsent:
+            self._unsent = unsent
+            self._looks = 0
+        return Watch(self._timing.look_s) if self._looks < _LOOKS else self._end(SLOW_CONSUMER)
 
     def resumed(self) -> Decision | None:
         """The socket takes more. A look is due in any case: while it was full, a lost wake-up could not be noticed."""
@@ -223,14 +255,12 @@ class Stream:
         self._heard_at = self._now
         self._pinged_at = None
 
-    def tick(self, now: float, unsent: int) -> Decision | None:
-        """Time passed. `unsent` is what the socket still holds back, in bytes; it shows whether a write progresses."""
+    def tick(self, now: float) -> Decision | None:
+        """Time passed. Silence behind a full socket proves nothing."""
         self._now = now
-        if self._state in (_OPENING, _OVER):
+        if self._paused or self._state in (_OPENING, _OVER):
             return None
-        if self._paused:
-            return self._stalled(unsent)
-        if self._pinged_at is not None and now - self._pinged_at >= self._timing.dead_peer_s:
+        if self._pinged_at is not None and now - self._pinged_at >= self._timing.dead_s:
             return self._end(DROP)
         if self._quiet():
             if self._state != _IDLE:
@@ -280,9 +310,7 @@ class Stream:
         return self._long_ago(self._sent_at)
 
     def _long_ago(self, then: float) -> bool:
-        """Two ticks are `keepalive_s`, less whatever the clock is off: three quarters mean the second tick for sure,
-        where an exact comparison might mean the third, and a silence of more than 30 s (7.3)."""
-        return self._now - then >= 0.75 * self._timing.keepalive_s
+        return self._now - then >= self._timing.quiet_s
 
     def _sign_of_life(self) -> Decision | None:
         """A keep-alive if one is due; with a Ping if the client has been as silent as we have."""
@@ -293,16 +321,6 @@ class Stream:
         if silent and self._pinged_at is None:
             self._pinged_at = self._now
         return KEEP_ALIVE_AND_PING if silent else KEEP_ALIVE
-
-    def _stalled(self, unsent: int) -> Decision | None:
-        """Close if nothing has moved for `stall_s`, counted from the first tick that saw it. A slow reader is not a
-        dead one: as long as bytes leave, it is waited for, and silence behind a full socket proves nothing."""
-        if self._stalled_at is None or unsent < self._unsent:
-            self._stalled_at = self._now
-            self._unsent = unsent
-        elif self._now - self._stalled_at >= self._timing.stall_s:
-            return self._end(SLOW_CONSUMER)
-        return None
 
     def _end(self, how: Decision) -> Decision:
         self._state = _OVER

@@ -60,6 +60,10 @@ from landline.stores.directory import Directory
 from landline.stores.sqlite import SqliteStore
 
 _FORM_BYTES = 65_536
+
+_MARKS_S = 1.0
+"""How long a stop waits for it to be on record what bots were told, when it waits for bots no longer."""
+
 _ANY_ADDRESS = ("0.0.0.0", "::", "")  # noqa: S104  # compared with, never listened on
 
 ADMIN_SECRET_FILE = "admin-secret"  # noqa: S105  # a name
@@ -103,6 +107,7 @@ class Server:
         self._listening = listening
         self._directory = Directory(settings.data)
         self._ready = False
+        self._hear_until = 0.0  # once it stops: when it waits for bots no longer
         self._closers = contextlib.AsyncExitStack()
 
     # What others may use of a server that was started.
@@ -145,15 +150,22 @@ class Server:
 
     async def stop(self) -> None:
         """Go away without losing anything: refuse new connections, close the streams spread over `drain_s`, answer what
-        is under way, then close the store (specification 11). May be repeated."""
+        is under way, see to the end what bots are being told, then close the store (specification 11). May be repeated.
+        """
         try:
             if self._ready:
                 self._ready = False
                 _log.info("stopping", streams=len(self.streams))
                 self.listener.stop_listening()
                 await self.streams.drain(self.settings.drain_s)
+                self._hear_until = self.clock.monotonic() + min(self.settings.join_wait_s, self._request_s)
         finally:  # a stop that is cut short still lets go of everything
             await self._closers.aclose()
+
+    @property
+    def _request_s(self) -> float:
+        """The longest that a request can take (8.6)."""
+        return self.settings.bot_timeout_s + GRACE_S
 
     def _listen(self, closers: contextlib.AsyncExitStack) -> Sequence[socket.socket]:
         """First of all, so that clients of a server that comes back wait in the kernel rather than being refused."""
@@ -201,14 +213,24 @@ class Server:
             credentials=Credentials(keys, clock, issuer=issuer, life_s=settings.bot_token_ttl_s),
             allowed_hosts=settings.bot_allowed_hosts,
         )
-        closers.push_async_callback(transport.close)
         repeats = Repeats(clock, settings.idempotency_ttl_s)
         keeping = keeping_of(settings)
         uses = Uses(store, clock, keeping.grain_s)
         self.streams.tell(uses.left)
         calls = BotCalls(store, repeats, uses, clock, store_wait_s=settings.store_wait_s)
         delivery = Delivery(store, transport, registry, clock, hear=calls.hear, join_wait_s=settings.join_wait_s)
+
+        async def hear_bots_out() -> None:
+            await delivery.finish(self._hear_until)
+
+        async def see_marks_written() -> None:
+            await delivery.finish(clock.monotonic() + _MARKS_S)
+
+        # From the last to the first: to close the transport tells what may have reached a bot from what has not.
         closers.push_async_callback(delivery.close)
+        closers.push_async_callback(see_marks_written)
+        closers.push_async_callback(transport.close)
+        closers.push_async_callback(hear_bots_out)
         self.redelivery = Redelivery(store, registry, delivery)
         conversations = Conversations(store, tokens, delivery, uses)
         bounds = PageBounds(settings.page_activities, settings.page_bytes)
@@ -238,13 +260,14 @@ class Server:
             authority,
         )
 
-        def on_upgrade(request: Upgrade) -> Accept | Awaitable[Accept]:
+        def on_upgrade(request: Upgrade) -> Accept | Awaitable[Accept] | None:
             return direct_line.on_upgrade(paths.within(request.path), request)
 
         address = None if settings.trusted_proxies else sockets[0].getsockname()[:2]
         self.listener = Listener(paths, sockets, Door(_limits(settings), wheel, on_upgrade, address), tls)
-        closers.push_async_callback(self.listener.stop, settings.bot_timeout_s + GRACE_S)
+        closers.push_async_callback(self.listener.stop, self._request_s)
         await self.listener.start()
+        closers.push_async_callback(hear_bots_out)  # a bot that greets may do so over a connection that is open
         # Where the commands of this machine find us.
         self._directory.write(ADDRESS_FILE, self._address())
         closers.callback(self._directory.remove, ADDRESS_FILE)

@@ -51,19 +51,19 @@ class Downloads:
         resources = []
         for base in ("", PREFIX + "/{key}"):
             resources += [
-                Resource(base + DOWNLOADS + "/{attachment}/{filename}", manners, GET=self.download),
-                Resource(base + VIEWS + "/{attachment}/views/{view}", manners, GET=self.view),
+                Resource(base + DOWNLOADS + "/{attachment}/{filename}", manners, GET=self.download, HEAD=self.download),
+                Resource(base + VIEWS + "/{attachment}/views/{view}", manners, GET=self.view, HEAD=self.view),
             ]
         return [Route(resource.template, resource) for resource in resources]
 
     @_SHOWN
     async def download(self, exchange: Exchange) -> None:
-        """A file; the name in the URL is for people and programs that save it (5.8)."""
+        """A file, or what HEAD tells of it; the name in the URL is for people and programs that save it (5.8)."""
         await self._show(exchange, ORIGINAL)
 
     @_SHOWN
     async def view(self, exchange: Exchange) -> None:
-        """A view of an attachment (bot-side 3.6)."""
+        """A view of an attachment, or what HEAD tells of it (bot-side 3.6)."""
         await self._show(exchange, exchange.path("view"))
 
     async def _show(self, exchange: Exchange, view: str) -> None:
@@ -90,8 +90,10 @@ def _asked(exchange: Exchange, size: int) -> tuple[int, int] | None:
     """Start and length of the range that is asked for, or None for all of it. Raises `RangeNotSatisfiable`.
 
     More than one range, and what is no range, is answered with all of it, as RFC 9110 allows; so is one on a condition,
-    since there is nothing here that the condition could name.
+    since there is nothing here that the condition could name, and one of HEAD, which has none (section 14.2).
     """
+    if exchange.scope["method"] == "HEAD":
+        return None
     found = _RANGE.fullmatch(exchange.header(b"range") or b"")
     if found is None or found[1] == found[2] == b"" or exchange.header(b"if-range") is not None:
         return None

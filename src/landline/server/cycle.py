@@ -151,7 +151,10 @@ class Cycle:
             if not self.complete and not self.disconnected:
                 _log.error("a request was not answered")
                 await self._break()
-        except (Exception, asyncio.CancelledError):  # noqa: BLE001  # the outermost edge: the client gets its 500
+        except asyncio.CancelledError:
+            # By a stop, when this has had all the time that there was: the client gets what a network failure gives it.
+            self._transport.abort()
+        except Exception:  # noqa: BLE001  # the outermost edge: the client gets its 500
             _log.exception("a request broke")
             await self._break()
         finally:

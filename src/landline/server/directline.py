@@ -6,6 +6,7 @@ theirs and exists, and only then what was sent.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Awaitable
 from functools import partial
@@ -28,7 +29,6 @@ from landline.errors import (
     LandlineError,
     MissingCredential,
     MissingProperty,
-    NotFound,
     NotTrusted,
     NotWebSocket,
     RateLimited,
@@ -250,12 +250,12 @@ class DirectLine:
         await self._conversations.admit(ticket, exchange.query("watermark"))
         raise NotWebSocket
 
-    def on_upgrade(self, path: str, request: Upgrade) -> Accept | Awaitable[Accept]:
+    def on_upgrade(self, path: str, request: Upgrade) -> Accept | Awaitable[Accept] | None:
         """Decide about a WebSocket handshake at `path` (7.1): at once, unless the disk has to be asked. Raises what the
-        answer is to be."""
+        answer is to be. None where there are no streams."""
         stream = _STREAM.fullmatch(path)
         if stream is None:
-            raise NotFound
+            return None
         speaking = stream[2] is not None
         query = query_parameters(request.query)
         watermark = query.get("watermark")
@@ -309,18 +309,17 @@ def _set_cookie(value: str, base: str) -> Header:
 async def _receive(exchange: Exchange, upload: Upload) -> None:
     """Read the body of an upload, as a form or as one file (5.6)."""
     content_type = exchange.header(b"content-type")
-    form = form_of(content_type)
+    form = form_of(content_type, upload.most_parts)
     if form is None:
         head = attachments.head(content_type, exchange.header(b"content-disposition"), in_form=False)
         await _receive_file(exchange, upload, head)
         return
-    async for piece in exchange.pieces():
-        for event in form.feed(piece):
+    async with contextlib.aclosing(form.read(exchange.pieces())) as events:
+        async for event in events:
             if isinstance(event, Head):
                 upload.begin(event, event.role)
             else:
                 await upload.write(event)
-    form.end()
 
 
 async def _receive_file(exchange: Exchange, upload: Upload, head: Head) -> None:

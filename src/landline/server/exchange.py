@@ -32,6 +32,7 @@ from landline.errors import (
     TooLarge,
     TooSlow,
     UnsupportedMediaType,
+    UrlTooLong,
 )
 from landline.server.limit import Limit
 from landline.server.problems import UNEXPECTED, Problem, problem_of
@@ -44,6 +45,7 @@ JSON = (b"content-type", b"application/json; charset=utf-8")
 _NO_STORE = (b"cache-control", b"no-store")
 _JSON_LINES = b"%b: %b\r\n%b: %b\r\n" % (*JSON, *_NO_STORE)
 _NO_REFERRER = (b"referrer-policy", b"no-referrer")
+_VARY = (b"vary", b"Origin")
 _EXPOSED = (b"access-control-expose-headers", b"Retry-After, X-Correlating-OperationId, X-DirectLine-Replay")
 _CREDENTIALS = (b"access-control-allow-credentials", b"true")
 _ALLOWED_HEADERS = b"Authorization, Content-Type, Accept, x-ms-bot-agent, X-Requested-With, Idempotency-Key"
@@ -65,13 +67,16 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 class Arrival(NamedTuple):
     """What a request brings beside what ASGI says of it: its headers by name, the first of several; where deadlines are
-    kept; a shorter way for an answer in one piece, which is given a status, header lines and a body; and one for a
-    body that is there already, None where it has to be received."""
+    kept; a shorter way for an answer in one piece, which is given a status, header lines and a body; one for a body
+    that is there already, None where it has to be received; when its first byte came, on the wheel's clock, None where
+    that is now; and whether its URL was longer than may be, and was cut."""
 
     fields: Mapping[bytes, bytes]
     wheel: Wheel
     answer: Callable[[int, bytes, bytes], Awaitable[None]]
     whole_body: Callable[[], bytes | None] = lambda: None
+    begun: float | None = None
+    url_is_cut: bool = False
 
 
 def operation_id() -> str:
@@ -114,6 +119,7 @@ class Exchange:
         "_receive",
         "_send",
         "_started",
+        "_url_is_cut",
         "_wheel",
         "_whole_body",
         "deadline",
@@ -131,13 +137,13 @@ class Exchange:
         self.scope = scope
         self.id = operation_id()
         self.status = 0
-        self._begun = time.monotonic()
-        self.deadline = self._begun + manners.deadline_s
         self._receive = receive
         self._send = send
         self._manners = manners
         arrival: Arrival = scope["extensions"][EXTENSION]
-        self._fields, self._wheel, self._answer, self._whole_body = arrival
+        self._fields, self._wheel, self._answer, self._whole_body, begun, self._url_is_cut = arrival
+        self._begun = time.monotonic() if begun is None else begun
+        self.deadline = self._begun + manners.deadline_s
         self._started = False
         self.reading = False
         """Whether it is the client who is waited for."""
@@ -209,7 +215,10 @@ class Exchange:
         return body
 
     def check_declared(self) -> None:
-        """Raises `TooLarge` for a declared length over the limit, before anybody asks who is there (3.4, step 3)."""
+        """Raises `UrlTooLong`, and `TooLarge` for a declared length over the limit, before anybody asks who is there
+        (3.4, step 3)."""
+        if self._url_is_cut:
+            raise UrlTooLong
         declared = self._fields.get(b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > self._manners.body_bytes:
             raise TooLarge
@@ -245,17 +254,32 @@ class Exchange:
 
         An absent Content-Type means JSON, and one on an empty body means nothing (3.1).
         """
+        if self._is_json():
+            return self.body()
+        if self.header(b"transfer-encoding") is not None:
+            return self._empty_body()
         self.check_json()
         return self.body()
 
     def check_json(self) -> None:
         """Raises `UnsupportedMediaType` for a body that says it is something else."""
-        kind = self._fields.get(b"content-type")
-        if not kind or kind == b"application/json":
-            return
         empty = self.header(b"content-length") in (None, b"0") and self.header(b"transfer-encoding") is None
-        if not empty and kind.split(b";", 1)[0].strip().lower() not in _MEDIA_TYPES:
+        if not empty and not self._is_json():
             raise UnsupportedMediaType
+
+    def _is_json(self) -> bool:
+        kind = self._fields.get(b"content-type")
+        return not kind or kind == b"application/json" or kind.split(b";", 1)[0].strip().lower() in _MEDIA_TYPES
+
+    async def _empty_body(self) -> bytes:
+        """Of a body that says it is something else, and not how long it is, the first byte is one too many."""
+        self.reading = True
+        async for chunk in self._chunks():
+            if chunk:
+                raise UnsupportedMediaType
+        self.reading = False
+        self.limit.move(self.deadline + GRACE_S)
+        return b""
 
     # How it is answered
 
@@ -276,7 +300,8 @@ class Exchange:
         return self._answer(status, named + lines + self._cross_origin(), body)
 
     async def stream(self, status: int, pieces: AsyncIterator[bytes], size: int, *headers: Header) -> None:
-        """Answer with `size` bytes as they come. From the beginning of the answer on there is no deadline (8.6)."""
+        """Answer with `size` bytes as they come; HEAD does without them. From the beginning of the answer on there is
+        no deadline (8.6)."""
         self.limit.move(None)
         self.status = status
         self._started = True
@@ -284,8 +309,9 @@ class Exchange:
         crossing = cross_origin(self._fields.get(b"origin"), self._manners.cors_origins)
         said = (*usual, *headers, *crossing) if self._manners.cross_origin else (*usual, *headers)
         await self._send({"type": "http.response.start", "status": status, "headers": said})
-        async for piece in pieces:
-            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+        if self.scope["method"] != "HEAD":
+            async for piece in pieces:
+                await self._send({"type": "http.response.body", "body": piece, "more_body": True})
         await self._send({"type": "http.response.body", "body": b""})
 
     async def problem(self, problem: Problem) -> None:
@@ -308,7 +334,7 @@ class Exchange:
         manners = self._manners
         if not manners.cross_origin:
             return b""
-        return _crossing(self._fields.get(b"origin"), manners.cors_origins, credentials=manners.credentials)
+        return cross_origin_lines(self._fields.get(b"origin"), manners.cors_origins, credentials=manners.credentials)
 
 
 def origin_of(header: bytes | None) -> str | None:
@@ -377,17 +403,16 @@ def _forwarded(headers: Iterable[Header], name: bytes) -> bytes | None:
 def cross_origin(origin: bytes | None, allowed: frozenset[str]) -> tuple[Header, ...]:
     """What every answer under `/v3/directline` has, refusals included: without it a page sees status 0 (3.2, 3.3).
 
-    `allowed` empty means any origin.
+    `allowed` empty means any origin. It varies also without one: a browser may keep what it got for an image, and must
+    not take it for the answer to a script.
     """
-    if origin is None:
-        return (_NO_REFERRER,)
-    if allowed and origin.decode("latin-1").lower() not in allowed:
-        return (_NO_REFERRER, (b"vary", b"Origin"))
-    return (_NO_REFERRER, (b"access-control-allow-origin", origin), (b"vary", b"Origin"), _EXPOSED)
+    if origin is None or (allowed and origin.decode("latin-1").lower() not in allowed):
+        return (_NO_REFERRER, _VARY)
+    return (_NO_REFERRER, (b"access-control-allow-origin", origin), _VARY, _EXPOSED)
 
 
 @lru_cache(256)
-def _crossing(origin: bytes | None, allowed: frozenset[str], *, credentials: bool) -> bytes:
+def cross_origin_lines(origin: bytes | None, allowed: frozenset[str], *, credentials: bool = False) -> bytes:
     """The lines of `cross_origin`, which are the same for all requests of a page."""
     headers = cross_origin(origin, allowed)
     if credentials and any(name == b"access-control-allow-origin" for name, _ in headers):
@@ -457,7 +482,7 @@ def _too_late(exchange: Exchange) -> LandlineError:
     """What it means that a request has run out of time."""
     if exchange.reading:
         return TooSlow()
-    if exchange.scope["method"] == "GET":
+    if exchange.scope["method"] in ("GET", "HEAD"):
         return StoreUnavailable("Storage did not answer in time")
     return OutcomeUnknown()
 

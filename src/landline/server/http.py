@@ -5,7 +5,7 @@ the order in which the requests came. An upgrade is handed on as a value: the re
 parsed twice, and bytes behind it in the same packet are not lost.
 
 A connection has at most one entry in the timer wheel: for the rest of a head or of a body, for room for what was
-written, or for the next request.
+written, or for the next request; and one more at a stop.
 
 uvicorn opens and closes these connections. It is told of them in the way of its own protocol class, which is public
 only by habit: `tests/server/test_uvicorn_contract.py` holds what is relied on, and pyproject.toml pins the range it has
@@ -15,6 +15,7 @@ passed with.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -31,7 +32,7 @@ from uvicorn.server import ServerState
 
 from landline.errors import LandlineError
 from landline.server.cycle import Cycle, status_line
-from landline.server.exchange import EXTENSION, JSON, Arrival, cross_origin, operation_id
+from landline.server.exchange import EXTENSION, JSON, Arrival, cross_origin, cross_origin_lines, operation_id
 from landline.server.problems import UNEXPECTED, Problem, problem_of
 from landline.server.websocket import (
     Accept,
@@ -48,6 +49,12 @@ LINGER_S = 1.0
 """After a refusal the connection is read, and what comes is dropped, for this long: closing it with unread bytes would
 make TCP throw away the answer that says why."""
 
+FAREWELL_S = 0.5
+"""How long a stop waits for a request that is on its way: for the first of a connection, or the rest of a head."""
+
+_LAST_LOOK_S = 0.02
+"""The same between requests: by then the loop has seen what was in the socket already."""
+
 EARLY_BYTES = 64 * 1024
 """What a client may send behind its handshake before that is decided. What is beyond waits in the kernel."""
 
@@ -55,6 +62,7 @@ PIPELINED = 16
 """Requests that may wait on one connection behind the one that is being answered."""
 
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
+_REQUEST_LINE = re.compile(rb"[\r\n]*([!#$%&'*+.^_`|~0-9A-Za-z-]+) [!-~]+ HTTP/1\.[01]\r?\n")
 _NOT_HTTP = b"This is an HTTP server.\n"
 _ONCE = (b"host", b"authorization", b"content-length")
 _CROSS_ORIGIN_PATH = b"/v3/directline"
@@ -62,7 +70,7 @@ _CROSS_ORIGIN_PATH = b"/v3/directline"
 _log = structlog.get_logger(__name__)
 
 Decision = Accept | Refuse
-OnUpgrade = Callable[[Upgrade], Decision | Awaitable[Decision]]
+OnUpgrade = Callable[[Upgrade], Decision | Awaitable[Decision] | None]
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -83,7 +91,8 @@ class Door(msgspec.Struct, frozen=True):
 
     `on_upgrade` decides about a WebSocket handshake: at once, or as an awaitable, which then runs as a short-lived task
     of uvicorn's (a graceful stop waits for it). If the client is gone by then, its answer is dropped. A `LandlineError`
-    that it raises becomes the error answer of `server/problems.py`.
+    that it raises becomes the error answer of `server/problems.py`. None is that there are no WebSockets at this path:
+    the offer is ignored, as any other is.
 
     `address` is the listener's own. Where it is given, no connection is asked for its ends, and requests have no
     `client`: that was a tenth of an upgrade and 350 bytes of a stream, and only trusted proxies need it.
@@ -110,6 +119,7 @@ class HttpProtocol(asyncio.Protocol):
     # More than thirty attributes: instances without slots would no longer share their keys, and be slow to make.
     __slots__ = (
         "_app",
+        "_begun_at",
         "_discard_at",
         "_door",
         "_due",
@@ -122,6 +132,7 @@ class HttpProtocol(asyncio.Protocol):
         "_in_body",
         "_in_head",
         "_last_words",
+        "_leaving",
         "_limits",
         "_over",
         "_timer",
@@ -167,7 +178,7 @@ class HttpProtocol(asyncio.Protocol):
         self.connections = server_state.connections
         self.tasks = server_state.tasks
         self.loop = _loop or door.wheel.loop
-        self.parser = _parser(self)
+        self.parser: httptools.HttpRequestParser | _Renamed = _parser(self)
         self.cycle: Cycle | None = None  # the one that is being answered, or was last
         self.pipeline: deque[Cycle] = deque()  # those behind it
         self._door = door
@@ -175,6 +186,7 @@ class HttpProtocol(asyncio.Protocol):
         self._due = 0  # responses that are still owed
         self._over = False  # what still arrives is dropped
         self._last_words: bytes | None = None  # to be said when every response that is due is out
+        self._leaving = False  # the request that is on its way, if there is one, is the last
         self._early: bytearray | None = None  # behind a handshake that is being decided
         self._in_head = False
         self._in_body = False
@@ -184,6 +196,7 @@ class HttpProtocol(asyncio.Protocol):
         self._wrong: _NotAcceptable | None = None  # known, but answered when the head is complete
         # Times of the loop, in seconds.
         self._head_at: float | None = None
+        self._begun_at: float | None = None  # since when a head has been arriving that was not there at once
         self._heard_at = 0.0
         self._discard_at: float | None = None
         self._unsent_at: float | None = None
@@ -226,22 +239,32 @@ class HttpProtocol(asyncio.Protocol):
             self._wait_with(data)
             return
         self._idle_at = None
+        amid = self._in_head or self._in_body
         self._fed = size = len(data)
         self._head_fed += size
         self._unread += size
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._upgrade(data[upgrade.args[0] :])
-            return
+            again, early = None, data[upgrade.args[0] :]
         except httptools.HttpParserError as error:
-            self._refuse(self._reason(error))
+            again = None if amid else _renamed(data)
+            if again is None:
+                self._refuse(self._reason(error))
+                return
+        else:
+            if self._unread > self._limits.url_bytes + self._limits.header_bytes:
+                # One endless line: the parser holds it back until it is complete.
+                self._refuse(self._wrong or self._endless())
+            else:
+                self._note_time()
             return
-        if self._unread > self._limits.url_bytes + self._limits.header_bytes:
-            # One endless line: the parser holds it back until it is complete.
-            self._refuse(self._wrong or _NotAcceptable(431, "Header fields are too large"))
-            return
-        self._note_time()
+        # Behind the handlers: what is wrong with bytes that are parsed again has nothing to do with what they handled.
+        if again is None:
+            self._upgrade(early)
+        else:
+            self.parser = _Renamed(self)
+            self.data_received(again)
 
     def eof_received(self) -> None:
         """The client has no more to ask, and may still wait for answers: asyncio closes once they are out."""
@@ -257,12 +280,28 @@ class HttpProtocol(asyncio.Protocol):
         self._unsent_at = None
 
     def shutdown(self) -> None:
-        """uvicorn: finish what is under way, and close."""
+        """uvicorn: finish what is under way, and close. A request that was sent before its client could know is served
+        as well: a connection that ends without an answer is an error to most clients (specification 11)."""
         newest = self._arriving
-        if newest is None or newest.complete:
+        if newest is not None and not newest.complete:
+            newest.keep_alive = False
+        elif self._over:
             self.transport.close()
         else:
-            newest.keep_alive = False
+            self._leaving = True
+            begun = newest is None or self._in_head
+            self._door.wheel.after(FAREWELL_S if begun else _LAST_LOOK_S, self._leave if begun else self._leave_idle)
+
+    def _leave_idle(self) -> None:
+        if self._in_head:
+            self._door.wheel.after(FAREWELL_S, self._leave)
+        else:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Close, unless a request has come, whose answer does."""
+        if not (self._over or self._due or self._early is not None):
+            self.transport.close()
 
     # What the parser reports
 
@@ -275,11 +314,8 @@ class HttpProtocol(asyncio.Protocol):
         self.headers = []
 
     def on_url(self, url: bytes) -> None:
-        """A piece of the request target."""
-        room = self._limits.url_bytes - len(self.url)
-        if len(url) > room:
-            self._wrong = _NotAcceptable(414, "URL is too long")
-        self.url += url[:room]
+        """A piece of the request target. Of one that is too long so much is kept that it can be seen to be."""
+        self.url += url[: self._limits.url_bytes + 1 - len(self.url)]
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header field; or a trailer field, which nobody reads, and which must not look like a header (RFC 9110)."""
@@ -311,10 +347,22 @@ class HttpProtocol(asyncio.Protocol):
         scope["query_string"] = query
         cycle = self._cycle(method, version)
         cycle.scope = scope
-        scope["extensions"] = {EXTENSION: Arrival(self.fields, self._door.wheel, cycle.answer, cycle.whole_body)}
+        waits = self.cycle is not None and not self.cycle.complete
+        begun, self._begun_at = self._begun_at, None
+        if waits and begun is None:
+            begun = self._door.wheel.time()
+        scope["extensions"] = {
+            EXTENSION: Arrival(
+                self.fields, self._door.wheel, cycle.answer, cycle.whole_body, begun, self._url_is_too_long
+            )
+        }
         self._in_body = True
         self._due += 1
-        self._take_turn(cycle)
+        if waits:
+            self.flow.pause_reading()
+            self.pipeline.append(cycle)
+        else:
+            self._start(cycle)
 
     def _scope(self, method: str, version: str) -> Scope:
         return {
@@ -336,16 +384,9 @@ class HttpProtocol(asyncio.Protocol):
             self.flow,
             self.server_state.default_headers,
             self._answered,
-            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            keep_alive=version != "1.0" and not self._leaving and self.parser.should_keep_alive(),
             expects_continue=self.fields.get(b"expect", b"").lower() == b"100-continue",
         )
-
-    def _take_turn(self, cycle: Cycle) -> None:
-        if self.cycle is None or self.cycle.complete:
-            self._start(cycle)
-        else:
-            self.flow.pause_reading()
-            self.pipeline.append(cycle)
 
     def _start(self, cycle: Cycle) -> None:
         self.cycle = cycle
@@ -405,6 +446,10 @@ class HttpProtocol(asyncio.Protocol):
         if len(self.pipeline) >= PIPELINED:
             raise _NotAcceptable(400, "Too many requests on one connection")
 
+    @property
+    def _url_is_too_long(self) -> bool:
+        return len(self.url) > self._limits.url_bytes
+
     def _head_bytes(self) -> int:
         return sum(len(name) + len(value) + 4 for name, value in self.headers)
 
@@ -413,6 +458,11 @@ class HttpProtocol(asyncio.Protocol):
         for name in _ONCE:
             if names.count(name) > 1:
                 raise _NotAcceptable(400, f"Header is given twice: {name.decode()}")
+
+    def _endless(self) -> _NotAcceptable:
+        if self._in_head and self._url_is_too_long:
+            return _NotAcceptable(414, "URL is too long")
+        return _NotAcceptable(431, "Header fields are too large")
 
     def _reason(self, error: httptools.HttpParserError) -> _NotAcceptable | None:
         """What to answer to bytes that the parser does not take; None where they are not HTTP at all."""
@@ -424,6 +474,8 @@ class HttpProtocol(asyncio.Protocol):
             return _NotAcceptable(400, f"Request is malformed: {error}")
         if error.__context__ is not None:
             return _NotAcceptable(400, "URL is malformed")
+        if self.cycle is not None:
+            return _NotAcceptable(400, f"Request is malformed: {error}")
         return None
 
     def _refuse(self, why: _NotAcceptable | None) -> None:
@@ -490,6 +542,8 @@ class HttpProtocol(asyncio.Protocol):
 
     def _note_time(self) -> None:
         self._heard_at = self._door.wheel.time()
+        if self._in_head and self._begun_at is None:
+            self._begun_at = self._heard_at
         if self._in_head or not (self._in_body or self._due):
             # The second case is bytes that begin nothing, such as empty lines between requests.
             if self._head_at is None:
@@ -573,7 +627,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _upgrade(self, early: bytes) -> None:
         """The head that is complete asks for something else than HTTP; `early` stands behind it."""
-        if not self._wants_websocket():
+        if self._url_is_too_long or not self._wants_websocket():
             self._ignore_upgrade(early)
         elif self._due:
             self._refuse(_NotAcceptable(400, "A WebSocket handshake cannot be pipelined"))
@@ -581,6 +635,8 @@ class HttpProtocol(asyncio.Protocol):
             self._hand_over(early)
 
     def _wants_websocket(self) -> bool:
+        if self.parser.get_method() != b"GET":  # what it is instead is not answered here (3.4, step 2)
+            return False
         if self.fields.get(b"upgrade", b"").lower() == b"websocket":
             return True
         offers = [value for name, value in self.headers if name == b"upgrade"]
@@ -608,7 +664,7 @@ class HttpProtocol(asyncio.Protocol):
         except (httptools.HttpParserError, UnicodeDecodeError):
             self._refuse(_NotAcceptable(400, "URL is malformed"))
             return
-        decision: Decision | Awaitable[Decision]
+        decision: Decision | Awaitable[Decision] | None
         try:
             decision = self._door.on_upgrade(request)
         except LandlineError as error:
@@ -619,6 +675,9 @@ class HttpProtocol(asyncio.Protocol):
         if isinstance(decision, Accept | Refuse):
             self._settle(request, decision, early)
             return
+        if decision is None:
+            self._ignore_upgrade(early)
+            return
         self._wait_with(early)
         task = self.loop.create_task(self._decide(request, decision))
         self.tasks.add(task)
@@ -627,7 +686,7 @@ class HttpProtocol(asyncio.Protocol):
     def _upgrade_request(self) -> Upgrade:
         path, query = _path_and_query(self.url)
         parser = self.parser
-        problem = handshake_problem(parser.get_method(), parser.get_http_version(), self.headers, self.fields)
+        problem = handshake_problem(parser.get_http_version(), self.headers, self.fields)
         status, message = problem or (400, None)
         text = path.decode("ascii")
         return Upgrade(
@@ -672,7 +731,9 @@ class HttpProtocol(asyncio.Protocol):
         self._let_go()
         operation = operation_id()
         _log.info("upgraded", operation=operation)
-        answer = handshake_answer(request.fields, (b"x-correlating-operationid", operation.encode()))
+        crossing = cross_origin_lines(request.fields.get(b"origin"), self._limits.cors_origins)
+        named = b"x-correlating-operationid: %b\r\n%b" % (operation.encode(), crossing)
+        answer = handshake_answer(request.fields, named)
         socket = WebSocket(transport, decision, self._door.wheel, self._limits.close_timeout_s)
         socket.open(answer, early, paused)
 
@@ -691,6 +752,46 @@ def _parser(listening: HttpProtocol) -> httptools.HttpRequestParser:
     # What stands behind a request with `Connection: close` is dropped; it is no reason not to answer that request.
     parser.set_dangerous_leniencies(lenient_data_after_close=True)
     return parser
+
+
+class _Renamed:
+    """A parser for one request of unknown method, which is fed to it with `METHOD` in its place. It is the last request
+    of its connection. What the method was is not passed on: it may be anything, also a credential that is in the wrong
+    place, and is written into the log."""
+
+    METHOD = b"PATCH"
+
+    def __init__(self, listening: HttpProtocol) -> None:
+        parser = _parser(listening)
+        self.feed_data = parser.feed_data
+        self.get_http_version = parser.get_http_version
+        self.should_upgrade = parser.should_upgrade
+
+    def get_method(self) -> bytes:
+        return b"UNKNOWN"
+
+    def should_keep_alive(self) -> bool:
+        return False
+
+
+def _renamed(data: bytes) -> bytes | None:
+    """`data` with `_Renamed.METHOD` in place of the method of the request at its beginning; None unless that, which the
+    parser does not know, is all that is wrong with the first line.
+
+    Which methods there are is the business of the resource at the path (3.4, step 2)."""
+    line = _REQUEST_LINE.match(data)
+    if line is None or _is_known(line[1]):
+        return None
+    return _Renamed.METHOD + data[line.end(1) :]
+
+
+def _is_known(method: bytes) -> bool:
+    """Whether the parser takes it in a request of HTTP/1.1."""
+    try:
+        httptools.HttpRequestParser(object()).feed_data(method + b" / HTTP/1.1\r\n")
+    except httptools.HttpParserError:
+        return False
+    return True
 
 
 def _answer(refused: Refuse, more_headers: Sequence[Header] = ()) -> bytes:

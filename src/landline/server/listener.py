@@ -30,6 +30,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
@@ -53,6 +54,8 @@ USER_TIMEOUT_S = 60
 
 _GOODBYE_S = 1.0
 """How long a client may take at a stop to end TLS from its side, when everything else has been said."""
+
+_log = structlog.get_logger(__name__)
 
 _Address = tuple[Any, ...]
 """Host, port, and for IPv6 two more."""
@@ -107,8 +110,13 @@ def inherited_socket(environment: Mapping[str, str], pid: int) -> socket.socket 
     """The listening socket that our parent hands over, as systemd and its like do (`LISTEN_FDS`), or None.
 
     The parent keeps it open while this process is exchanged, so that connections wait in the kernel and nobody is
-    refused (specification 11). Raises `ConfigurationError` for anything but one listening TCP socket."""
-    if environment.get("LISTEN_PID") != str(pid):  # meant for somebody else, whose variables we have inherited
+    refused (specification 11). A parent that does not know our pid before we run leaves `LISTEN_PID` out. Raises
+    `ConfigurationError` for anything but one listening TCP socket."""
+    whose = environment.get("LISTEN_PID")
+    if whose != str(pid) and "LISTEN_FDS" not in environment:
+        return None
+    if whose not in (None, str(pid)):
+        _log.warning("LISTEN_FDS is for another process and was ignored", pid=pid, listen_pid=whose)
         return None
     if environment.get("LISTEN_FDS") != "1":
         raise ConfigurationError("LISTEN_FDS: exactly one socket is expected")
@@ -222,21 +230,33 @@ class Listener:
             server.close()
 
     async def stop(self, timeout_s: float) -> None:
-        """Let requests under way finish, for `timeout_s` at most, then cut what is left. Idempotent."""
+        """Let requests finish that are under way, and serve the open connections meanwhile; then what is on its way;
+        for `timeout_s` at most. What is left is cut. Idempotent."""
         if self._ticking is None:
             return
         ticking, self._ticking = self._ticking, None
         ticking.cancel()
         await asyncio.wait((ticking,))
-        self._config.timeout_graceful_shutdown = cast(int, timeout_s)
+        state = self._server.server_state
         cutting = asyncio.create_task(self._cut_the_silent()) if self._speaks_tls else None
-        await self._server.shutdown(sockets=self._sockets)
+        until = asyncio.get_running_loop().time() + timeout_s
+        if state.tasks:
+            # A bot whose turn is under way says what it has to say over a connection that is open.
+            await asyncio.wait(tuple(state.tasks), timeout=timeout_s)
+        try:
+            # uvicorn's own time limit would call it an error that somebody is slow.
+            async with asyncio.timeout_at(until):
+                await self._server.shutdown(sockets=self._sockets)
+        except TimeoutError:
+            _log.info("the stop cut connections off", connections=len(state.connections), requests=len(state.tasks))
+            for task in state.tasks:
+                task.cancel()
         if cutting is not None:
             cutting.cancel()
-        for connection in list(self._server.server_state.connections):
+        for connection in list(state.connections):
             connection.transport.abort()
-        if self._server.server_state.tasks:
-            await asyncio.wait(self._server.server_state.tasks, timeout=timeout_s)
+        if state.tasks:
+            await asyncio.wait(state.tasks, timeout=timeout_s)
 
     async def _cut_the_silent(self) -> None:
         """TLS has ended when both sides have said so. A client that is not looking, such as an idle one in a pool, does

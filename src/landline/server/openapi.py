@@ -40,7 +40,6 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 _NOT_ACCEPTABLE = {
     400: Problem(400, "BadArgument", "The request is not acceptable HTTP"),
     408: Problem(408, "BadArgument", "The request did not arrive in time"),
-    414: Problem(414, "BadArgument", "The URL is too long"),
     431: Problem(431, "BadArgument", "The header fields are too many or too large"),
 }
 """What any path may answer before an endpoint is asked (D-52)."""
@@ -212,7 +211,7 @@ def _problems(described: Operation) -> dict[int, dict[str, Problem]]:
 
 def _shared(described: Operation) -> tuple[Raised, ...]:
     """What an operation may raise by its kind."""
-    kinds: tuple[Raised, ...] = (errors.TooLarge,)
+    kinds: tuple[Raised, ...] = (errors.TooLarge, errors.UrlTooLong)
     if {"secret", "token"} & set(described.security):
         kinds += CREDENTIALS
     if described.body == "TokenRequest":

@@ -19,6 +19,7 @@ _TABLE: tuple[tuple[type[errors.LandlineError], int, str], ...] = (
     (errors.MissingProperty, 400, "MissingProperty"),
     (errors.UnsupportedMediaType, 415, "BadArgument"),
     (errors.TooLarge, 413, "MessageSizeTooBig"),
+    (errors.UrlTooLong, 414, "BadArgument"),
     (errors.TooSlow, 408, "BadArgument"),
     (errors.RangeNotSatisfiable, 416, "BadArgument"),
     (errors.NotFound, 404, "BadArgument"),

@@ -17,11 +17,23 @@ import structlog
 from landline.channel.streams import OpenStreams
 from landline.core import links
 from landline.core.log import ConversationId
-from landline.core.stream import INTERNAL_ERROR, Close, Decision, Drop, KeepAlive, Listen, Read, Send, Stream, Timing
+from landline.core.stream import (
+    INTERNAL_ERROR,
+    Close,
+    Decision,
+    Drop,
+    KeepAlive,
+    Listen,
+    Read,
+    Send,
+    Stream,
+    Timing,
+    Watch,
+)
 from landline.core.watermark import Start
 from landline.errors import StoreError
 from landline.ports import Store
-from landline.server.wheel import Circle, Pulse, Wheel
+from landline.server.wheel import Circle, Pulse, Timer, Wheel
 
 PAGE_BYTES = 32 * 1024
 """What one stream may hold of the log at a time, at least one activity (design section 4)."""
@@ -64,7 +76,7 @@ class Socket(Protocol):
 class Streaming:
     """What the streams of one process share."""
 
-    __slots__ = ("_reads", "_sayings", "pulse", "store", "streams", "timing", "wheel")
+    __slots__ = ("_reads", "_sayings", "_watches", "pulse", "store", "streams", "timing", "wheel")
 
     def __init__(self, store: Store, streams: OpenStreams, timing: Timing, wheel: Wheel) -> None:
         """`wheel` gives every stream its ticks, spread as their openings were."""
@@ -72,7 +84,8 @@ class Streaming:
         self.streams = streams
         self.timing = timing
         self.wheel = wheel
-        self.pulse = Pulse(wheel, timing.keepalive_s / 2)
+        self.pulse = Pulse(wheel, timing.tick_s)
+        self._watches: dict[StreamConnection, Timer] = {}
         self._reads: set[asyncio.Task[None]] = set()
         self._sayings: set[asyncio.Task[None]] = set()
 
@@ -100,6 +113,16 @@ class Streaming:
     def read(self, stream: StreamConnection, wanted: Read) -> None:
         """Read from the log what memory no longer has; `stream` goes on when it is there."""
         _keep(self._reads, stream.read_log(wanted))
+
+    def watch(self, stream: StreamConnection, after_s: float) -> None:
+        """Have `stream` look at its socket again. The few that do need a timer, which the others do not carry."""
+        self._watches[stream] = self.wheel.after(after_s, stream.look_again)
+
+    def leave_alone(self, stream: StreamConnection) -> None:
+        """There is nothing to look at any more."""
+        watch = self._watches.pop(stream, None)
+        if watch is not None:
+            watch.cancel()
 
     @property
     def reading(self) -> int:
@@ -165,6 +188,7 @@ class StreamConnection:
 
     def resumed(self) -> None:
         """The transport takes more."""
+        self._shared.leave_alone(self)
         self._follow(self._machine.resumed())
 
     def closed(self, code: int | None) -> None:
@@ -173,9 +197,13 @@ class StreamConnection:
         self._sign_off()
 
     def tick(self, now: float) -> None:
-        """The time, every half `keepalive_s`."""
+        """The time, every `Timing.tick_s`."""
         self._mind_the_socket()
-        self._follow(self._machine.tick(now, self._socket.progress()))
+        self._follow(self._machine.tick(now))
+
+    def look_again(self) -> None:
+        """The transport has not taken more."""
+        self._follow(self._machine.watched(self._socket.progress()))
 
     # What the node reports.
 
@@ -224,16 +252,20 @@ class StreamConnection:
         if isinstance(decision, KeepAlive):
             self._socket.keep_alive(decision.ping)
             return None
+        if isinstance(decision, Watch):
+            self._shared.watch(self, decision.after_s)
+            return None
         self._leave(decision)
         return None
 
     def _mind_the_socket(self) -> None:
         """Answers to a client's Pings fill a socket too, so it may be full although this stream wrote nothing."""
         if self._socket.paused:
-            self._machine.paused()
+            self._follow(self._machine.paused(self._socket.progress()))
 
     def _sign_off(self) -> None:
         """Neither wake-ups nor ticks from now on."""
+        self._shared.leave_alone(self)
         self._beat.discard(self)
         self._shared.streams.remove(self)
 

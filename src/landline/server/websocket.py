@@ -128,11 +128,11 @@ class Refuse(msgspec.Struct, frozen=True):
 
 
 def handshake_problem(
-    method: bytes, http_version: str, headers: Sequence[Header], fields: Mapping[bytes, bytes]
+    http_version: str, headers: Sequence[Header], fields: Mapping[bytes, bytes]
 ) -> tuple[int, str] | None:
-    """What is wrong with a handshake, as a status and a sentence; None if nothing is (RFC 6455, section 4.2.1).
-    `fields` has the first header of each name."""
-    if method != b"GET" or http_version != "1.1":
+    """What is wrong with a handshake, which is a GET, as a status and a sentence; None if nothing is (RFC 6455, section
+    4.2.1). `fields` has the first header of each name."""
+    if http_version != "1.1":
         return 400, "A WebSocket handshake is a GET of HTTP/1.1"
     names = [name for name, _ in headers] if len(fields) < len(headers) else []
     if fields.get(b"sec-websocket-version") != b"13" or names.count(b"sec-websocket-version") > 1:
@@ -144,9 +144,9 @@ def handshake_problem(
     return None
 
 
-def handshake_answer(fields: Mapping[bytes, bytes], *more: Header) -> bytes:
+def handshake_answer(fields: Mapping[bytes, bytes], more: bytes = b"") -> bytes:
     """The 101 to a handshake without a problem. The first subprotocol offered is echoed, because a browser drops the
-    socket otherwise (specification 7.1). `more` are header fields of its own."""
+    socket otherwise (specification 7.1). `more` are complete lines of other header fields."""
     digest = hashlib.sha1(fields[b"sec-websocket-key"] + _GUID, usedforsecurity=False).digest()
     answer = (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
@@ -156,9 +156,7 @@ def handshake_answer(fields: Mapping[bytes, bytes], *more: Header) -> bytes:
         offered = fields[b"sec-websocket-protocol"].split(b",", 1)[0].strip()
         if _TOKEN.fullmatch(offered):
             answer += b"\r\nSec-WebSocket-Protocol: " + offered
-    for name, value in more:
-        answer += b"\r\n" + name + b": " + value
-    return answer + b"\r\n\r\n"
+    return b"%b\r\n%b\r\n" % (answer, more)
 
 
 # The open socket
