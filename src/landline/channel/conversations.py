@@ -89,12 +89,11 @@ class Conversations:
         self._tokens.check_claimed(grant, parameters.user)
         issued = self._issue(grant, parameters)
         bound = parameters.user if grant.claims is None else grant.user
-        new = NewConversation(issued.conversation, grant.bot.id, user=bound, locale=parameters.locale)
+        # Whom a page names is a first member, but the token stays unbound. Where the conversation is started already,
+        # that one joins by speaking, as anybody else does (6.4).
+        guest = parameters.user if bound is None else None
+        new = NewConversation(issued.conversation, grant.bot.id, bound, parameters.locale, guest)
         created = await patiently(deadline, lambda: self._store.start(new))
-        named = parameters.user
-        if grant.claims is not None and bound is None and named is not None:
-            # A first member, but the token stays unbound: the page said who it is, nobody vouched for it (D-17).
-            await patiently(deadline, lambda: self._store.join(issued.conversation, named))
         conversation = self._tokens.check_bot(grant, await self._store.conversation(issued.conversation))
         self._uses.note(conversation.id)
         self._delivery.announce(conversation, deadline)
