@@ -113,3 +113,17 @@ async def test_a_stranger_uses_up_nobodys_turns(tmp_path: Path) -> None:
         for _ in range(50):
             assert (await stranger.activities(conversation)).status == 403
         assert (await client.activities(conversation)).status == 200
+
+
+async def test_a_credential_of_the_wrong_kind_uses_up_no_turns(tmp_path: Path) -> None:
+    async with (
+        Landline(tmp_path / "data", starts_per_s=0.1, start_wait_s=0) as landline,
+        DirectLine(landline.directline, SECRET) as client,
+    ):
+        for _ in range(50):
+            assert (await client.refresh()).error == (403, "BadArgument")
+        started = await client.start()
+        assert started.status == 201
+        for _ in range(50):
+            assert (await client.using(started.token).generate()).error == (403, "BadArgument")
+        assert (await client.start()).error == (429, "RateLimited"), "there was one turn only"

@@ -232,6 +232,8 @@ class TestTheEndOfAChain:
             assert (await page.refresh()).error == (403, "TokenExpired")
             assert (await page.reconnect(id_)).error == (403, "TokenExpired")
             assert (await page.start()).error == (403, "TokenExpired")
+            broken = {"data": b"{", "headers": {"Content-Type": "application/json"}}
+            assert (await page.request("POST", "/conversations", **broken)).error == (403, "TokenExpired")
             assert (await page.send(id_, {"type": "message", "text": "still here"})).status == 200
             assert (await page.activities(id_)).status == 200
             assert (await page.handshake(started.stream_url)).status == 101

@@ -80,6 +80,15 @@ class Conversations:
             raise UnknownConversation
         return issued
 
+    async def check_not_gone(self, grant: Grant, deadline: float) -> None:
+        """Refuse a token whose conversation was purged, before anybody looks at what was sent (3.4, D-24). Raises
+        `UnknownConversation`."""
+        if grant.claims is None:
+            return
+        name = ConversationId(grant.claims.conv)
+        if self._store.known(name) is None and await patiently(deadline, lambda: self._store.is_purged(name)):
+            raise UnknownConversation
+
     async def start(self, grant: Grant, parameters: TokenParameters, deadline: float) -> Opened:
         """Start the grant's conversation, or a new one for a secret; start again what is started already (5.2).
 

@@ -132,9 +132,14 @@ def successor(claims: Claims, *, jti: str, now_s: int, life_s: int, chain_s: flo
 
     Raises `TokenExpired` more than `chain_s` after the chain began (4.2, Chain).
     """
+    check_chain(claims, now_s, chain_s)
+    return msgspec.structs.replace(claims, jti=jti, nbf=now_s, exp=now_s + life_s)
+
+
+def check_chain(claims: Claims, now_s: int, chain_s: float) -> None:
+    """Raises `TokenExpired` where there can be no successor any more."""
     if now_s - claims.oat > chain_s:
         raise TokenExpired("The token cannot be renewed any more")
-    return msgspec.structs.replace(claims, jti=jti, nbf=now_s, exp=now_s + life_s)
 
 
 def sign(claims: Claims, keys: Keys) -> str:

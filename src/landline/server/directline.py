@@ -138,8 +138,9 @@ class DirectLine:
     )
     async def start(self, exchange: Exchange) -> None:
         """Start a conversation, or find it started (5.2)."""
-        grant = self._grant(exchange)
+        grant = self._grant(exchange, renewing=True)
         await self._throttle.start(grant.site.id, exchange.deadline, *grant.whose)
+        await self._conversations.check_not_gone(grant, exchange.deadline)
         base = exchange.base_url()
         parameters = await self._parameters(exchange, grant)
         opened = await self._conversations.start(grant, parameters, exchange.deadline)
@@ -156,7 +157,7 @@ class DirectLine:
     )
     async def reconnect(self, exchange: Exchange) -> None:
         """A new token and stream URL, from a watermark on (5.3)."""
-        grant = self._grant(exchange)
+        grant = self._grant(exchange, renewing=True)
         conversation = await self._conversations.find(grant, exchange.path("conversation"))
         opened = await self._conversations.reconnect(grant, conversation, exchange.query("watermark"))
         body = _encode(_opened(opened, exchange.base_url(), grant.bot.reference_grammar_id))
@@ -223,9 +224,11 @@ class DirectLine:
         self._tokens.check_scope(grant, name)
         return grant, name
 
-    def _grant(self, exchange: Exchange) -> Grant:
-        """Who asks, from a page that may (3.4, steps 4 and 5)."""
+    def _grant(self, exchange: Exchange, *, renewing: bool = False) -> Grant:
+        """Who asks, from a page that may (3.4, steps 4 and 5). `renewing`: and will get another token."""
         grant = self._tokens.grant(exchange.bearer())
+        if renewing:
+            self._tokens.check_chain(grant)
         self._tokens.check_origin(grant, exchange.origin())
         return grant
 
