@@ -510,7 +510,7 @@ class Registrations:
 
 def _normal(site: Site) -> Site:
     """With its origins in the one spelling that is compared. Raises `BadArgument`."""
-    return msgspec.structs.replace(site, trusted_origins=tuple(dict.fromkeys(map(tokens.origin, site.trusted_origins))))
+    return msgspec.structs.replace(site, trusted_origins=tokens.trusted_origins(site.trusted_origins))
 
 
 def _bot(bot_id: str) -> str:

@@ -194,7 +194,7 @@ class Tokens:
     def first(
         self, grant: Grant, conversation: ConversationId, user: Account | None, origins: tuple[str, ...] = ()
     ) -> Issued:
-        """Begin a chain of tokens from a secret (4.2)."""
+        """Begin a chain of tokens from a secret (4.2). Raises `BadArgument` for what makes it too long to be used."""
         origins = grant.site.trusted_origins or origins
         life_s = self._life_s(grant)
         claims = tokens.first(
@@ -208,7 +208,10 @@ class Tokens:
             now_s=self._clock.now_ms() // 1000,
             life_s=life_s,
         )
-        return self._issue(claims, life_s)
+        issued = self._issue(claims, life_s)
+        if len(issued.token) > tokens.TOKEN_CHARACTERS:
+            raise BadArgument("The token would be too long: its user and its trusted origins are")
+        return issued
 
     def refresh(self, grant: Grant) -> Issued:
         """Carry a token on (4.4). Raises `Forbidden` for a secret, `TokenExpired` at the end of the chain."""
