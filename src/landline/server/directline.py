@@ -176,7 +176,7 @@ class DirectLine:
     async def read(self, exchange: Exchange) -> None:
         """One page of activities (5.4)."""
         grant, name = self._in_scope(exchange)
-        await self._throttle.poll(name, exchange.deadline, *grant.whose)
+        await self._throttle.poll((grant.bot.id, name), exchange.deadline, *grant.whose)
         conversation = await self._conversations.find(grant, name)
         page = await self._activities.read(conversation, exchange.query("watermark"), exchange.base_url())
         await exchange.json(200, page.activity_set, _replay(page.replay.value))
@@ -192,7 +192,7 @@ class DirectLine:
     async def send(self, exchange: Exchange) -> None:
         """Send an activity (5.5)."""
         grant, name = self._in_scope(exchange)
-        self._throttle.send(name, *grant.whose)
+        self._throttle.send((grant.bot.id, name), *grant.whose)
         conversation = self._conversations.find_known(grant, name) or await self._conversations.find(grant, name)
         body = await exchange.json_body()
         activity_id = await self._activities.send(grant, conversation, body, exchange.deadline, _key(exchange))
@@ -209,7 +209,7 @@ class DirectLine:
     async def upload(self, exchange: Exchange) -> None:
         """Send files, and an activity with them (5.6)."""
         grant, name = self._in_scope(exchange)
-        self._throttle.send(name, *grant.whose)
+        self._throttle.send((grant.bot.id, name), *grant.whose)
         conversation = await self._conversations.find(grant, name)
         async with self._files.receive(conversation) as upload:
             await _receive(exchange, upload)
@@ -287,7 +287,7 @@ class DirectLine:
         deadline = self._streaming.wheel.time() + self._manners.deadline_s
         try:
             whose = self._tokens.check_site(admitted.ticket), admitted.bot
-            self._throttle.send(admitted.conversation.id, *whose)
+            self._throttle.send((admitted.bot.id, admitted.conversation.id), *whose)
             await self._activities.hear(admitted, body, deadline)
         except LandlineError as error:
             _log.warning(
