@@ -127,7 +127,10 @@ class Store(Protocol):
         ...
 
     async def accepted_at(self, conversation: ConversationId, sequence: int) -> int | None:
-        """The acceptance time of that entry in ms, or None where there is no such entry."""
+        """The acceptance time of that entry in ms, or None where there is no such entry.
+
+        Of the last number of the gap that a declared restore left (8.1.6), that of the last entry before the gap: it is
+        what proves the position behind it (8.2.7)."""
         ...
 
     async def entry(self, conversation: ConversationId, sequence: int) -> Entry | None:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import random
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import NamedTuple
 
 import apsw
 import pytest
+from yarl import URL
 
 from landline.conformance.directline import Activity, DirectLine
 from landline.conformance.scripted_bot import ScriptedBot
@@ -247,6 +249,77 @@ class TestAStoreThatWasRolledBack:
             assert [each["text"] for each in page.activities] == expected
             assert rollback_warnings(landline) == warnings + 2
             assert (await client.activities(opened.conversation_id, page.watermark)).replay == "complete"
+
+
+class TestADeclaredRestore:
+    """8.1.6: ids are never reused, and no reader concludes loss from the gap (D-44)."""
+
+    @pytest.mark.parametrize("how", ["restore", "doctor"])
+    async def test_gives_no_id_twice_and_every_position_of_before_goes_on(
+        self, tmp_path: Path, bot: ScriptedBot, how: str
+    ) -> None:
+        data, copy = tmp_path / "data", tmp_path / "copy"
+        landline = Landline(data, bot=bot.endpoint, drain_s=0)
+        async with landline, DirectLine(landline.directline, SECRET) as client:
+            opened = await started(client, bot)
+            for n in range(3):
+                await say(bot, opened.conversation_id, f"common {n}")
+            page = await client.activities(opened.conversation_id)
+            older = page.watermark
+        shutil.copytree(data, copy)
+        async with landline, DirectLine(landline.directline, SECRET) as client:
+            for n in range(3):
+                await say(bot, opened.conversation_id, f"lost {n}")
+            lost = await client.activities(opened.conversation_id, older)
+        shutil.rmtree(data)
+        if how == "doctor":
+            shutil.copytree(copy, data)
+        await command("restore", copy, "--data", data) if how == "restore" else await command(
+            "doctor", "--restored", "--data", data
+        )
+        async with landline, DirectLine(landline.directline, SECRET) as client:
+            warnings = rollback_warnings(landline)
+            quiet = await client.reconnect(opened.conversation_id)
+            at_head = await client.activities(opened.conversation_id, older)
+            assert (at_head.activities, at_head.replay) == ([], "complete")
+            async with client.stream(quiet.stream_url) as live:
+                others = [f"other {n}" for n in range(3)]
+                for text in others:
+                    await say(bot, opened.conversation_id, text)
+                await live.until_text(others[-1])
+                assert live.texts == others
+            for watermark in (older, at_head.watermark, stream_watermark(quiet.stream_url)):
+                again = await client.reconnect(opened.conversation_id, watermark)
+                assert again.replay == "complete", watermark
+                async with client.stream(again.stream_url) as stream:
+                    await stream.until_text(others[-1])
+                    assert stream.texts == others
+            assert rollback_warnings(landline) == warnings
+            beyond = await client.activities(opened.conversation_id, lost.watermark)
+            assert beyond.replay == "from-start", "what it has seen is lost; what comes again costs duplicates"
+            seen = beyond.activities
+            assert [each["text"] for each in seen] == [f"common {n}" for n in range(3)] + others
+            assert not {each["id"] for each in seen} & {each["id"] for each in lost.activities}
+
+    async def test_is_refused_beside_a_running_server(self, tmp_path: Path) -> None:
+        async with Landline(tmp_path / "data", drain_s=0) as landline:
+            assert await command("doctor", "--restored", "--data", landline.data, code=3) == ""
+        assert await command("doctor", "--data", landline.data) == "Nothing is wrong.\n"
+
+
+async def command(*words: object, code: int = 0) -> str:
+    """What a command prints."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "landline", *map(str, words), stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == code
+    return out.decode()
+
+
+def stream_watermark(url: str) -> str:
+    """The position that a stream's URL names."""
+    return URL(url).query["watermark"]
 
 
 class TestTheLastNumber:

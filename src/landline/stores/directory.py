@@ -21,6 +21,9 @@ else:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+LOCK_FILE = "lock"
+
+
 class Directory:
     """A data directory. The lock is the operating system's: it ends with the process, however that ends."""
 
@@ -40,8 +43,8 @@ class Directory:
             if made:
                 self.path.mkdir(mode=0o700, parents=True)
                 for path in made:
-                    _sync(path.parent)
-            self._descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+                    sync(path.parent)
+            self._descriptor = os.open(self.path / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise DataDirectoryError(f"{self.path}: {error.strerror}") from error
         try:
@@ -55,7 +58,7 @@ class Directory:
         path = self.path / name
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            _sync(self.path)
+            sync(self.path)
         except OSError as error:
             raise DataDirectoryError(f"{path}: {error.strerror}") from error
         return path
@@ -95,11 +98,11 @@ class Directory:
             self._descriptor = None
 
 
-def _sync(directory: Path) -> None:
-    """Make the names in `directory` durable. Windows has no such call, and needs none."""
+def sync(path: Path) -> None:
+    """Make a file durable, or the names in a directory. Windows has no such call for what is only read."""
     if sys.platform == "win32":
         return
-    descriptor = os.open(directory, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -111,7 +111,7 @@ def open_writer(path: Path, connect: Connect, now_ms: int) -> apsw.Connection:
     try:
         connection = connect(path)
     except apsw.Error as error:
-        raise _unusable(path, error) from error
+        raise unusable(path, error) from error
     try:
         _prepare(connection, path, now_ms)
     except BaseException as error:
@@ -119,7 +119,7 @@ def open_writer(path: Path, connect: Connect, now_ms: int) -> apsw.Connection:
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.close(True)
         if isinstance(error, apsw.Error):
-            raise _unusable(path, error) from error
+            raise unusable(path, error) from error
         raise
     return connection
 
@@ -130,7 +130,7 @@ def open_reader(path: Path, connect: Connect) -> apsw.Connection:
         connection = connect(path)
         connection.pragma("query_only", True)
     except apsw.Error as error:
-        raise _unusable(path, error) from error
+        raise unusable(path, error) from error
     return connection
 
 
@@ -144,7 +144,7 @@ def unindexed(connection: apsw.Connection, path: Path) -> dict[int, int]:
     try:
         newest = [(place, arrival) for place, arrival, _ in takewhile(itemgetter(2), connection.execute(query))]
     except apsw.Error as error:
-        raise _unusable(path, error) from error
+        raise unusable(path, error) from error
     return dict(reversed(newest))
 
 
@@ -204,6 +204,7 @@ def _version(connection: apsw.Connection, path: Path) -> int:
     return int(version)
 
 
-def _unusable(path: Path, error: apsw.Error) -> DataDirectoryError:
+def unusable(path: Path, error: apsw.Error) -> DataDirectoryError:
+    """What to end with where the file cannot be used."""
     damaged = isinstance(error, (apsw.CorruptError, apsw.NotADBError))
     return DataDirectoryError(f"{path} is damaged: {error}" if damaged else f"{path} cannot be opened: {error}")

@@ -309,7 +309,7 @@ class SqliteStore:
         forgotten = self._tail.forgotten
         entries, stand = await self._read(lambda reader: reader.read_on(conversation, sequence))
         if not entries or entries[0].sequence != sequence:
-            return None
+            return await self._read(lambda reader: reader.before_gap_ms(conversation, sequence))
         if stand is not None:
             # Who asks goes on from there: what a client missed that comes back needs no disk then.
             self._tail.meet(conversation, stand.head, stand.last_ms, forgotten, oldest=stand.oldest)

@@ -153,6 +153,15 @@ class Reader:
             entries = [_entry(row) for row in self._rows(place, place + 1)]
         return entries, stand
 
+    def before_gap_ms(self, conversation: ConversationId, sequence: int) -> int | None:
+        """When the last entry before the gap was accepted that a declared restore left up to this number, or None where
+        there is no such gap: the row has it, as for a log that lost its last entries (8.1.6)."""
+        last_ms: int | None = self.connection.execute(
+            "SELECT last_ms FROM conversations WHERE id = ? AND head = ? AND oldest <= ? AND purged_ms IS NULL",
+            (conversation, sequence + 1, sequence),
+        ).get
+        return last_ms
+
     def _up_to_head(self, stand: Stand, sequence: int) -> Sequence[Entry]:
         """The entries from this number on; none where they are large."""
         first = stand.number << SEQUENCE_BITS
