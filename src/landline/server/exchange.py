@@ -50,6 +50,7 @@ _ALLOWED_HEADERS = b"Authorization, Content-Type, Accept, x-ms-bot-agent, X-Requ
 _HOST = re.compile(rb"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 _PREFIX = re.compile(rb"(/[A-Za-z0-9._~%-]+)*")
 _AGENT_BYTES = 100
+_LONG = re.compile(rb"[A-Za-z0-9._~%+/=-]{24,}")
 _PRINTABLE = bytes(byte if 0x20 <= byte < 0x7F else ord("?") for byte in range(256))
 """A log may be read on a terminal, which obeys more control characters than JSON escapes."""
 _MEDIA_TYPES = (b"application/json", b"text/json")
@@ -459,8 +460,9 @@ class Resource:
 
 
 def _shown(agent: bytes) -> str:
-    """What a client library says of itself, as far as it is worth a place in the log (3.1)."""
-    return agent[:_AGENT_BYTES].translate(_PRINTABLE).decode("ascii")
+    """What a client library says of itself, as far as it is worth a place in the log (3.1). What is as long as a secret
+    may be one, wherever a client puts it."""
+    return _LONG.sub(b"...", agent)[:_AGENT_BYTES].translate(_PRINTABLE).decode("ascii")
 
 
 def _too_late(exchange: Exchange) -> LandlineError:
