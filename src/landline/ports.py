@@ -38,6 +38,8 @@ class Store(Protocol):
     cut. Reads see everything that was acknowledged before they began. A cancelled caller does not cancel a write.
     Writes raise `StoreUnavailable` when surely nothing was stored, `OutcomeUnknown` when that cannot be told; reads
     raise `StoreUnavailable`.
+
+    What a method erased or removed, nobody finds on the disk either: some seconds later, whatever else happens.
     """
 
     async def open(self) -> None:
@@ -99,7 +101,8 @@ class Store(Protocol):
         An entry with a `key` is appended once: the key is written in the same transaction, and whoever comes with it
         again, in this group, later, or after a restart, is answered what was assigned the first time. `Conflict` if it
         comes with another digest. An entry with an `original` is another version of that activity: `UnknownActivity`
-        unless the original is there, not deleted, and no such version itself; decided in the same transaction."""
+        unless the original, or a version of it if it has expired, is there, not deleted, and the original is no such
+        version itself; decided in the same transaction."""
         ...
 
     async def delete(
@@ -109,7 +112,8 @@ class Store(Protocol):
         them again, and append `notice`, shown under the id of the activity and with a time of its own; all of it in one
         transaction (D-35). None if it was deleted before: nothing changes then.
 
-        Order, deadline and errors are those of `append`; `UnknownActivity` where there is no such activity."""
+        Order, deadline and errors are those of `append`; `UnknownActivity` where there is no such activity. One that
+        has expired is there for as long as a version of it is."""
         ...
 
     def taken(self, conversation: ConversationId, sequence: int) -> None:
@@ -134,7 +138,8 @@ class Store(Protocol):
         ...
 
     async def entry(self, conversation: ConversationId, sequence: int) -> Entry | None:
-        """That entry as it is now (`Audience.NOBODY` once it was deleted), or None where there is none."""
+        """That entry as it is now (`Audience.NOBODY` once it was deleted). If it has expired, the latest entry that is
+        left with it as its `original`: a version, or the notice of its delete. None where there is nothing."""
         ...
 
     def recent(self, conversation: ConversationId, position: int, transient: int, max_bytes: int) -> Page | None:
@@ -174,7 +179,8 @@ class Store(Protocol):
         ...
 
     async def of_member(self, account_id: str, most: int) -> Sequence[ConversationId]:
-        """Conversations in which this account is a member and not the bot, at most so many."""
+        """Conversations in which this account is a member and not the bot, or was one before it left, at most so
+        many."""
         ...
 
     async def purge(self, conversation: ConversationId, used_before_ms: int | None = None) -> bool:
@@ -226,7 +232,8 @@ class Store(Protocol):
         ...
 
     async def leave(self, conversation: ConversationId, account_id: str) -> None:
-        """End this account's membership, unless it is the bot's or there is none. Raises `UnknownConversation`."""
+        """End this account's membership, unless it is the bot's or there is none; that it was one stays known to
+        `of_member`. Raises `UnknownConversation`."""
         ...
 
     async def started_by(self, bot_id: str, after: int, most: int) -> Sequence[tuple[int, ConversationId]]:

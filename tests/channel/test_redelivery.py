@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
 
+from landline.core import log
 from landline.core.failure import FailedDelivery
 from landline.core.log import NewEntry
 from landline.errors import BotRejected, BotTimedOut, BotUnreachable, DeliveryError, UnknownActivity
@@ -54,6 +56,48 @@ async def test_what_is_offered_again_is_the_same_activity_and_then_it_is_settled
     assert await channel.redelivery.failed() == []
     with pytest.raises(UnknownActivity):
         await channel.redelivery.offer(activity_id, soon())
+
+
+@pytest.mark.item(168)
+async def test_a_repeat_of_what_was_taken_when_offered_again_is_not_offered(
+    channel: Channel, transport: ScriptedTransport
+) -> None:
+    """The bot accepted what had been answered 502; the same key says so, and the bot hears nothing (8.5)."""
+    conversation = await channel.start("u1")
+    body = b'{"type":"message","from":{"id":"u1"},"text":"once"}'
+
+    async def send() -> str:
+        return await channel.activities.send(channel.secret, conversation, body, soon(), "key")
+
+    transport.failure = BotRejected(500)
+    with pytest.raises(BotRejected):
+        await send()
+    (failure,) = await channel.redelivery.failed()
+    activity_id = log.activity_id(conversation.id, failure.sequence)
+    with pytest.raises(BotRejected):
+        await channel.redelivery.offer(activity_id, soon())
+    transport.failure = None
+    await channel.redelivery.offer(activity_id, soon())
+    assert await send() == activity_id
+    assert transport.messages == ["once"] * 3
+    assert await channel.texts(conversation) == ["once"]
+
+
+async def test_what_the_bot_took_when_its_sender_repeated_it_is_on_record_no_more(
+    channel: Channel, transport: ScriptedTransport
+) -> None:
+    conversation = await channel.start("u1")
+    body = b'{"type":"message","from":{"id":"u1"},"text":"once"}'
+    transport.failure = BotRejected(500)
+    for _ in range(2):
+        with pytest.raises(BotRejected):
+            await channel.activities.send(channel.secret, conversation, body, soon(), "key")
+    assert len(await channel.redelivery.failed()) == 1
+    transport.failure = None
+    await channel.activities.send(channel.secret, conversation, body, soon(), "key")
+    async with asyncio.timeout(5):
+        while await channel.redelivery.failed():
+            await asyncio.sleep(0)
 
 
 async def test_what_fails_again_stays_on_record(channel: Channel, transport: ScriptedTransport) -> None:

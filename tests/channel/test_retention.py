@@ -17,7 +17,7 @@ from landline.core.stream import CONVERSATION_GONE, Close
 from landline.core.tokens import TokenParameters
 from landline.errors import DeliveryError, StoreUnavailable, UnknownConversation
 from landline.stores.memory import MemoryStore
-from support.channel import Channel, TestClock
+from support.channel import BOT, Channel, TestClock
 from support.scripted_transport import ScriptedTransport
 
 HOUR_S, DAY_S = 3600, 86_400
@@ -299,6 +299,15 @@ async def test_forgetting_a_person_deletes_every_conversation_they_took_part_in(
     assert stream.closed == [CONVERSATION_GONE]
     assert await node.retention.forget("ann") == 0
     assert await node.retention.forget("bot") == 0, "a bot is no person"
+
+
+async def test_who_was_removed_by_the_bot_is_forgotten_too(node: Node) -> None:
+    """What they said before is still there."""
+    conversation = await node.channel.start("bob")
+    await node.channel.send(conversation, "hello", "ann")
+    await node.channel.members.remove(BOT, conversation, "ann")
+    assert await node.retention.forget("ann") == 1
+    assert await node.refused(conversation)
 
 
 async def test_who_spoke_while_the_bot_was_away_is_forgotten_too(node: Node) -> None:

@@ -5,6 +5,7 @@ What the browser makes of it is shown by the tests with a real Web Chat.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from urllib.parse import quote
@@ -105,8 +106,9 @@ async def test_only_what_the_bot_said_itself_can_be_changed(
     spelled_otherwise = mine.replace("|0", "|00")
     unknown = [theirs, typing, version, elsewhere, spelled_otherwise, f"{conversation_id}|9999999", "x", "history2"]
     for activity_id in unknown:
-        answer = await put(bot, conversation_id, quote(activity_id), {"type": "message", "text": "no"})
-        assert error_of(answer) == (404, "BadArgument"), activity_id
+        for kind in ("message", "typing", "trace"):
+            answer = await put(bot, conversation_id, quote(activity_id), {"type": kind, "text": "no"})
+            assert error_of(answer) == (404, "BadArgument"), (activity_id, kind)
         assert error_of(await take_back(bot, conversation_id, quote(activity_id))) == (404, "BadArgument"), activity_id
     assert [each["text"] for each in await client.all_activities(conversation_id)] == ["mine", "mine", "changed"]
     assert [each["text"] for each in await client.all_activities(other.conversation_id)] == ["elsewhere"]
@@ -122,6 +124,7 @@ async def test_an_update_that_contradicts_itself_is_refused(
         ({"type": "message", "id": 7}, "BadArgument"),
         ({"id": mine}, "MissingProperty"),
         ({"type": "typing", "id": mine}, "BadArgument"),
+        ({"type": "trace", "id": mine}, "BadArgument"),
     ):
         assert error_of(await put(bot, conversation_id, mine, activity)) == (400, code), activity
     assert (await put(bot, conversation_id, mine, {"type": "message", "id": None, "text": "good"})).status == 200
@@ -187,6 +190,36 @@ async def test_a_repeated_update_stores_nothing_new(bot: ScriptedBot, client: Di
         answer = await put(bot, conversation_id, mine, {"type": "message", "text": "changed"}, **request)
         assert (answer.status, answer.json) == (200, {"id": mine})
     assert [each["text"] for each in await client.all_activities(conversation_id)] == ["mine", "changed"]
+
+
+@pytest.mark.item(183, 184)
+async def test_what_has_expired_is_changed_and_taken_back_while_a_version_of_it_is_shown(
+    tmp_path: Path, bot: ScriptedBot
+) -> None:
+    """D-35 with `activity_ttl_s`: a delete erases the activity and all its updates, also those that are left."""
+    async with (
+        Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0, activity_ttl_s=2) as landline,
+        DirectLine(landline.directline, SECRET) as client,
+    ):
+        conversation_id = (await started(client, bot)).conversation_id
+        first = await say(bot, conversation_id, "0 %")
+        timestamp = (await client.activities(conversation_id)).activities[0]["timestamp"]
+        count = 0
+        async with asyncio.timeout(30):
+            while "0 %" in [each["text"] for each in await client.all_activities(conversation_id)]:
+                count += 1
+                await change(bot, conversation_id, first, f"{count} %")
+                await asyncio.sleep(0.1)
+        await change(bot, conversation_id, first, "done")
+        shown = await client.all_activities(conversation_id)
+        assert shown[-1]["text"] == "done"
+        assert {(each["id"], each["timestamp"]) for each in shown} == {(first, timestamp)}
+        for _ in range(2):
+            assert (await take_back(bot, conversation_id, first)).status == 200
+            (told,) = await client.all_activities(conversation_id)
+            assert (told["type"], told["id"]) == ("messageDelete", first)
+        answer = await put(bot, conversation_id, first, {"type": "message", "text": "x"})
+        assert error_of(answer) == (404, "BadArgument")
 
 
 @pytest.mark.bot_item(58)

@@ -1,6 +1,6 @@
 """How long things are kept, over the wire (specification 9).
 
-What an operator may do is a use case here: `Server.retention`; how an operator asks for it is another matter.
+What an operator may do is a use case here, `Server.retention`, unless it is about a process of its own.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import pytest
 from landline.config import Settings
 from landline.conformance.directline import DirectLine
 from landline.conformance.scripted_bot import ScriptedBot
+from landline.conformance.uploads import activity_part, file_part, form, upload
 from landline.server.app import Server
 from support.landline import SECRET, Landline
+from support.operator import Operator
 from support.streams import say, started, until
 
 
@@ -128,3 +130,71 @@ async def test_a_watermark_older_than_what_is_kept_is_answered_with_the_rest_and
                 await stream.until_text("three")
                 assert len(stream.activities) == 1
         assert page.activities[0]["id"] == f"{conversation_id}|0000002", "numbers go on"
+
+
+MARK = b"swordfish"
+"""Stands in whatever is to be gone: texts, names, ids, files."""
+
+
+@pytest.mark.parametrize("how", ["deleted", "forgotten"])
+async def test_what_an_operator_deleted_is_gone_from_the_disk_of_a_server_that_goes_on(
+    tmp_path: Path, how: str
+) -> None:
+    """Nobody writes any more, and nothing is restarted: what was erased does not wait for that."""
+    async with (
+        ScriptedBot() as bot,
+        Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0) as landline,
+        DirectLine(landline.directline, SECRET) as client,
+        Operator(landline) as operator,
+    ):
+        zoe = {"id": "swordfish-zoe", "name": "Swordfish Zoe"}
+        conversation_id = (await started(client, bot, user=zoe)).conversation_id
+        said = {"type": "message", "from": zoe, "text": "the swordfish"}
+        assert (await client.send(conversation_id, said)).status == 200
+        body = form(activity_part(said), file_part("a.png", b"swordfish" * 1000))
+        assert (await upload(client, conversation_id, body, user_id=zoe["id"])).status == 200
+        await say(bot, conversation_id, "the swordfish" * 2000)
+        assert places_of(MARK, landline.data)
+        if how == "deleted":
+            await operator.done("DELETE", f"/conversations/{conversation_id}")
+        else:
+            assert await operator.done("POST", "/forget", {"user": zoe["id"]}) == {"conversations": 1}
+        await until(lambda: not places_of(MARK, landline.data), "nothing of it is on the disk")
+
+
+async def test_what_a_bot_took_back_is_gone_from_the_disk_of_a_server_that_goes_on(tmp_path: Path) -> None:
+    """D-35: erased, with all its versions."""
+    async with (
+        ScriptedBot() as bot,
+        Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0) as landline,
+        DirectLine(landline.directline, SECRET) as client,
+    ):
+        conversation_id = (await started(client, bot)).conversation_id
+        activity_id = await say(bot, conversation_id, "the swordfish")
+        url = f"{bot.service_url(conversation_id)}/v3/conversations/{conversation_id}/activities/{activity_id}"
+        changed = {"type": "message", "text": "the swordfish, changed"}
+        assert (await bot.request("PUT", url, json=changed)).status == 200
+        assert places_of(MARK, landline.data)
+        assert (await bot.request("DELETE", url)).status == 200
+        await until(lambda: not places_of(MARK, landline.data), "nothing of it is on the disk")
+
+
+async def test_what_expired_is_gone_from_the_disk_of_a_server_that_goes_on(tmp_path: Path) -> None:
+    async with (
+        ScriptedBot() as bot,
+        Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0, activity_ttl_s=1, idempotency_ttl_s=1) as landline,
+        DirectLine(landline.directline, SECRET) as client,
+    ):
+        await say(bot, (await started(client, bot)).conversation_id, "the swordfish")
+        assert places_of(MARK, landline.data)
+        await until(lambda: not places_of(MARK, landline.data), "nothing of it is on the disk")
+
+
+def places_of(mark: bytes, directory: Path) -> set[str]:
+    """The files in which it stands."""
+    found = set()
+    for path in directory.rglob("*"):
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):  # it may go while we look
+            if mark in path.read_bytes().lower():
+                found.add(path.name)
+    return found

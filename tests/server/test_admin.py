@@ -288,3 +288,20 @@ async def test_a_person_is_forgotten_with_every_conversation_they_took_part_in(
         assert (answer.status, answer.json) == (200, {"conversations": 3})
         assert [(await client.reconnect(each)).status for each in theirs] == [404] * 3
         assert (await client.reconnect(kept)).status == 200
+
+
+async def test_a_person_whom_the_bot_removed_is_forgotten_as_well(landline: Landline, operator: Operator) -> None:
+    """Section 9: all conversations with that member, and what they said there with it."""
+    async with ScriptedBot() as bot, DirectLine(landline.directline) as nobody:
+        await operator.add_bot("removing", bot.endpoint)
+        client = nobody.using(await operator.add_site(f"site-{next(_numbers)}", "removing"))
+        conversation_id = (await client.start()).conversation_id
+        said = {"type": "message", "text": "I was here", "from": {"id": "zoe"}}
+        assert (await client.send(conversation_id, said)).status == 200
+        url = f"{bot.service_url(conversation_id)}/v3/conversations/{conversation_id}/members/zoe"
+        assert (await bot.request("DELETE", url)).status == 200
+        members = (await operator.done("GET", f"/conversations/{conversation_id}"))["members"]
+        assert "zoe" not in [member["id"] for member in members]
+        assert await operator.done("POST", "/forget", {"user": "zoe"}) == {"conversations": 1}
+        assert (await client.reconnect(conversation_id)).status == 404
+        await operator.call("DELETE", "/bots/removing")

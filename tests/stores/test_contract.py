@@ -468,7 +468,11 @@ async def test_who_left_is_no_member_until_it_joins_again(home: Home) -> None:
     await store.leave(A, "nobody")
     store = await home.restart()
     assert [member.account.id for member in await store.members(A)] == [BOT, "bob"]
-    assert (await store.join(A, Account("ann")))[-1] == Member(Account("ann"), is_bot=False, announced=False)
+    await store.announced(A, ["ann"])
+    back = Account("ann", "Ann")
+    assert (await store.join(A, back))[-1] == Member(back, is_bot=False, announced=False)
+    store = await home.restart()
+    assert (await store.members(A))[-1] == Member(back, is_bot=False, announced=False)
 
 
 async def test_a_bot_cannot_leave(store: Store) -> None:

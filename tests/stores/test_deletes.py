@@ -7,9 +7,10 @@ import asyncio
 import math
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from landline.core.log import LAST_SEQUENCE, Accepted, Audience, ConversationId, Entry, NewEntry, Original
+from landline.core.log import LAST_SEQUENCE, Accepted, Audience, ConversationId, Entry, NewEntry, Original, SendKey
 from landline.errors import ConversationFull, DeadlinePassed, UnknownActivity, UnknownConversation
 from landline.ports import Store
 from landline.stores.sqlite import FILE, SqliteStore
@@ -158,6 +159,60 @@ async def test_an_entry_is_shown_as_it_is_now(store: Store) -> None:
     assert await store.entry(A, 0) == Entry(0, NOON_MS, b"", Audience.NOBODY)
     for conversation, sequence in ((A, 4), (A, -1), (A, 1 << 40), (B, 0)):
         assert await store.entry(conversation, sequence) is None
+
+
+async def expire(store: Store, before_ms: int, keys_before_ms: int = 0) -> None:
+    after: int | None = 0
+    while after is not None:
+        after = await store.expire(before_ms, keys_before_ms, after)
+
+
+async def test_an_activity_that_has_expired_is_changed_and_deleted_as_long_as_a_version_of_it_is_left(
+    home: Home,
+) -> None:
+    store = await home.open()
+    await store.start(a_conversation("A"))
+    one, two = await say(store, "one", "two")
+    home.clock.move(by_ms=60_000)
+    await store.append(A, said("ONE", one), SOON)
+    await expire(store, NOON_MS + 60_000)
+    store = await home.restart()
+    original = Original(one.sequence, one.time_ms)
+    assert await store.entry(A, 0) == Entry(2, NOON_MS + 60_000, said("ONE").body, original=original)
+    assert await store.entry(A, 1) is None
+    with pytest.raises(UnknownActivity):
+        await store.delete(A, two.sequence, NOTICE, SOON)
+    with pytest.raises(UnknownActivity):
+        await store.delete(A, 2, NOTICE, SOON)
+    await store.append(A, said("One", one), SOON)
+    assert (await store.entry(A, 0)) == Entry(3, NOON_MS + 60_001, said("One").body, original=original)
+    assert await store.delete(A, one.sequence, NOTICE, SOON) == Accepted(4, NOON_MS + 60_002)
+    left = Entry(4, NOON_MS + 60_002, NOTICE.body, original=Original(0, NOON_MS + 60_002))
+    assert await log(store) == [left]
+    for _ in range(2):
+        assert await store.delete(A, one.sequence, NOTICE, SOON) is None
+        with pytest.raises(UnknownActivity):
+            await store.append(A, said("once more", one), SOON)
+        assert await store.entry(A, 0) == left
+        assert await log(store) == [left]
+        store = await home.restart()
+    await expire(store, NOON_MS + 60_003)
+    with pytest.raises(UnknownActivity):
+        await store.delete(A, one.sequence, NOTICE, SOON)
+    assert await store.entry(A, 0) is None
+
+
+async def test_what_is_left_of_a_sent_key_is_no_version(store: Store) -> None:
+    """It is erased already; the log has nothing to be changed or deleted."""
+    await store.start(a_conversation("A"))
+    (one,) = await say(store, "one")
+    version = msgspec.structs.replace(said("ONE", one), key=SendKey("bot", "key", b"digest"))
+    await store.append(A, version, SOON)
+    await expire(store, NOON_MS + 60_000, keys_before_ms=NOON_MS)
+    assert await store.entry(A, 0) is None
+    for refused in (store.delete(A, 0, NOTICE, SOON), store.append(A, said("x", one), SOON)):
+        with pytest.raises(UnknownActivity):
+            await refused
 
 
 async def test_what_was_deleted_is_not_left_in_the_file(embedded: InSqlite, sqlite: SqliteStore) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from landline.core.log import ConversationId, Entry, NewEntry, Original
+from landline.core.log import ConversationId, Entry, NewEntry, Original, SendKey
 from landline.errors import DataDirectoryError
 from landline.stores import doctor, tables
 from landline.stores.doctor import GAP
@@ -55,6 +55,19 @@ def now_ms(embedded: InSqlite) -> int:
 
 
 async def test_nothing_is_wrong_with_a_sound_store(file: Path, embedded: InSqlite) -> None:
+    assert doctor.examine(file, now_ms(embedded)) == []
+
+
+async def test_nothing_is_wrong_with_a_store_in_which_something_has_expired(file: Path, embedded: InSqlite) -> None:
+    """Of what has expired, keys of sends stay known for a while, and nothing stands between them."""
+    store = await embedded.open()
+    for number in range(4):
+        key = SendKey("ann", str(number), b"digest") if number % 2 else None
+        await store.append(A, NewEntry(b"{}", key=key), math.inf)
+    embedded.clock.move(by_ms=60_000)
+    await say(store, A, "later")
+    await store.expire(now_ms(embedded), 0, 0)
+    await embedded.close()
     assert doctor.examine(file, now_ms(embedded)) == []
 
 

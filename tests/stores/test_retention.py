@@ -182,6 +182,22 @@ async def test_a_person_is_found_in_every_conversation_they_took_part_in(store: 
     assert await store.of_member("ann", 10) == [B]
 
 
+async def test_a_person_who_left_is_found_where_they_took_part_before(home: Home) -> None:
+    store = await home.open()
+    for name in ("A", "B"):
+        await store.start(a_conversation(name, "ann"))
+    await store.leave(A, "ann")
+    await store.leave(A, "bob")
+    store = await home.restart()
+    assert sorted(await store.of_member("ann", 10)) == [A, B]
+    assert await store.of_member("bob", 10) == [], "who never was a member"
+    await store.join(A, Account("ann"))
+    assert sorted(await store.of_member("ann", 10)) == [A, B], "each once"
+    await store.leave(A, "ann")
+    await store.purge(A)
+    assert await store.of_member("ann", 10) == [B]
+
+
 # Expiry
 
 

@@ -144,6 +144,8 @@ class Activities:
         )
         if accepted is not None and key is not None:
             self._store.taken(conversation.id, accepted.sequence)
+            if accepted.repeated:
+                self._delivery.settle(conversation.id, accepted.sequence)
         return activity_id
 
     async def read(self, conversation: Conversation, text: str | None, base: str = "") -> Read:

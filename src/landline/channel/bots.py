@@ -13,7 +13,7 @@ from landline.core import activity, log
 from landline.core.activity import BotActivity, Kind
 from landline.core.bot import Bot
 from landline.core.conversation import Conversation, is_conversation_id
-from landline.core.log import Audience, ConversationId, Entry, NewEntry, Original, SendKey
+from landline.core.log import ConversationId, NewEntry, Original, SendKey
 from landline.errors import (
     BadArgument,
     Forbidden,
@@ -126,20 +126,15 @@ class BotCalls:
         """
         activity.check_id(body, activity_id)
         said = activity.from_bot(body, conversation=conversation.id, bot=bot, reply_to=None)
+        original = await self._own(conversation, activity_id)
+        if original is None:
+            raise UnknownActivity
         if said.kind not in (Kind.STORED, Kind.STREAMS_ONLY):
             raise BadArgument(f"An activity cannot become one of type {said.type!r}")
-        original = await self._own(conversation, activity_id)
-        if original.audience is Audience.NOBODY:
-            raise UnknownActivity
         key = None
         if request_id:
             key = self._repeats.key(bot.id, request_id, b"update", activity_id.encode(), body)
-        entry = NewEntry(
-            said.stored,
-            entry_of(said.kind, said.stored).audience,
-            Original(original.sequence, original.time_ms),
-            key,
-        )
+        entry = NewEntry(said.stored, entry_of(said.kind, said.stored).audience, original, key)
         await append(self._store, conversation, entry, deadline, self._give_up(deadline))
 
     async def delete(self, bot: Bot, conversation: Conversation, activity_id: str, deadline: float) -> None:
@@ -147,7 +142,7 @@ class BotCalls:
 
         Deleting twice is deleting once. Raises `UnknownActivity`."""
         original = await self._own(conversation, activity_id)
-        if original.audience is Audience.NOBODY:
+        if original is None:
             return
         notice = NewEntry(activity.deletion(conversation.id, bot))
         await patiently(
@@ -155,16 +150,19 @@ class BotCalls:
             lambda: self._store.delete(conversation.id, original.sequence, notice, deadline),
         )
 
-    async def _own(self, conversation: Conversation, activity_id: str) -> Entry:
-        """The log entry of an activity that is the bot's to change; as it was said first, or erased."""
+    async def _own(self, conversation: Conversation, activity_id: str) -> Original | None:
+        """Number and time of an activity that is the bot's to change; None if it was deleted. What it said first may
+        have expired: for as long as clients are shown a later version, it can be changed and deleted."""
         sequence = log.sequence_of(conversation.id, activity_id)
         found = None if sequence is None else await self._store.entry(conversation.id, sequence)
         # An entry that repeats another's id is never known by its own.
-        if found is None or found.original is not None:
+        if found is None or (found.sequence == sequence and found.original is not None):
             raise UnknownActivity
-        if found.audience is not Audience.NOBODY and not activity.is_bots(found.body):
+        if found.is_deleted:
+            return None
+        if not activity.is_bots(found.body):
             raise UnknownActivity
-        return found
+        return found.original or Original(found.sequence, found.time_ms)
 
     def _give_up(self, deadline: float) -> float:
         return min(deadline, self._clock.monotonic() + self._store_wait_s)

@@ -209,6 +209,10 @@ class Delivery:
         recording = self._keep(self._store.record_failure(failure, _FAILURES))
         await asyncio.wait((recording,), timeout=_RECORD_S)
 
+    def settle(self, conversation: ConversationId, sequence: int) -> None:
+        """The bot took in the end what it may have failed to take before: nobody has to offer it again."""
+        self._keep(self._store.settle_failure(conversation, sequence))
+
     async def _post(
         self,
         conversation: Conversation,

@@ -75,6 +75,11 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     audience: Audience = Audience.EVERYONE
     original: Original | None = None
 
+    @property
+    def is_deleted(self) -> bool:
+        """Whether a delete left this: nothing, or the notice of it, which shows another's id, but its own time."""
+        return self.audience is Audience.NOBODY or (self.original is not None and self.original.time_ms == self.time_ms)
+
 
 class Transient(msgspec.Struct, frozen=True, gc=False):
     """An activity that passes by: complete JSON, no number, open streams only, best effort (D-49).

@@ -26,12 +26,12 @@ between the copy and the loss, so that no id is given twice."""
 _LISTED = 20
 """Findings of one kind that are told one by one."""
 
-# A gap of this size, or of several in a row, was declared.
+# A gap of this size, or of several in a row, was declared; of what has expired, only the keys of sends may be left.
 _HOLES = f"""
     SELECT c.id, before & {LAST_SEQUENCE}, place & {LAST_SEQUENCE} FROM (
         SELECT place, lag(place) OVER (ORDER BY place) AS before FROM entries
     ) JOIN conversations AS c ON c.number = place >> {SEQUENCE_BITS} AND c.number = before >> {SEQUENCE_BITS}
-    WHERE c.purged_ms IS NULL AND (place - before - 1) % {GAP} != 0
+    WHERE c.purged_ms IS NULL AND before & {LAST_SEQUENCE} >= c.oldest AND (place - before - 1) % {GAP} != 0
 """  # noqa: S608  # integers of ours
 
 _STEPS_BACK = f"""

@@ -22,6 +22,9 @@ Connect = Callable[[Path], apsw.Connection]
 _APPLICATION = 0x4C4E444C
 """`PRAGMA application_id`, so that no other program's database is taken for ours."""
 
+BUSY_MS = 5000
+"""How long another process that looks into the file is waited for."""
+
 _A_DAY_MS = 86_400_000
 
 _STEPS = (
@@ -71,6 +74,8 @@ _STEPS = (
         is_bot INTEGER NOT NULL,
         announced INTEGER NOT NULL DEFAULT 0,
         rank INTEGER NOT NULL,
+        -- Who has left took part all the same: that is how a person is found who is to be forgotten.
+        has_left INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (conversation, account_id)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX memberships ON members (account_id) WHERE NOT is_bot;
@@ -94,7 +99,7 @@ _STEPS = (
 def connect(path: Path, vfs: str | None = None) -> apsw.Connection:
     """Open a file that exists. A commit is durable when it returns, on macOS too."""
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
-    connection.set_busy_timeout(5000)
+    connection.set_busy_timeout(BUSY_MS)
     connection.pragma("synchronous", "full")
     connection.pragma("fullfsync", True)
     connection.pragma("trusted_schema", False)

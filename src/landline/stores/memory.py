@@ -61,6 +61,7 @@ class _Log:
         self.entries: list[Entry] = []
         self.passed: deque[Transient] = deque(maxlen=_TRANSIENTS)
         self.members: dict[str, Member] = {}
+        self.left: set[str] = set()
         for account, is_bot in ((Account(started.bot_id), True), (started.user, False), (started.guest, False)):
             if account is not None:
                 self.members.setdefault(account.id, Member(account, is_bot=is_bot, announced=False))
@@ -75,10 +76,15 @@ class _Log:
     def entry(self, sequence: int) -> Entry | None:
         return self.entries[sequence - self.base] if self.base <= sequence < self.head else None
 
+    def left_of(self, sequence: int) -> Entry | None:
+        """The entry with this number, or its latest version if it has expired."""
+        versions = [entry for entry in self.entries if entry.original and entry.original.sequence == sequence]
+        return versions[-1] if sequence < self.oldest and versions else self.entry(sequence)
+
     def original(self, sequence: int) -> Entry:
-        """The activity with this number, which is not a later version of another."""
-        found = self.entry(sequence)
-        if found is None or found.original is not None:
+        """The same of an activity which is not a later version of another."""
+        found = self.left_of(sequence)
+        if found is None or (found.sequence == sequence and found.original is not None):
             raise UnknownActivity
         return found
 
@@ -194,7 +200,7 @@ class MemoryStore:
         log = self._writable(conversation, deadline)
         if entry.key is not None and (earlier := log.earlier(entry.key)) is not None:
             return earlier
-        if entry.original is not None and log.original(entry.original.sequence).audience is Audience.NOBODY:
+        if entry.original is not None and log.original(entry.original.sequence).is_deleted:
             raise UnknownActivity
         accepted = self._add(log, log.next(self._clock.now_ms()), entry, entry.original)
         if entry.key is not None:
@@ -207,7 +213,7 @@ class MemoryStore:
     ) -> Accepted | None:
         """As `Store.delete`."""
         log = self._writable(conversation, deadline)
-        if log.original(sequence).audience is Audience.NOBODY:
+        if log.original(sequence).is_deleted:
             return None
         accepted = log.next(self._clock.now_ms())
         log.erase(sequence)
@@ -254,7 +260,7 @@ class MemoryStore:
         """As `Store.entry`."""
         self._check_open()
         log = self._logs.get(conversation)
-        return log.entry(sequence) if log else None
+        return log.left_of(sequence) if log else None
 
     def recent(self, conversation: ConversationId, position: int, transient: int, max_bytes: int) -> Page | None:
         """As `Store.recent`."""
@@ -319,6 +325,7 @@ class MemoryStore:
         members = self._log(conversation).members
         if account_id in members and not members[account_id].is_bot:
             del members[account_id]
+            self._log(conversation).left.add(account_id)
 
     async def started_by(self, bot_id: str, after: int, most: int) -> Sequence[tuple[int, ConversationId]]:
         """As `Store.started_by`."""
@@ -364,7 +371,7 @@ class MemoryStore:
         found = [
             conversation
             for conversation, log in self._logs.items()
-            if account_id in log.members and not log.members[account_id].is_bot
+            if account_id in log.left or (account_id in log.members and not log.members[account_id].is_bot)
         ]
         return found[:most]
 

@@ -6,6 +6,9 @@ never touches the disk; what open streams need it finds in the tail, which learn
 
 A full disk fails the group that met it, and the next group tries again. After a failed sync or a corrupt page nothing
 is written until a restart, because the file can no longer be trusted to keep what it is given; reads go on.
+
+What was erased is overwritten in the database, and then stands in the write-ahead log still: that is emptied soon after
+(see `scrub`).
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from landline.stores.directory import Directory
 from landline.stores.lane import Job, Lane
 from landline.stores.notes import Notes, Taken
 from landline.stores.recent import Recent
+from landline.stores.scrub import Scrubbing
 from landline.stores.tables import Reader, Writer
 from landline.stores.tail import Tail
 
@@ -155,6 +159,10 @@ class SqliteStore:
         """Held by the reader while it looks at a snapshot, which keeps the write-ahead log from starting over."""
         self._wal_pages = 0
         self._moved_pages = 0
+        self._erasures = 0
+        """Of the writer, as far as the loop has seen."""
+        self._is_to_scrub = False
+        """For the writer's thread: between two groups."""
 
     async def open(self) -> None:
         """As `Store.open`."""
@@ -164,6 +172,8 @@ class SqliteStore:
         except BaseException:
             self._directory.release()
             raise
+        self._loop = asyncio.get_running_loop()
+        self._scrubbing = Scrubbing(self._loop, self._put_scrub)
         self._writes = Lane(
             "landline-writer",
             self._clock,
@@ -198,6 +208,7 @@ class SqliteStore:
             return
         await reads.close()
         await writes.close()
+        self._scrubbing.close()
         try:
             await asyncio.to_thread(self._close_file)
         finally:
@@ -453,6 +464,18 @@ class SqliteStore:
         self._writing().put(job)  # type: ignore[arg-type]  # a lane carries jobs with answers of many types
         return job.answer
 
+    def _put_scrub(self) -> None:
+        """Between two groups, and so behind one: it is empty if nobody has anything to write."""
+
+        def scrub(writer: Writer) -> None:
+            self._is_to_scrub = True
+
+        if self._writes is not None and not self._final:
+            try:
+                self._writes.put(_Write(scrub, math.inf))
+            except StoreUnavailable:
+                self._scrubbing.failed()
+
     async def _read(self, work: Callable[[Reader], T]) -> T:
         if self._reads is None:
             raise StoreUnavailable("Storage is not open", retry=False)
@@ -470,6 +493,9 @@ class SqliteStore:
                     moved[job.conversation] = None
             elif not isinstance(job.outcome, LandlineError):
                 job.settled(job.outcome)
+        if self._writer.erasures != self._erasures:
+            self._erasures = self._writer.erasures
+            self._scrubbing.erased()
         for conversation in moved:
             self._moved(conversation)
 
@@ -525,24 +551,51 @@ class SqliteStore:
         return apsw.SQLITE_OK
 
     def _rest(self) -> None:
-        """Between two groups: move the write-ahead log into the database, once there is enough of it."""
+        """Between two groups: move the write-ahead log into the database, once there is enough of it or it is to be
+        scrubbed."""
+        if self._is_to_scrub:
+            self._is_to_scrub = False
+            self._scrub()
+            return
         if self._wal_pages < self._moved_pages:
             self._moved_pages = 0  # it started over
         if self._wal_pages - self._moved_pages < self._checkpoint_pages:
             return
         # Most of the work is done beside the reader, whatever its snapshot holds back.
         self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
-        if self._wal_pages >= _FORCED * self._checkpoint_pages and self._snapshot.acquire(timeout=_STEP_ASIDE_S):
-            try:
-                self._checkpoint(apsw.SQLITE_CHECKPOINT_RESTART)
-            finally:
-                self._snapshot.release()
+        if self._wal_pages >= _FORCED * self._checkpoint_pages:
+            self._start_over(apsw.SQLITE_CHECKPOINT_RESTART)
+
+    def _scrub(self) -> None:
+        """Empty the write-ahead log, and cut its file off."""
+        # As above: what is left is little.
+        moved = self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
+        if not (moved and self._start_over(apsw.SQLITE_CHECKPOINT_TRUNCATE)):
+            self._loop.call_soon_threadsafe(self._scrubbing.failed)
+
+    def _start_over(self, mode: int) -> bool:
+        """Move what is left of the write-ahead log, so that it begins anew; not if it is being read for long. Other
+        processes that read it are not waited for."""
+        if not self._snapshot.acquire(timeout=_STEP_ASIDE_S):
+            return False
+        connection = self._writer.connection
+        connection.set_busy_timeout(0)
+        try:
+            if not self._checkpoint(mode):
+                return False
+            self._wal_pages = self._moved_pages = 0
+            return True
+        finally:
+            connection.set_busy_timeout(layout.BUSY_MS)
+            self._snapshot.release()
 
     def _checkpoint(self, mode: int) -> bool:
         if self._final:
             return False
         try:
             self._writer.connection.wal_checkpoint(mode=mode)
+        except apsw.BusyError:
+            return False  # somebody reads it
         except apsw.Error as error:
             self._complain(error)
             return False

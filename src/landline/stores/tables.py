@@ -77,6 +77,10 @@ _INDEXED = f"""
 
 _ENTRY = f"{_COLUMNS} FROM entries AS e WHERE e.arrival = ?"
 
+_LATEST_VERSION = f"""
+    {_COLUMNS} FROM entries AS e WHERE e.original_place = ? AND e.place >= ? ORDER BY e.arrival DESC LIMIT 1
+"""
+
 Row = tuple[Any, ...]
 
 
@@ -220,10 +224,18 @@ class Reader:
     def entry(self, conversation: ConversationId, sequence: int) -> Entry | None:
         """As `Store.entry`."""
         stand = self.stand(conversation)
-        if stand is None or not stand.oldest <= sequence < stand.head:
+        if stand is None or not 0 <= sequence < stand.head:
             return None
+        if sequence < stand.oldest:
+            return self._latest_version(stand, sequence)
         place = stand.number << SEQUENCE_BITS | sequence
         row = next(self._rows(place, place + 1), None)
+        return None if row is None else _entry(row)
+
+    def _latest_version(self, stand: Stand, sequence: int) -> Entry | None:
+        """What is left of an activity that has expired."""
+        first = stand.number << SEQUENCE_BITS
+        row = self.connection.execute(_LATEST_VERSION, (first | sequence, first | stand.oldest)).fetchone()
         return None if row is None else _entry(row)
 
     def _rows(self, place: Place, end: Place) -> Iterator[Row]:
@@ -336,7 +348,11 @@ class Reader:
 
     def _members(self, number: int) -> Sequence[Member]:
         rows = self.connection.execute(
-            "SELECT account_id, name, is_bot, announced FROM members WHERE conversation = ? ORDER BY rank", (number,)
+            """
+            SELECT account_id, name, is_bot, announced FROM members WHERE conversation = ? AND NOT has_left
+            ORDER BY rank
+            """,
+            (number,),
         )
         return [
             Member(Account(account_id, name), is_bot=bool(is_bot), announced=bool(announced))
@@ -354,6 +370,8 @@ class Writer(Reader):
         self._stands: dict[ConversationId, Stand] = {}
         self._entries: list[Row] = []
         self._now_ms = 0
+        self.erasures = 0
+        """Counts what was erased or replaced: so often the write-ahead log may have got what is not to be found."""
 
     def begin(self, now_ms: int) -> None:
         """Begin a transaction at this time."""
@@ -425,7 +443,7 @@ class Writer(Reader):
         self._write_entries()  # what is there includes the group so far
         if new.key is not None and (earlier := self._earlier(stand.number, new.key)) is not None:
             return earlier
-        if new.original is not None and self._original(stand, new.original.sequence) == Audience.NOBODY:
+        if new.original is not None and self._is_deleted(stand, new.original.sequence):
             raise UnknownActivity
         sequence, time_ms = self._next(stand)
         if new.key is not None:
@@ -465,16 +483,20 @@ class Writer(Reader):
             raise Conflict
         return Accepted(place & LAST_SEQUENCE, time_ms, repeated=True, taken=bool(taken))
 
-    def _original(self, stand: Stand, sequence: int) -> int:
-        """Who reads the activity with this number. Raises `UnknownActivity` if there is none."""
+    def _is_deleted(self, stand: Stand, sequence: int) -> bool:
+        """Whether the activity with this number was deleted. Raises `UnknownActivity` if there is none."""
+        if 0 <= sequence < stand.oldest:
+            version = self._latest_version(stand, sequence)
+            if version is None:
+                raise UnknownActivity
+            return version.is_deleted
         arrival = self._arrival(stand.number << SEQUENCE_BITS | sequence)
         row = self.connection.execute(
             "SELECT audience, original_place FROM entries WHERE arrival = ?", (arrival,)
         ).fetchone()
-        if row is None or row[1] is not None or sequence < stand.oldest:
+        if row is None or row[1] is not None:
             raise UnknownActivity
-        audience: int = row[0]
-        return audience
+        return bool(row[0] == Audience.NOBODY)
 
     def _arrival(self, place: Place) -> int | None:
         """Under which number the entry at `place` arrived, or None where there is none."""
@@ -487,10 +509,11 @@ class Writer(Reader):
         """As `Store.delete`, the entry that says so."""
         stand = self._stands.get(conversation) or self._look_up(conversation)
         self._write_entries()
-        if self._original(stand, sequence) == Audience.NOBODY:
+        if self._is_deleted(stand, sequence):
             return None
         number, time_ms = self._next(stand)
         place = stand.number << SEQUENCE_BITS | sequence
+        self.erasures += 1
         self.connection.execute(f"{_ERASE} arrival = ?", (self._arrival(place),))
         self.connection.execute(f"{_ERASE} original_place = ?", (place,))
         # It shows the id of what is gone, and its own time.
@@ -521,6 +544,7 @@ class Writer(Reader):
             query = "SELECT used_ms FROM conversations WHERE number = ?"
             if self.connection.execute(query, (stand.number,)).get >= used_before_ms:
                 return False
+        self.erasures += 1
         self.connection.execute("DELETE FROM members WHERE conversation = ?", (stand.number,))
         self.connection.execute("DELETE FROM failures WHERE conversation = ?", (conversation,))
         self.connection.execute(
@@ -559,6 +583,7 @@ class Writer(Reader):
 
     def _remove(self, gone: Iterable[tuple[Place, int]]) -> None:
         """Remove entries that are in the index of places, by place and arrival."""
+        self.erasures += 1
         self.connection.executemany("DELETE FROM places WHERE place = ?", [(place,) for place, _ in gone])
         self.connection.executemany("DELETE FROM entries WHERE arrival = ?", [(arrival,) for _, arrival in gone])
 
@@ -604,7 +629,8 @@ class Writer(Reader):
             size += length
             if size > SLICE_BYTES:
                 break
-        self._remove(gone)
+        if heads:
+            self._remove(gone)
         self.connection.executemany(f"{_ERASE} arrival = ?", erased)
         return dict([self._expired(number, *head) for number, head in heads.items()]), go_on
 
@@ -659,7 +685,7 @@ class Writer(Reader):
     def leave(self, conversation: ConversationId, account_id: str) -> None:
         """As `Store.leave`."""
         self.connection.execute(
-            "DELETE FROM members WHERE conversation = ? AND account_id = ? AND NOT is_bot",
+            "UPDATE members SET has_left = 1 WHERE conversation = ? AND account_id = ? AND NOT is_bot",
             (self._known(conversation), account_id),
         )
 
@@ -704,6 +730,7 @@ class Writer(Reader):
         """As `Store.replace`."""
         if self.recall(name) != old:
             return False
+        self.erasures += 1
         if new is None:
             self.connection.execute("DELETE FROM kept WHERE name = ?", (name,))
         else:
@@ -715,7 +742,8 @@ class Writer(Reader):
             """
             INSERT INTO members (conversation, account_id, name, is_bot, rank)
             VALUES (?1, ?2, ?3, ?4, (SELECT coalesce(max(rank), 0) + 1 FROM members WHERE conversation = ?1))
-            ON CONFLICT (conversation, account_id) DO NOTHING
+            ON CONFLICT (conversation, account_id) DO UPDATE
+            SET name = excluded.name, announced = 0, rank = excluded.rank, has_left = 0 WHERE has_left
             """,
             (number, account.id, account.name, is_bot),
         )
