@@ -17,6 +17,7 @@ from landline.core import activity
 from landline.core.bot import Bot
 from landline.core.conversation import Account, Member, NewConversation
 from landline.core.log import ConversationId
+from landline.core.tokens import check_name
 from landline.errors import BadArgument, Forbidden
 from landline.ports import Store
 
@@ -55,6 +56,8 @@ class BotConversations:
             activity.from_bot(said, conversation=name, bot=bot, reply_to=None)
         # A token for this conversation is bound to its user; of several, nobody can say which one asks for it.
         user = members[0] if len(members) == 1 else None
+        if user is not None:
+            check_name(user, "members.name")
         await patiently(deadline, lambda: self._store.start(NewConversation(name, bot.id, user)))
         for member in members:
             await self._join(name, member, deadline)

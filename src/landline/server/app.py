@@ -196,6 +196,7 @@ class Server:
             store, registry, self.streams, clock, declared(settings), base + connector.PREFIX
         )
         await registrations.load()
+        registrations.warn_of_short_lives()
         await registrations.first_secret(self._show_first_secret)
         self.tokens = tokens = Tokens(registry, await keys_of(store), clock, lives(settings))
         self.keys = keys = SigningKeys(store, clock, lead_s=settings.key_lead_s)
