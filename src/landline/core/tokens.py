@@ -274,7 +274,8 @@ def origin(text: str) -> str:
 
 
 def trusted_origins(given: Iterable[str]) -> tuple[str, ...]:
-    """Origins in their one spelling, each once. Raises `BadArgument` also for more than a token can carry (decision 24)."""
+    """Origins in their one spelling, each once. Raises `BadArgument` for more than a token can carry, too
+    (decision 24)."""
     origins = tuple(dict.fromkeys(map(origin, given)))
     if len(origins) > ORIGINS:
         raise BadArgument(f"There are more than {ORIGINS} trusted origins")
