@@ -267,6 +267,20 @@ async def test_short_lives_of_tokens_are_warned_of(data: Path) -> None:
         assert len([line for line in server.lines if line.get("setting") == "token_ttl_s"]) == warnings
 
 
+async def test_short_lives_of_a_bots_and_a_sites_tokens_are_warned_of_at_the_start(data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "landline.toml"
+    site = '[[bots.sites]]\nid = "{}"\ntoken_ttl_s = {}\n'
+    file.write_text('[[bots]]\nid = "quick"\ntoken_ttl_s = 299\n' + site.format("a", 300) + site.format("b", 60))
+    async with serving(data, LANDLINE_SECRET=SECRET, LANDLINE_CONFIG=str(file)) as server:
+        server.process.terminate()
+        assert await server.ended() == 0
+    warnings = [line for line in server.lines if "token_ttl_s" in line]
+    assert [(line.get("bot"), line.get("site"), line["token_ttl_s"], line["level"]) for line in warnings] == [
+        ("quick", None, 299, "warning"),
+        (None, "b", 60, "warning"),
+    ]
+
+
 async def test_as_many_files_may_be_open_as_the_system_allows_and_the_log_says_how_many(data: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 300), hard))

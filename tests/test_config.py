@@ -283,6 +283,14 @@ def test_secrets_and_tables_are_the_settings_that_are_no_flags() -> None:
         ('[[bots]]\nid = "a"\n[[bots.sites]]\nid = "a/b"', "bots: Expected `str` matching"),
         ('[[bots]]\nid = "a"\n[[bots.sites]]\nid = "s"\nbot_id = "a"', "bots: Object contains unknown field `bot_id`"),
         ('[[bots]]\nid = "a"\n[[bots.sites]]\nid = "s"\ntrusted_origins = ["a.b"]', "bots: 'a.b' is not an origin"),
+        (
+            f'[[bots]]\nid = "a"\n[[bots.sites]]\nid = "s"\ntrusted_origins = ["https://a.{"b" * 3500}"]',
+            "bots: The trusted origins have more than 3500 characters together",
+        ),
+        (
+            f"trusted_origins = {[f'https://a{number}.b' for number in range(257)]}",
+            "trusted_origins: There are more than 256 trusted origins",
+        ),
         ('[[bots]]\nid = "a"\n[[bots.sites]]\nid = "s"\nsecret = "short-secret"', "bots: needs at least 24"),
         ("bots = 1", "bots: Expected `array`"),
     ],

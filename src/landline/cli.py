@@ -20,6 +20,7 @@ from rich.console import Console
 from landline import __version__
 from landline.config import Settings, description, settings_from
 from landline.conformance.command import conformance
+from landline.core.bot import SHORT_LIFE, SHORT_LIFE_S
 from landline.demo.server import Demo
 from landline.errors import StartupError
 from landline.observe import log_to_stderr
@@ -33,9 +34,6 @@ _NEVER_FLAGS = frozenset(("secret", "admin_secret", "bot_app_secret", "bots"))
 
 _DEMO_DEFAULTS = {"LANDLINE_DATA": "landline-data/demo", "LANDLINE_LOG_LEVEL": "warning"}
 """Data is kept, so that a page goes on where it was when the demo is started again; apart from what `serve` keeps."""
-
-_SHORT_TOKENS_S = 300
-"""Below this a life of tokens is for tests (D-19)."""
 
 _SOON = dt.timedelta(days=14)
 """What an operator needs at most to get another certificate."""
@@ -169,10 +167,8 @@ def _say_what_to_expect(settings: Settings, files: int | None) -> None:
         end = end_of(settings.tls_cert)
         if end < dt.datetime.now(dt.UTC) + _SOON:
             _log.warning("the certificate ends soon, or has ended: nobody will connect", ends=end.isoformat())
-    if settings.token_ttl_s < _SHORT_TOKENS_S:
-        _log.warning(
-            "tokens live less than 5 min: clients that refresh every 15 min will lose theirs", setting="token_ttl_s"
-        )
+    if settings.token_ttl_s < SHORT_LIFE_S:
+        _log.warning(SHORT_LIFE, setting="token_ttl_s")
 
 
 def _spare_the_collector() -> None:

@@ -38,7 +38,7 @@ from landline.core.bot import (
     may_be_called,
 )
 from landline.core.bot_tokens import MICROSOFT
-from landline.core.tokens import origin
+from landline.core.tokens import origin, trusted_origins
 from landline.errors import BadArgument, ConfigurationError
 
 _SECRET = re.compile(r"[A-Za-z0-9._-]{24,}", re.ASCII)
@@ -419,6 +419,14 @@ def _origins(origins: tuple[str, ...]) -> None:
             raise ValueError(f"{each!r} is not an origin such as https://www.example.org") from error
 
 
+def _trusted_origins(origins: tuple[str, ...]) -> None:
+    _origins(origins)
+    try:
+        trusted_origins(origins)
+    except BadArgument as error:
+        raise ValueError(error.message) from error
+
+
 def _app_secrets(app_secrets: tuple[str, ...]) -> None:
     if not all(_APP_SECRET.fullmatch(secret) for secret in app_secrets):
         raise ValueError("an app secret needs at least 24 characters of A-Z a-z 0-9 . _ ~ -")
@@ -463,7 +471,7 @@ def _bots(bots: tuple[BotTable, ...]) -> None:
             _addressable(bot.endpoint)
         _app_secrets(bot.app_secret)
     for site in sites:
-        _origins(site.trusted_origins)
+        _trusted_origins(site.trusted_origins)
         if site.secret is not None:
             _long_enough(site.secret)
 
@@ -472,7 +480,7 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "secret": _long_enough,
     "admin_secret": _long_enough,
     "bots": _bots,
-    "trusted_origins": _origins,
+    "trusted_origins": _trusted_origins,
     "bot": _addressable,
     "public_url": _addressable,
     "service_url": _addressable,

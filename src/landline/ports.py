@@ -77,7 +77,7 @@ class Store(Protocol):
         ...
 
     async def start(self, conversation: NewConversation) -> bool:
-        """Make the conversation exist, with the bot, and the user if known, as members whose join is due.
+        """Make the conversation exist, with the bot, and the user or guest if known, as members whose join is due.
 
         True if this call created it, False if it existed (then nothing changes). Atomic: of concurrent calls exactly
         one answers True (D-24)."""

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
 import pytest
 from structlog.testing import capture_logs
 
 from landline.core.conversation import Account, Member, NewConversation
-from landline.core.log import ConversationId
 from landline.core.tokens import TokenParameters, user_digest
 from landline.core.watermark import BEGINNING, Replay
-from landline.errors import BadArgument, Forbidden, StoreUnavailable, TokenExpired, UnknownConversation
+from landline.errors import BadArgument, BotUnreachable, Forbidden, StoreUnavailable, TokenExpired, UnknownConversation
 from landline.stores.memory import MemoryStore
 from support.channel import BOT, OTHER_SECRET, Channel, TestClock
 from support.scripted_transport import ScriptedTransport
@@ -56,6 +53,30 @@ async def test_a_user_named_by_a_page_is_a_member_but_does_not_bind_the_token(
     assert (await transport.nth(0)).joined == [BOT.id, "ann"]
 
 
+async def test_whom_a_page_names_once_the_conversation_is_started_joins_by_speaking(
+    channel: Channel, transport: ScriptedTransport
+) -> None:
+    grant = channel.token()
+    await channel.open("ann", grant=grant)
+    conversation = await channel.start("bob", grant=grant)
+    assert [each.account.id for each in await channel.store.members(conversation.id)] == [BOT.id, "ann"]
+    await channel.send(conversation, "hello", "bob")
+    assert transport.joins == [[BOT.id, "ann"], ["bob"]]
+
+
+async def test_a_repeated_start_brings_the_first_member_whose_join_is_still_due(
+    channel: Channel, transport: ScriptedTransport
+) -> None:
+    transport.failure = BotUnreachable()
+    grant = channel.token()
+    await channel.open("ann", grant=grant)
+    await transport.nth(0)
+    transport.failure = None
+    await channel.open("bob", grant=grant)
+    await transport.nth(1)
+    assert transport.joins == [[BOT.id, "ann"]] * 2
+
+
 async def test_a_user_named_by_a_page_does_not_displace_the_tokens(
     channel: Channel, transport: ScriptedTransport
 ) -> None:
@@ -91,10 +112,6 @@ class SlowToStart(MemoryStore):
         self._fail()
         return await super().start(conversation)
 
-    async def join(self, conversation: ConversationId, account: Account) -> Sequence[Member]:
-        self._fail()
-        return await super().join(conversation, account)
-
     def _fail(self) -> None:
         self.failures -= 1
         if self.failures >= 0:
@@ -107,9 +124,9 @@ async def test_a_start_waits_for_a_store_in_trouble_since_its_failure_would_be_f
     opened = await channel.open("ann", grant=channel.token())
     assert opened.created
     store.failures = 2
-    assert not (await channel.open("bob", grant=channel.tokens.grant(opened.issued.token))).created
-    await transport.nth(1)
-    assert transport.joins == [[BOT.id, "ann"], ["bob"]]
+    assert not (await channel.open(grant=channel.tokens.grant(opened.issued.token))).created
+    await transport.nth(0)
+    assert transport.joins == [[BOT.id, "ann"]]
     store.failures = 1000
     with pytest.raises(StoreUnavailable):
         await channel.open("u1", within=0.2)

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, MutableMapping
 from dataclasses import dataclass
+from typing import Any
 
+import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from landline.channel.registrations import Declared, Registrations
 from landline.channel.registry import Registry
 from landline.channel.streams import OpenStreams
-from landline.core.bot import Profile, Site
+from landline.core.bot import SHORT_LIFE, Profile, Site
 from landline.core.tokens import digest, ski
 from landline.errors import Forbidden, OutcomeUnknown, ReadOnly, StoreUnavailable, UnknownKey
 from landline.stores.memory import MemoryStore
@@ -67,6 +70,41 @@ async def test_another_node_learns_of_everything_when_it_looks(store: MemoryStor
     assert other.opens(secret)
     assert other.registry.bot("second") == node.registry.bot("second")
     assert node.registry.bot_of_key(node.registry.bot("second").service_key) == other.registry.bot("second")
+
+
+async def test_a_life_of_tokens_too_short_for_clients_is_warned_of_when_it_is_set_and_at_a_start(
+    store: MemoryStore,
+) -> None:
+    """D-19, of what the settings name and of what is added and changed while the server runs."""
+    declared = Declared((Profile(id="bot", token_ttl_s=299),), (Site("default", "bot", token_ttl_s=300),), {})
+    node = await Node(store, declared).loaded()
+
+    def lives(site: int | None) -> Callable[[Site], Site]:
+        return lambda old: msgspec.structs.replace(old, token_ttl_s=site)
+
+    with capture_logs() as logged:
+        node.registrations.warn_of_short_lives()
+        await node.registrations.add_bot(Profile(id="brief", token_ttl_s=1))
+        await node.registrations.add_site(Site("web", "brief", token_ttl_s=60))
+        await node.registrations.change_site("web", lambda old: msgspec.structs.replace(old, enabled=False))
+        for life_s in (None, 300, 61, 61):
+            await node.registrations.change_site("web", lives(life_s))
+        await node.registrations.change_bot("brief", lambda old: msgspec.structs.replace(old, token_ttl_s=2))
+    expected: list[tuple[str, str, int]] = [("bot", "bot", 299), ("bot", "brief", 1), ("site", "web", 60)]
+    expected += [("site", "web", 61), ("bot", "brief", 2)]
+    assert warned(logged) == expected
+
+    again = await Node(store, declared).loaded()
+    with capture_logs() as logged:
+        again.registrations.warn_of_short_lives()
+    assert sorted(warned(logged)) == [("bot", "bot", 299), ("bot", "brief", 2), ("site", "web", 61)]
+
+
+def warned(logged: list[MutableMapping[str, Any]]) -> list[tuple[str, str, int]]:
+    """Of whose short lives the log was told."""
+    found = [(whose, each[whose], each["token_ttl_s"]) for each in logged for whose in ("bot", "site") if whose in each]
+    assert {(each["log_level"], each["event"]) for each in logged} == {("warning", SHORT_LIFE)}
+    return found
 
 
 async def test_changes_on_two_nodes_do_not_undo_each_other(store: MemoryStore, node: Node) -> None:

@@ -33,24 +33,25 @@ def throttle(clock: Clock, *, sends: Rate = ONE, polls: Rate = ONE, starts: Rate
 async def test_conversations_do_not_use_up_each_others_turns() -> None:
     clock = Clock()
     limited = throttle(clock, sends=Rate(per_s=1, burst=2))
-    for conversation in ("a", "b", "a", "b"):
+    conversations = ("bot", "a"), ("bot", "b"), ("other bot", "a")
+    for conversation in conversations * 2:
         limited.send(conversation)
-    for conversation in ("a", "b"):
+    for conversation in conversations:
         with pytest.raises(RateLimited):
             limited.send(conversation)
 
 
 async def test_sends_polls_and_starts_are_counted_apart() -> None:
     limited = throttle(Clock(), sends=Rate(1, 1), polls=Rate(1, 1), starts=Rate(1, 1))
-    limited.send("a")
-    await limited.poll("a", 10.0)
+    limited.send(("bot", "a"))
+    await limited.poll(("bot", "a"), 10.0)
     await limited.start("a", 10.0)
 
 
 async def test_a_poll_over_the_rate_waits_for_its_turn() -> None:
     limited = throttle(Clock(), polls=Rate(per_s=20, burst=1, longest_wait_s=1))
     began = time.monotonic()
-    await asyncio.gather(*(limited.poll("a", 10.0) for _ in range(4)))
+    await asyncio.gather(*(limited.poll(("bot", "a"), 10.0) for _ in range(4)))
     assert time.monotonic() - began >= 0.15
 
 
@@ -72,5 +73,5 @@ async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
     limited._sends._sweep_at = 10
     for number in range(1000):
         clock.now = float(2 * number)
-        limited.send(f"conversation {number}")
+        limited.send(("bot", f"conversation {number}"))
     assert len(limited._sends._buckets) <= 11

@@ -9,7 +9,18 @@ from landline.channel.registry import Registry
 from landline.channel.tokens import Grant, Lives, Tokens, new_conversation_id
 from landline.core.conversation import Account, Conversation, is_conversation_id
 from landline.core.log import ConversationId
-from landline.core.tokens import Claims, Keys, TokenParameters, digest, read, user_digest
+from landline.core.tokens import (
+    NAME_CHARACTERS,
+    ORIGINS,
+    ORIGINS_CHARACTERS,
+    TOKEN_CHARACTERS,
+    Claims,
+    Keys,
+    TokenParameters,
+    digest,
+    read,
+    user_digest,
+)
 from landline.errors import BadArgument, Forbidden, TokenExpired, UnknownConversation
 from support.channel import BOT, OTHER_BOT, OTHER_SECRET, SECRET, SITE, TestClock, registry
 
@@ -72,6 +83,35 @@ def test_a_token_carries_what_it_was_asked_to_and_a_life(tokens: Tokens) -> None
     assert (claims.user, claims.name, claims.origin) == ("dl_ann", "Ann", ("https://example.org",))
     assert claims.conv == issued.conversation
     assert tokens.grant(issued.token).user == ANN
+
+
+def test_the_longest_names_of_ascii_and_the_most_origins_make_a_token_that_can_be_used(clock: TestClock) -> None:
+    bot, site = msgspec.structs.replace(BOT, id="b" * 256), msgspec.structs.replace(SITE, id="s" * 64, bot_id="b" * 256)
+    tokens = Tokens(Registry([bot], [site], {digest(SECRET): site.id}), KEYS, clock, LIVES)
+    origins = tuple(f"https://{number:04}{'x' * (1 if number < 84 else 2)}" for number in range(256))
+    assert (len(origins), sum(map(len, origins))) == (ORIGINS, ORIGINS_CHARACTERS)
+    ann = Account("u" * 256, "n" * NAME_CHARACTERS)
+    issued = tokens.generate(tokens.grant(SECRET), TokenParameters(user=ann, origins=origins))
+    assert len(issued.token) <= TOKEN_CHARACTERS
+    clock.offset_ms += 7 * 86_400_000
+    assert len(tokens.first(tokens.grant(SECRET), issued.conversation, ann, origins).token) <= TOKEN_CHARACTERS
+
+
+@pytest.mark.parametrize(
+    "user",
+    [Account("u", "n" * 257), Account("u", "n" * 40_000), Account("\U0001f600" * 256, "\U0001f600" * 256)],
+    ids=["a name", "a very long name", "what JSON writes with twelve characters for each"],
+)
+def test_a_token_that_would_be_too_long_is_not_made(tokens: Tokens, user: Account) -> None:
+    with pytest.raises(BadArgument):
+        tokens.generate(tokens.grant(SECRET), TokenParameters(user=user))
+
+
+@pytest.mark.parametrize("letter", ["u", "\xfc", "\U0001f600"])
+def test_any_user_id_that_may_be_has_a_token(tokens: Tokens, letter: str) -> None:
+    user = Account(letter * 256)
+    issued = tokens.generate(tokens.grant(SECRET), TokenParameters(user=user))
+    assert tokens.grant(issued.token).user == user
 
 
 def test_a_sites_own_origins_win_over_those_of_the_request(clock: TestClock) -> None:
@@ -168,8 +208,9 @@ def test_a_ticket_opens_one_conversation_for_its_time_and_not_a_second_longer(to
     clock.offset_ms += 59_000
     tokens.admit(ticket, conversation)
     clock.offset_ms += 1_000
-    with pytest.raises(TokenExpired):
-        tokens.admit(ticket, conversation)
+    for each in (conversation, new_conversation_id()):  # its expiry is looked at first (3.4)
+        with pytest.raises(TokenExpired):
+            tokens.admit(ticket, each)
 
 
 def test_a_ticket_is_no_credential_and_a_secret_no_ticket(tokens: Tokens) -> None:

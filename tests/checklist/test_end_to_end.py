@@ -170,15 +170,17 @@ class TestKills:
     @pytest.mark.item(188)
     @pytest.mark.parametrize("by", ["start", "send"])
     @pytest.mark.parametrize("bot_is", ["refusing", "hanging"])
+    @pytest.mark.parametrize("known_by", ["token", "page"])
     async def test_between_a_start_and_its_join_costs_nobody_a_greeting(
-        self, tmp_path: Path, bot: ScriptedBot, by: str, bot_is: str
+        self, tmp_path: Path, bot: ScriptedBot, by: str, bot_is: str, known_by: str
     ) -> None:
         """Killed before the join was written, and after it was written but before anybody knew what became of it."""
         async with Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0) as landline:
             async with DirectLine(landline.directline, SECRET) as client:
-                user = client.using((await client.generate(user={"id": "ann"})).token)
+                ann = {"id": "ann"}
+                user = client.using((await client.generate(user=ann if known_by == "token" else {})).token)
                 await (bot.refuse() if bot_is == "refusing" else as_coroutine(bot.hang))
-                opened = await user.start()
+                opened = await user.start(user=ann if known_by == "page" else {})
                 assert opened.status == 201
                 if bot_is == "hanging":
                     await bot.wait_for(lambda each: each.conversation_id == opened.conversation_id)
@@ -189,7 +191,8 @@ class TestKills:
             bot.on_activity = welcome_newcomers
             await landline.start()
             async with DirectLine(landline.directline, opened.token) as user:
-                again = await (user.start() if by == "start" else user.send(opened.conversation_id, "hello"))
+                hello = {"type": "message", "from": {"id": "ann"}, "text": "hello"}
+                again = await (user.start() if by == "start" else user.send(opened.conversation_id, hello))
                 assert again.status == 200
                 url = (await user.reconnect(opened.conversation_id, "")).stream_url
                 async with user.stream(url) as stream:

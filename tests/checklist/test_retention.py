@@ -67,6 +67,9 @@ async def test_a_token_of_a_purged_conversation_neither_starts_nor_refreshes_it_
             conversation_id = (await started(ann, bot)).conversation_id
             await server.retention.delete(conversation_id)
             assert (await ann.start()).error == (404, "BadArgument")
+            for kind, body in (("application/json", b"{"), ("application/json", b'{"user":1}'), ("text/xml", b"<a/>")):
+                answer = await ann.request("POST", "/conversations", data=body, headers={"Content-Type": kind})
+                assert answer.error == (404, "BadArgument"), "before what is sent is looked at (3.4)"
             assert (await ann.refresh()).error == (404, "BadArgument")
         async with serving(tmp_path, bot) as (_, client):
             ann = client.using(ann.credential)

@@ -109,6 +109,20 @@ class TestWithAToken:
             assert (await client.handshake(answer.stream_url)).status == 101
         assert await joins(client, bot, first) == [{"bot", "ann"}]
 
+    @pytest.mark.item(59)
+    @pytest.mark.parametrize("first", [{}, {"id": "early"}], ids=["of nobody", "of somebody"])
+    async def test_a_repeated_start_brings_nobody_until_they_speak(
+        self, client: DirectLine, bot: ScriptedBot, first: dict[str, str]
+    ) -> None:
+        page = client.using((await client.generate()).token)
+        started = await page.start(user=first)
+        assert started.status == 201
+        assert (await page.start(user={"id": "late"})).status == 200
+        known = {"bot", *first.values()}
+        assert await joins(client, bot, started, "somebody else") == [known, {"somebody else"}]
+        assert (await page.send(started.conversation_id, {"type": "message", "from": {"id": "late"}})).status == 200
+        assert [member["id"] for member in bot.heard(started.conversation_id)[-2]["membersAdded"]] == ["late"]
+
     @pytest.mark.item(60)
     @pytest.mark.parametrize("user", [{"id": "ann"}, None], ids=["bound", "unbound"])
     async def test_of_twenty_starts_at_once_one_makes_it(

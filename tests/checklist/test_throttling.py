@@ -12,7 +12,9 @@ import pytest
 from landline.config import Settings
 from landline.conformance.directline import Answer, DirectLine
 from landline.conformance.scripted_bot import ScriptedBot
+from landline.conformance.uploads import PIXEL, upload
 from support.landline import SECRET, Landline
+from support.operator import Operator
 
 DEFAULTS = {name: getattr(Settings(), name) for name in ("sends_per_s", "polls_per_s", "starts_per_s")}
 MESSAGE = {"type": "message", "text": "hello", "from": {"id": "user"}}
@@ -113,3 +115,39 @@ async def test_a_stranger_uses_up_nobodys_turns(tmp_path: Path) -> None:
         for _ in range(50):
             assert (await stranger.activities(conversation)).status == 403
         assert (await client.activities(conversation)).status == 200
+
+
+@pytest.mark.item(33)
+async def test_another_bots_secret_uses_up_no_turns_of_a_conversation(tmp_path: Path) -> None:
+    """Whether a conversation is there is known only after the turn was taken (3.4)."""
+    async with (
+        Landline(tmp_path / "data", sends_per_s=0.1, polls_per_s=0.1, poll_wait_s=0) as landline,
+        DirectLine(landline.directline, SECRET) as client,
+        Operator(landline) as operator,
+    ):
+        await operator.done("POST", "/bots", {"id": "other"})
+        foreign = client.using(await operator.add_site("elsewhere", "other"))
+        conversation = (await client.start()).conversation_id
+        for _ in range(5):
+            calls = (
+                foreign.send(conversation, MESSAGE),
+                upload(foreign, conversation, PIXEL, {"Content-Type": "image/png"}),
+                foreign.activities(conversation),
+            )
+            assert {(await call).status for call in calls} <= {404, 429}
+        assert (await client.send(conversation, MESSAGE)).error == (502, "BotError"), "there is no bot"
+        assert (await client.activities(conversation)).status == 200
+
+
+async def test_a_credential_of_the_wrong_kind_uses_up_no_turns(tmp_path: Path) -> None:
+    async with (
+        Landline(tmp_path / "data", starts_per_s=0.1, start_wait_s=0) as landline,
+        DirectLine(landline.directline, SECRET) as client,
+    ):
+        for _ in range(50):
+            assert (await client.refresh()).error == (403, "BadArgument")
+        started = await client.start()
+        assert started.status == 201
+        for _ in range(50):
+            assert (await client.using(started.token).generate()).error == (403, "BadArgument")
+        assert (await client.start()).error == (429, "RateLimited"), "there was one turn only"

@@ -120,6 +120,36 @@ class TestGenerate:
             "*",
         ]
 
+    @pytest.mark.parametrize(
+        ("parameters", "reason"),
+        [
+            ({"user": {"id": "ann", "name": "A" * 40_000}}, "user.name"),
+            ({"user": {"id": "ann", "name": "A" * 257}}, "user.name"),
+            ({"trustedOrigins": [f"https://www{number}.example.org" for number in range(3000)]}, "256"),
+            ({"trustedOrigins": [f"https://www{number}.example.org" for number in range(200)]}, "3500"),
+        ],
+        ids=["a very long name", "a name", "very many origins", "long origins"],
+    )
+    async def test_makes_no_token_that_could_not_be_used(
+        self, client: DirectLine, parameters: dict[str, object], reason: str
+    ) -> None:
+        """Decision 24; nor does a start."""
+        for answer in (await client.generate(**parameters), await client.start(**parameters)):
+            assert answer.error == (400, "BadArgument")
+            assert reason in answer.json["error"]["message"]
+
+    async def test_makes_the_longest_token_that_can_be_used(self, client: DirectLine) -> None:
+        """In a header, and in a URL beside the longest watermark (7.2, D-26 c)."""
+        user = {"id": "u" * 256, "name": "n" * 256}
+        origins = [f"https://{number:02}{'x' * 55}.org" for number in range(50)]
+        generated = await client.generate(user=user, trustedOrigins=origins)
+        assert len(generated.token) > 5_000
+        page = client.using(generated.token)
+        started = await page.start()
+        assert started.status == 201
+        url = f"{client.domain}/conversations/{started.conversation_id}/stream/multimodal"
+        assert (await client.handshake(f"{url}?watermark={'0' * 64}&t={started.token}")).status == 101
+
     async def test_ignores_what_it_does_not_know(self, client: DirectLine) -> None:
         """`eTag` too (1)."""
         answer = await client.generate(eTag=5, something=[1], user={"id": "u", "role": 7})
@@ -232,6 +262,8 @@ class TestTheEndOfAChain:
             assert (await page.refresh()).error == (403, "TokenExpired")
             assert (await page.reconnect(id_)).error == (403, "TokenExpired")
             assert (await page.start()).error == (403, "TokenExpired")
+            broken = {"data": b"{", "headers": {"Content-Type": "application/json"}}
+            assert (await page.request("POST", "/conversations", **broken)).error == (403, "TokenExpired")
             assert (await page.send(id_, {"type": "message", "text": "still here"})).status == 200
             assert (await page.activities(id_)).status == 200
             assert (await page.handshake(started.stream_url)).status == 101

@@ -288,7 +288,7 @@ PLANTS = (
     # F
     Plant(103, "downloads may be sniffed", value(downloads, "_HARMLESS", ())),
     Plant(110, "paths stay in names", value(attachments, "file_name", lambda given: given or "attachment")),
-    Plant(105, "templates are not filled", value(attachments, "_names", lambda template, file: False)),
+    Plant(105, "templates are not filled", value(attachments, "_template", lambda attachment: None)),
     Plant(112, "scripts are shown", both(value(downloads, "may_be_shown", bool), value(downloads, "_HARMLESS", ()))),
     # G
     Plant(118, "pages are too long", lambda patch: None, {"page_activities": 150}),

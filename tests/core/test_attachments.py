@@ -232,6 +232,42 @@ def test_two_templates_of_one_name_are_filled_in_their_order_and_leftover_ones_g
     ]
 
 
+@pytest.mark.item(105)
+@given(
+    st.lists(st.sampled_from([{"name": "a"}, {"name": "/x/a"}, {"name": "b"}, {"name": None}, {}, {"content": 1}])),
+    st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=8),
+)
+def test_each_file_takes_the_first_template_of_its_name_that_no_other_has(
+    attached: list[dict[str, Any]], names: list[str]
+) -> None:
+    written = {"type": "message", "attachments": [{**each, "n": number} for number, each in enumerate(attached)]}
+    taken: dict[int, int] = {}
+    for number, name in enumerate(names):
+        fitting = (n for n, each in enumerate(attached) if (each.get("name") or "")[-1:] == name and n not in taken)
+        taken[next(fitting, -1 - number)] = number  # below zero for one that has none
+    left = [n for n, each in enumerate(attached) if n in taken or "content" in each]
+    ids = [(n, taken.get(n)) for n in left] + [(None, number) for n, number in taken.items() if n < 0]
+
+    found = merged(written, *(file(name, number=number) for number, name in enumerate(names)))["attachments"]
+
+    urls = [None if number is None else url(names[number], number) for _, number in ids]
+    assert [(each.get("n"), each.get("contentUrl")) for each in found] == list(
+        zip([n for n, _ in ids], urls, strict=True)
+    )
+
+
+def test_many_templates_cost_no_more_with_many_files() -> None:
+    written = b'{"type":"message","attachments":[' + b",".join([b'{"name":"/a"}'] * 18_000) + b"]}"
+
+    def cost_s(files: int) -> float:
+        given = [file(f"{number}.png", number=number) for number in range(files)]
+        began = time.process_time()
+        message(written, given, "u1")
+        return time.process_time() - began
+
+    assert min(cost_s(20) for _ in range(3)) < 3 * min(cost_s(1) for _ in range(3))
+
+
 def test_a_part_without_a_type_gets_that_of_its_template() -> None:
     written = {"type": "message", "attachments": [{"name": r"C:\x\a.png", "contentType": "image/png"}]}
     found = message(json.dumps(written).encode(), [file("a.png", None), file("b", "text/html")], "u")

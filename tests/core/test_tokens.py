@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 from landline.core import tokens
 from landline.core.activity import decode
 from landline.core.conversation import Account
-from landline.core.tokens import Claims, Keys, Ticket, TokenParameters, origin, read_parameters
+from landline.core.tokens import (
+    ORIGINS,
+    ORIGINS_CHARACTERS,
+    Claims,
+    Keys,
+    Ticket,
+    TokenParameters,
+    origin,
+    read_parameters,
+)
 from landline.errors import BadArgument, Forbidden, RequestError, TokenExpired
 from support.json_text import OBJECTS, VALUES, as_object
 
@@ -366,6 +375,25 @@ def test_a_lone_surrogate_in_a_name_refuses_nobody():
 def test_trusted_origins_are_an_array_of_strings(origins):
     with pytest.raises(BadArgument):
         parameters({"trustedOrigins": origins})
+
+
+ORIGIN_BY_NUMBER = "https://a{}.b"
+
+
+def test_trusted_origins_are_counted_once_each():
+    most = [ORIGIN_BY_NUMBER.format(number) for number in range(256)]
+    assert sum(map(len, most)) <= ORIGINS_CHARACTERS, "or what is refused below may be too long"
+    assert len(parameters({"trustedOrigins": [*most, *most]}).origins) == ORIGINS
+    with pytest.raises(BadArgument, match="256"):
+        parameters({"trustedOrigins": [*most, "https://c.d"]})
+
+
+def test_trusted_origins_may_be_so_long_together():
+    most = [f"https://{letter}.{'x' * 1740}" for letter in "ab"]
+    assert sum(map(len, most)) == ORIGINS_CHARACTERS
+    assert parameters({"trustedOrigins": most}).origins == tuple(most)
+    with pytest.raises(BadArgument, match="3500"):
+        parameters({"trustedOrigins": [most[0], most[1] + "x"]})
 
 
 @given(st.dictionaries(st.sampled_from(["user", "User", "trustedOrigins", "locale"]), VALUES))

@@ -131,6 +131,27 @@ async def test_log_has_neither_path_nor_query_nor_credential_nor_body() -> None:
     assert "secret" not in repr(logged)
 
 
+@pytest.mark.parametrize(
+    ("said", "agent"),
+    [
+        ("DirectLine/3.0 (directlinejs 0.15.8)", "DirectLine/3.0 (directlinejs 0.15.8)"),
+        ("x y " * 7_000, "x y " * 25),
+        ("Mine/1.0 (of-somebody; key=0123456789abcdef)", "Mine/1.0 (of-somebody; key=0123456789abcdef)"),
+        ("Mine/1.0 (key 0123456789abcdef-._~%+/=)", "Mine/1.0 (key ...)"),
+        ("a\x9b2J\xfc\tb", "a?2J??b"),
+        ("", ""),
+    ],
+    ids=["as DirectLineJS", "long", "as long as no secret", "as long as a secret", "what a terminal obeys", "empty"],
+)
+async def test_log_names_the_clients_library_where_it_names_itself(said: str, agent: str) -> None:
+    with capture_logs() as logged:
+        await ask(resource(), "GET", "/a/b", f"X-Ms-Bot-Agent: {said}")
+        await ask(resource(), "GET", "/a/b")
+    with_agent, without = requests(logged)
+    assert with_agent["agent"] == agent
+    assert "agent" not in without
+
+
 # Who asks
 
 

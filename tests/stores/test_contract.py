@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from landline.core.conversation import Account, Conversation, Member
+from landline.core.conversation import Account, Conversation, Member, NewConversation
 from landline.core.failure import FailedDelivery
 from landline.core.log import (
     LAST_SEQUENCE,
@@ -443,6 +443,19 @@ async def test_only_joins_that_were_announced_are_no_longer_due_after_a_restart(
         ("ann", False),
         ("bob", True),
     ]
+
+
+@pytest.mark.item(188)
+async def test_a_guest_is_a_member_from_the_start_on_and_no_start_after_it_adds_one(home: Home) -> None:
+    store = await home.open()
+    for guest in ("ann", "bob"):
+        await store.start(NewConversation(A, BOT, guest=Account(guest)))
+    store = await home.restart()
+    assert [(member.account.id, member.announced) for member in await store.members(A)] == [
+        (BOT, False),
+        ("ann", False),
+    ]
+    assert (await store.conversation(A)) == Conversation(A, BOT, None, None, 0, None)
 
 
 async def test_who_left_is_no_member_until_it_joins_again(home: Home) -> None:

@@ -20,6 +20,7 @@ from landline.core import activity
 from landline.core.bot import Bot
 from landline.core.conversation import Account, Member, NewConversation
 from landline.core.log import ConversationId
+from landline.core.tokens import check_name
 from landline.errors import BadArgument, Forbidden
 from landline.ports import Store
 
@@ -65,6 +66,8 @@ class BotConversations:
             activity.from_bot(said, conversation=name, bot=bot, reply_to=None)
         # A token for this conversation is bound to its user; of several, nobody can say which one asks for it.
         user = members[0] if len(members) == 1 else None
+        if user is not None:
+            check_name(user, "members.name")
         await patiently(deadline, lambda: self._store.start(NewConversation(name, bot.id, user)))
         for member in members:
             await self._join(name, member, deadline)
@@ -75,7 +78,7 @@ class BotConversations:
 
     async def _name(self, bot: Bot, body: bytes, request_id: str | None) -> ConversationId:
         """What a call is known by is the conversation itself, under a name that follows from the call: so they are
-        stored in one transaction, and there is nothing else to be kept and forgotten (decision 24)."""
+        stored in one transaction, and there is nothing else to be kept and forgotten (decision 25)."""
         if not request_id:
             return new_conversation_id()
         before, present = (self._named(span, bot, body, request_id) for span in self._repeats.spans)

@@ -80,6 +80,15 @@ class Conversations:
             raise UnknownConversation
         return issued
 
+    async def check_not_gone(self, grant: Grant, deadline: float) -> None:
+        """Refuse a token whose conversation was purged, before anybody looks at what was sent (3.4, D-24). Raises
+        `UnknownConversation`."""
+        if grant.claims is None:
+            return
+        name = ConversationId(grant.claims.conv)
+        if self._store.known(name) is None and await patiently(deadline, lambda: self._store.is_purged(name)):
+            raise UnknownConversation
+
     async def start(self, grant: Grant, parameters: TokenParameters, deadline: float) -> Opened:
         """Start the grant's conversation, or a new one for a secret; start again what is started already (5.2).
 
@@ -89,12 +98,11 @@ class Conversations:
         self._tokens.check_claimed(grant, parameters.user)
         issued = self._issue(grant, parameters)
         bound = parameters.user if grant.claims is None else grant.user
-        new = NewConversation(issued.conversation, grant.bot.id, user=bound, locale=parameters.locale)
+        # Whom a page names is a first member, but the token stays unbound. Where the conversation is started already,
+        # that one joins by speaking, as anybody else does (6.4).
+        guest = parameters.user if bound is None else None
+        new = NewConversation(issued.conversation, grant.bot.id, bound, parameters.locale, guest)
         created = await patiently(deadline, lambda: self._store.start(new))
-        named = parameters.user
-        if grant.claims is not None and bound is None and named is not None:
-            # A first member, but the token stays unbound: the page said who it is, nobody vouched for it (D-17).
-            await patiently(deadline, lambda: self._store.join(issued.conversation, named))
         conversation = self._tokens.check_bot(grant, await self._store.conversation(issued.conversation))
         self._uses.note(conversation.id)
         self._delivery.announce(conversation, deadline)

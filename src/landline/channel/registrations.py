@@ -16,11 +16,12 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
+import structlog
 
 from landline.channel.registry import Registry
 from landline.channel.streams import OpenStreams
 from landline.core import tokens
-from landline.core.bot import Bot, Profile, Site, may_be_called
+from landline.core.bot import SHORT_LIFE, SHORT_LIFE_S, Bot, Own, Profile, Site, may_be_called
 from landline.core.stream import FORBIDDEN
 from landline.errors import (
     AlreadyThere,
@@ -41,6 +42,7 @@ _FORMER = 32
 _PREFIX = "registered/"
 
 _encode = msgspec.json.Encoder().encode
+_log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 
@@ -249,6 +251,14 @@ class Registrations:
             raise UnknownSite
         return self._sites[site_id]
 
+    def warn_of_short_lives(self) -> None:
+        """Tell the log of bots and sites whose tokens live too short for clients (D-19). Whoever is changed later is
+        looked at then."""
+        for bot in self._bots.values():
+            _warn_of_short_life(bot.profile, None, bot=bot.profile.id)
+        for site in self._sites.values():
+            _warn_of_short_life(site.site, None, site=site.site.id)
+
     # Bots
 
     async def add_bot(self, profile: Profile) -> RegisteredBot:
@@ -261,6 +271,7 @@ class Registrations:
             # The key first: a bot without one could not be told where to answer.
             await self._put(_service_keys(profile.id), lambda kept: (self._new_service_key(),))
             await self._put(_bot(profile.id), lambda kept: profile)
+            _warn_of_short_life(profile, None, bot=profile.id)
 
         await self._change(add)
         return self.bot(profile.id)
@@ -269,11 +280,13 @@ class Registrations:
         """Say something else about a bot. Raises `UnknownBot`, `ReadOnly`, `BadArgument`, and what `change` raises."""
 
         async def put() -> None:
-            new = change(self._changeable_bot(bot_id))
+            old = self._changeable_bot(bot_id)
+            new = change(old)
             if new.id != bot_id:
                 raise BadArgument("'id' cannot be changed")
             self._check_host(new)
             await self._put(_bot(bot_id), lambda kept: new)
+            _warn_of_short_life(new, old, bot=bot_id)
 
         await self._change(put)
         return self.bot(bot_id)
@@ -373,6 +386,7 @@ class Registrations:
             if new.id in self._sites:
                 raise AlreadyThere
             await self._put(_site(new.id), lambda kept: new)
+            _warn_of_short_life(new, None, site=new.id)
 
         await self._change(add)
         return self.site(new.id)
@@ -390,6 +404,7 @@ class Registrations:
             if registered.read_only and not self._is_switched(registered.site, new):
                 raise ReadOnly
             await self._put(_site(site_id), lambda kept: new)
+            _warn_of_short_life(new, registered.site, site=site_id)
 
         await self._change(put)
         return self.site(site_id)
@@ -508,9 +523,16 @@ class Registrations:
         await asyncio.shield(task)
 
 
+def _warn_of_short_life(own: Own, before: Own | None, **whose: str) -> None:
+    """`before`: of what was the same then, the log was told then."""
+    life_s = own.token_ttl_s
+    if life_s is not None and life_s < SHORT_LIFE_S and (before is None or before.token_ttl_s != life_s):
+        _log.warning(SHORT_LIFE, token_ttl_s=life_s, **whose)
+
+
 def _normal(site: Site) -> Site:
     """With its origins in the one spelling that is compared. Raises `BadArgument`."""
-    return msgspec.structs.replace(site, trusted_origins=tuple(dict.fromkeys(map(tokens.origin, site.trusted_origins))))
+    return msgspec.structs.replace(site, trusted_origins=tokens.trusted_origins(site.trusted_origins))
 
 
 def _bot(bot_id: str) -> str:

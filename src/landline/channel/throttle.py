@@ -8,7 +8,8 @@ only when their turn would be too far away. Sends are refused at once: a client 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Hashable, Sequence
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -19,6 +20,8 @@ from landline.ports import Clock
 
 _SWEEP = 4096
 """Buckets kept before those that are as good as new are looked for; afterwards, twice as many as were left."""
+
+Counted = TypeVar("Counted", bound=Hashable)
 
 
 class Rates(msgspec.Struct, frozen=True):
@@ -34,17 +37,18 @@ class Throttle:
 
     def __init__(self, rates: Rates, clock: Clock) -> None:
         self._clock = clock
-        self._sends = _Turns(rates.sends, clock)
-        self._polls = _Turns(rates.polls, clock)
-        self._starts = _Turns(rates.starts, clock)
+        self._sends = _Turns[tuple[str, str]](rates.sends, clock)
+        self._polls = _Turns[tuple[str, str]](rates.polls, clock)
+        self._starts = _Turns[str](rates.starts, clock)
 
-    # `whose` are those who may have rates of their own, the first first: a site, its bot.
+    # `whose` are those who may have rates of their own, the first first: a site, its bot. A conversation is named by
+    # the id of the bot of who asks and by its own: whether it is that bot's is known later only (3.4).
 
-    def send(self, conversation: str, *whose: Own) -> None:
+    def send(self, conversation: tuple[str, str], *whose: Own) -> None:
         """Before an activity of a client is accepted. Nobody is made to wait here."""
         self._sends.turn(conversation, 0.0, _first([each.sends_per_s for each in whose]))
 
-    def poll(self, conversation: str, deadline: float, *whose: Own) -> Awaitable[None]:
+    def poll(self, conversation: tuple[str, str], deadline: float, *whose: Own) -> Awaitable[None]:
         """Before Get Activities (10.1)."""
         return self._polls.take(conversation, deadline, _first([each.polls_per_s for each in whose]))
 
@@ -60,23 +64,23 @@ def _first(rates: Sequence[float | None]) -> float | None:
     return None
 
 
-class _Turns:
+class _Turns(Generic[Counted]):
     """The buckets of one kind. A bucket that is as good as new may be forgotten, so what is kept is bounded by how many
     ask within a burst."""
 
     def __init__(self, rate: Rate, clock: Clock) -> None:
         self._rate = rate
         self._clock = clock
-        self._buckets: dict[str, Bucket] = {}
+        self._buckets: dict[Counted, Bucket] = {}
         self._sweep_at = _SWEEP
 
-    async def take(self, key: str, deadline: float, per_s: float | None) -> None:
+    async def take(self, key: Counted, deadline: float, per_s: float | None) -> None:
         """Wait for a turn, until `deadline` at most. `per_s` is as in `turn`."""
         wait_s = self.turn(key, max(0.0, deadline - self._clock.monotonic()), per_s)
         if wait_s > 0:
             await asyncio.sleep(wait_s)
 
-    def turn(self, key: str, longest_wait_s: float, per_s: float | None) -> float:
+    def turn(self, key: Counted, longest_wait_s: float, per_s: float | None) -> float:
         """Take a turn that is at most so many seconds away, and no more than the rate allows; answers how many.
         `per_s` is a rate in place of the usual one; bursts are as many seconds of it."""
         now = self._clock.monotonic()

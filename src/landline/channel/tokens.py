@@ -125,11 +125,21 @@ class Tokens:
 
     def renewable(self, credential: str) -> Grant:
         """As `grant`, for a refresh: who asks for a bot that was deleted is told that the conversation is over, and so
-        stops asking (4.5). Raises `UnknownConversation` then."""
+        stops asking (4.5). Raises `UnknownConversation` then, and `Forbidden` for a secret (4.3)."""
         try:
-            return self.grant(credential)
+            grant = self.grant(credential)
         except BotGone as error:
             raise UnknownConversation from error
+        if grant.claims is None:
+            raise Forbidden("A secret cannot be refreshed")
+        self.check_chain(grant)
+        return grant
+
+    def check_chain(self, grant: Grant) -> None:
+        """Refuse a token that cannot have a successor any more, before anything else is looked at (3.4, step 4). Raises
+        `TokenExpired` (4.2, Chain)."""
+        if grant.claims is not None:
+            tokens.check_chain(grant.claims, self._clock.now_ms() // 1000, self._lives.chain_s)
 
     def vouch(self, site_id: str, parameters: TokenParameters) -> Issued:
         """A token for a new conversation, made in the name of a secret of that site: so it goes when that does.
@@ -184,7 +194,7 @@ class Tokens:
     def first(
         self, grant: Grant, conversation: ConversationId, user: Account | None, origins: tuple[str, ...] = ()
     ) -> Issued:
-        """Begin a chain of tokens from a secret (4.2)."""
+        """Begin a chain of tokens from a secret (4.2). Raises `BadArgument` for what makes it too long to be used."""
         origins = grant.site.trusted_origins or origins
         life_s = self._life_s(grant)
         claims = tokens.first(
@@ -198,7 +208,10 @@ class Tokens:
             now_s=self._clock.now_ms() // 1000,
             life_s=life_s,
         )
-        return self._issue(claims, life_s)
+        issued = self._issue(claims, life_s)
+        if len(issued.token) > tokens.TOKEN_CHARACTERS:
+            raise BadArgument("The token would be too long: its user and its trusted origins are")
+        return issued
 
     def refresh(self, grant: Grant) -> Issued:
         """Carry a token on (4.4). Raises `Forbidden` for a secret, `TokenExpired` at the end of the chain."""
@@ -270,11 +283,11 @@ class Tokens:
         if t.count(".") == 2 and self._registry.site_of_secret(t) is None:
             return self._admit_token(t, conversation, origin)
         ticket = tokens.read_ticket(t, self._keys)
-        if ticket.conversation != conversation:
-            raise Forbidden("The stream URL belongs to another conversation")
         if self._clock.now_ms() >= ticket.expires_ms:
             raise TokenExpired("The stream URL has expired")
         self._check_trusted(self.check_site(ticket), origin, ())
+        if ticket.conversation != conversation:
+            raise Forbidden("The stream URL belongs to another conversation")
         return ticket
 
     def check_site(self, ticket: Ticket) -> Site:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
+from collections import deque
 from collections.abc import Sequence
 from enum import Enum
 from typing import NewType
@@ -189,21 +190,32 @@ def _merged(attached: Sequence[Raw], files: Sequence[File]) -> tuple[list[bytes]
     """Each file in the first template of its name that no other file has, or else behind everything that was there.
 
     Templates that got no file are left out."""
-    templates = {number: members for number, item in enumerate(attached) if (members := _template(item)) is not None}
+    unfilled: set[int] = set()
+    waiting: dict[str, deque[tuple[int, dict[str, Raw]]]] = {file.name: deque() for file in files}
+    for number, item in enumerate(attached):
+        members = _template(item)
+        if members is None:
+            continue
+        unfilled.add(number)
+        # Each is asked for its name once: there can be thousands of them, and many files.
+        name = activity.lenient_string(members.get("name", _NULL))
+        if name is not None and (named := waiting.get(file_name(name))) is not None:
+            named.append((number, members))
     filled: dict[int, bytes] = {}
     added: list[bytes] = []
     content_types: list[str] = []
     for file in files:
-        number = next((each for each, members in templates.items() if _names(members, file)), None)
-        template = {} if number is None else templates.pop(number)
+        named = waiting[file.name]
+        number, template = named.popleft() if named else (-1, {})
         said = file.content_type or activity.lenient_string(template.get("contentType", _NULL))
         content_types.append(media_type(said))
         one = _filled(template, file, content_types[-1])
-        if number is None:
+        if number < 0:
             added.append(one)
         else:
+            unfilled.remove(number)
             filled[number] = one
-    kept = [filled.get(number, bytes(item)) for number, item in enumerate(attached) if number not in templates]
+    kept = [filled.get(number, bytes(item)) for number, item in enumerate(attached) if number not in unfilled]
     return kept + added, tuple(content_types)
 
 
@@ -214,11 +226,6 @@ def _template(attachment: Raw) -> dict[str, Raw] | None:
     members = activity.members_of(attachment, "attachments")
     is_complete = any(members.get(name, _NULL) != _NULL for name in ("content", "contentUrl"))
     return None if is_complete else members
-
-
-def _names(template: dict[str, Raw], file: File) -> bool:
-    name = activity.lenient_string(template.get("name", _NULL))
-    return name is not None and file_name(name) == file.name
 
 
 def _filled(template: dict[str, Raw], file: File, content_type: str) -> bytes:

@@ -21,6 +21,9 @@ SiteId = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
 Text = Annotated[str, Meta(min_length=1, max_length=256)]
 AppId = Annotated[str, Meta(pattern="^[A-Za-z0-9._-]{1,128}$")]
 Origins = Annotated[tuple[str, ...], Meta(max_length=256)]
+SHORT_LIFE_S = 300
+"""Below this a life of tokens is for tests (D-19)."""
+SHORT_LIFE = "tokens live less than 5 min: clients that refresh every 15 min will lose theirs"
 Life = Annotated[int, Meta(ge=1, le=1_209_600)]
 PerSecond = Annotated[float, Meta(gt=0)]
 Patience = Annotated[float, Meta(gt=0, le=18)]

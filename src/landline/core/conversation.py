@@ -31,12 +31,16 @@ class Member(msgspec.Struct, frozen=True):
 
 
 class NewConversation(msgspec.Struct, frozen=True):
-    """What Start Conversation fixes for ever: the bot, the first user if known, the locale of the join (5.2)."""
+    """What Start Conversation fixes for ever: the bot, the first user if known, the locale of the join (5.2).
+
+    `guest` takes part from the beginning like a user, but nobody vouched for that one: a page named them (D-17).
+    """
 
     id: ConversationId
     bot_id: str
     user: Account | None = None
     locale: str | None = None
+    guest: Account | None = None
 
 
 class Conversation(msgspec.Struct, frozen=True):

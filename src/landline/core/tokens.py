@@ -14,6 +14,7 @@ import ipaddress
 import json
 import re
 import struct
+from collections.abc import Iterable
 
 import jwt
 import msgspec
@@ -81,6 +82,14 @@ def is_ski(text: str) -> bool:
 # Tokens.
 
 
+TOKEN_CHARACTERS = 7680
+"""The longest token: one that fits into the `t` of a stream URL, which may have 8 KiB (10; decision 24)."""
+NAME_CHARACTERS = 256
+ORIGINS = 256
+ORIGINS_CHARACTERS = 3500
+"""All of them together, so that they fit into a token beside the longest ids of ASCII."""
+
+
 class Claims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a token says (4.2). Times are whole seconds since 1970.
 
@@ -112,7 +121,9 @@ def first(
     now_s: int,
     life_s: int,
 ) -> Claims:
-    """Begin a chain of tokens: from a secret (4.2)."""
+    """Begin a chain of tokens: from a secret (4.2). Raises `BadArgument` for a user whose name is too long."""
+    if user is not None:
+        check_name(user)
     return Claims(
         bot=bot,
         site=site,
@@ -128,14 +139,25 @@ def first(
     )
 
 
+def check_name(user: Account, property: str = "user.name") -> None:
+    """Raises `BadArgument` for a user whose name, which came in that property, is too long for a token."""
+    if len(user.name or "") > NAME_CHARACTERS:
+        raise BadArgument(f"'{property}' has more than {NAME_CHARACTERS} characters")
+
+
 def successor(claims: Claims, *, jti: str, now_s: int, life_s: int, chain_s: float) -> Claims:
     """The token after this one: refresh, reconnect, start with a token. It opens the same and has full life.
 
     Raises `TokenExpired` more than `chain_s` after the chain began (4.2, Chain).
     """
+    check_chain(claims, now_s, chain_s)
+    return msgspec.structs.replace(claims, jti=jti, nbf=now_s, exp=now_s + life_s)
+
+
+def check_chain(claims: Claims, now_s: int, chain_s: float) -> None:
+    """Raises `TokenExpired` where there can be no successor any more."""
     if now_s - claims.oat > chain_s:
         raise TokenExpired("The token cannot be renewed any more")
-    return msgspec.structs.replace(claims, jti=jti, nbf=now_s, exp=now_s + life_s)
 
 
 def sign(claims: Claims, keys: Keys) -> str:
@@ -252,6 +274,17 @@ def origin(text: str) -> str:
     return f"{scheme}://{host}" if port in (0, _DEFAULT_PORTS.get(scheme)) else f"{scheme}://{host}:{port}"
 
 
+def trusted_origins(given: Iterable[str]) -> tuple[str, ...]:
+    """Origins in their one spelling, each once. Raises `BadArgument` for more than a token can carry, too
+    (decision 24)."""
+    origins = tuple(dict.fromkeys(map(origin, given)))
+    if len(origins) > ORIGINS:
+        raise BadArgument(f"There are more than {ORIGINS} trusted origins")
+    if sum(map(len, origins)) > ORIGINS_CHARACTERS:
+        raise BadArgument(f"The trusted origins have more than {ORIGINS_CHARACTERS} characters together")
+    return origins
+
+
 def trusts(trusted: tuple[str, ...], given: str) -> bool:
     """Whether a page that a browser says is of the origin `given` is among `trusted` (4.6)."""
     try:
@@ -287,7 +320,7 @@ def read_parameters(members: dict[str, Raw]) -> TokenParameters:
     origins = items_of(given["trustedorigins"], "trustedOrigins") if "trustedorigins" in given else []
     return TokenParameters(
         user=_user(members_of(given["user"], "user")) if "user" in given else None,
-        origins=tuple(dict.fromkeys(origin(string(item, "trustedOrigins") or "") for item in origins)),
+        origins=trusted_origins(string(item, "trustedOrigins") or "" for item in origins),
         locale=lenient_string(given["locale"]) if "locale" in given else None,
     )
 

@@ -198,6 +198,7 @@ class Server:
             store, registry, self.streams, clock, declared(settings), base + connector.PREFIX
         )
         await registrations.load()
+        registrations.warn_of_short_lives()
         await registrations.first_secret(self._show_first_secret)
         derived = await keys_of(store)
         self.tokens = tokens = Tokens(registry, derived, clock, lives(settings))

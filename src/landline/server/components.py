@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from landline.core.bot_tokens import CONNECTOR
+from landline.core.tokens import NAME_CHARACTERS, ORIGINS
 from landline.core.watermark import BEGINNING
 
 Json = dict[str, Any]
@@ -64,10 +65,10 @@ SCHEMAS: dict[str, Json] = {
             "type": ["object", "null"],
             "properties": {
                 "id": {"type": ["string", "null"], "minLength": 1, "maxLength": 256},
-                "name": {"type": ["string", "null"]},
+                "name": {"type": ["string", "null"], "maxLength": NAME_CHARACTERS},
             },
         },
-        trustedOrigins={"type": ["array", "null"], "items": _text},
+        trustedOrigins={"type": ["array", "null"], "items": _text, "maxItems": ORIGINS},
         locale={"description": "Heard by a start, and only if it is a string."},
     ),
     "Token": _object(("conversationId", "token", "expires_in"), **_issued),

@@ -7,7 +7,7 @@ import msgspec
 from landline.channel.registrations import Declared
 from landline.config import DEFAULT_SITE, BotTable, Settings, SiteTable
 from landline.core.bot import Profile, Site
-from landline.core.tokens import digest, origin
+from landline.core.tokens import digest, trusted_origins
 
 
 def declared(settings: Settings) -> Declared:
@@ -63,4 +63,4 @@ def _profile(table: BotTable) -> Profile:
 def _site(table: SiteTable, bot_id: str) -> Site:
     said = msgspec.structs.asdict(table)
     del said["secret"]
-    return Site(bot_id=bot_id, **said | {"trusted_origins": tuple(map(origin, table.trusted_origins))})
+    return Site(bot_id=bot_id, **said | {"trusted_origins": trusted_origins(table.trusted_origins)})

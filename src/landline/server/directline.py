@@ -138,8 +138,9 @@ class DirectLine:
     )
     async def start(self, exchange: Exchange) -> None:
         """Start a conversation, or find it started (5.2)."""
-        grant = self._grant(exchange)
+        grant = self._grant(exchange, renewing=True)
         await self._throttle.start(grant.site.id, exchange.deadline, *grant.whose)
+        await self._conversations.check_not_gone(grant, exchange.deadline)
         base = exchange.base_url()
         parameters = await self._parameters(exchange, grant)
         opened = await self._conversations.start(grant, parameters, exchange.deadline)
@@ -156,7 +157,7 @@ class DirectLine:
     )
     async def reconnect(self, exchange: Exchange) -> None:
         """A new token and stream URL, from a watermark on (5.3)."""
-        grant = self._grant(exchange)
+        grant = self._grant(exchange, renewing=True)
         conversation = await self._conversations.find(grant, exchange.path("conversation"))
         opened = await self._conversations.reconnect(grant, conversation, exchange.query("watermark"))
         body = _encode(_opened(opened, exchange.base_url(), grant.bot.reference_grammar_id))
@@ -175,7 +176,7 @@ class DirectLine:
     async def read(self, exchange: Exchange) -> None:
         """One page of activities (5.4)."""
         grant, name = self._in_scope(exchange)
-        await self._throttle.poll(name, exchange.deadline, *grant.whose)
+        await self._throttle.poll((grant.bot.id, name), exchange.deadline, *grant.whose)
         conversation = await self._conversations.find(grant, name)
         page = await self._activities.read(conversation, exchange.query("watermark"), exchange.base_url())
         await exchange.json(200, page.activity_set, _replay(page.replay.value))
@@ -191,7 +192,7 @@ class DirectLine:
     async def send(self, exchange: Exchange) -> None:
         """Send an activity (5.5)."""
         grant, name = self._in_scope(exchange)
-        self._throttle.send(name, *grant.whose)
+        self._throttle.send((grant.bot.id, name), *grant.whose)
         conversation = self._conversations.find_known(grant, name) or await self._conversations.find(grant, name)
         body = await exchange.json_body()
         activity_id = await self._activities.send(grant, conversation, body, exchange.deadline, _key(exchange))
@@ -208,7 +209,7 @@ class DirectLine:
     async def upload(self, exchange: Exchange) -> None:
         """Send files, and an activity with them (5.6)."""
         grant, name = self._in_scope(exchange)
-        self._throttle.send(name, *grant.whose)
+        self._throttle.send((grant.bot.id, name), *grant.whose)
         conversation = await self._conversations.find(grant, name)
         async with self._files.receive(conversation) as upload:
             await _receive(exchange, upload)
@@ -223,9 +224,11 @@ class DirectLine:
         self._tokens.check_scope(grant, name)
         return grant, name
 
-    def _grant(self, exchange: Exchange) -> Grant:
-        """Who asks, from a page that may (3.4, steps 4 and 5)."""
+    def _grant(self, exchange: Exchange, *, renewing: bool = False) -> Grant:
+        """Who asks, from a page that may (3.4, steps 4 and 5). `renewing`: and will get another token."""
         grant = self._tokens.grant(exchange.bearer())
+        if renewing:
+            self._tokens.check_chain(grant)
         self._tokens.check_origin(grant, exchange.origin())
         return grant
 
@@ -284,7 +287,7 @@ class DirectLine:
         deadline = self._streaming.wheel.time() + self._manners.deadline_s
         try:
             whose = self._tokens.check_site(admitted.ticket), admitted.bot
-            self._throttle.send(admitted.conversation.id, *whose)
+            self._throttle.send((admitted.bot.id, admitted.conversation.id), *whose)
             await self._activities.hear(admitted, body, deadline)
         except LandlineError as error:
             _log.warning(

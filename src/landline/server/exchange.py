@@ -51,6 +51,10 @@ _CREDENTIALS = (b"access-control-allow-credentials", b"true")
 _ALLOWED_HEADERS = b"Authorization, Content-Type, Accept, x-ms-bot-agent, X-Requested-With, Idempotency-Key"
 _HOST = re.compile(rb"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 _PREFIX = re.compile(rb"(/[A-Za-z0-9._~%-]+)*")
+_AGENT_BYTES = 100
+_LONG = re.compile(rb"[A-Za-z0-9._~%+/=-]{24,}")
+_PRINTABLE = bytes(byte if 0x20 <= byte < 0x7F else ord("?") for byte in range(256))
+"""A log may be read on a terminal, which obeys more control characters than JSON escapes."""
 _MEDIA_TYPES = (b"application/json", b"text/json")
 
 GRACE_S = 2.25
@@ -468,6 +472,7 @@ class Resource:
     def _record(self, exchange: Exchange) -> None:
         """One line per request: never the path or the query, which carry credentials and keys."""
         level = "info" if exchange.status < 500 else "warning"
+        agent = exchange.header(b"x-ms-bot-agent")
         getattr(_log, level)(
             "request",
             method=exchange.scope["method"],
@@ -475,7 +480,15 @@ class Resource:
             status=exchange.status,
             operation=exchange.id,
             ms=int(exchange.age_s * 10_000) / 10,  # five times as fast as `round`
+            **({} if agent is None else {"agent": _shown(agent)}),
         )
+
+
+@lru_cache(256)
+def _shown(agent: bytes) -> str:
+    """What a client library says of itself, as far as it is worth a place in the log (3.1). What is as long as a secret
+    may be one, wherever a client puts it."""
+    return _LONG.sub(b"...", agent)[:_AGENT_BYTES].translate(_PRINTABLE).decode("ascii")
 
 
 def _too_late(exchange: Exchange) -> LandlineError:

@@ -62,7 +62,7 @@ class _Log:
         self.passed: deque[Transient] = deque(maxlen=_TRANSIENTS)
         self.members: dict[str, Member] = {}
         self.left: set[str] = set()
-        for account, is_bot in ((Account(started.bot_id), True), (started.user, False)):
+        for account, is_bot in ((Account(started.bot_id), True), (started.user, False), (started.guest, False)):
             if account is not None:
                 self.members.setdefault(account.id, Member(account, is_bot=is_bot, announced=False))
 

@@ -663,8 +663,9 @@ class Writer(Reader):
         if number is None:
             return False
         self._add_member(number, Account(new.bot_id), is_bot=True)
-        if user is not None:
-            self._add_member(number, user, is_bot=False)
+        for account in (user, new.guest):
+            if account is not None:
+                self._add_member(number, account, is_bot=False)
         return True
 
     def join(self, conversation: ConversationId, account: Account) -> Sequence[Member]:
