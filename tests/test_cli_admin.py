@@ -191,6 +191,17 @@ async def test_bad_usage_ends_with_2_and_asks_nobody(tmp_path: Path, words: tupl
     assert not (tmp_path / "data").exists()
 
 
+async def test_what_stands_in_the_query_of_an_endpoint_is_for_those_who_ask_for_everything(
+    operator: Operator,
+) -> None:
+    await operator.do("bot", "add", "second", "--endpoint", "http://127.0.0.1:1/api/messages?code=abc")
+    shown = await operator.do("bot", "list")
+    assert "http://127.0.0.1:1/api/messages?***  store" in shown
+    assert "abc" not in shown
+    endpoints = {each["id"]: each["endpoint"] for each in await operator.json("bot", "list")}
+    assert endpoints == {"bot": None, "second": "http://127.0.0.1:1/api/messages?code=abc"}
+
+
 async def test_a_token_is_made_where_a_server_runs_and_where_none_does(tmp_path: Path) -> None:
     operator = Operator(tmp_path / "data")
     async with ScriptedBot() as bot, Landline(operator.data, bot=bot.endpoint, secret=None, drain_s=0) as landline:
@@ -319,6 +330,28 @@ async def test_app_ids_and_their_secrets_are_exchanged(operator: Operator) -> No
     shown = json.dumps(await operator.json("bot", "list"))
     assert not any(text.strip() in shown for text in (first, second))
     assert "has no app id" in await operator.refused(1, "bot", "settings", "bot", "agents-js")
+
+
+async def test_a_bot_is_told_of_the_server_as_it_runs_and_not_of_the_commands_settings(tmp_path: Path) -> None:
+    """6.3: the address and the name that bots know the server by may be flags of its own."""
+    base, issuer = "https://landline.internal:8443/bots", "https://issuer.example"
+    operator = Operator(tmp_path / "data")
+    async with Landline(operator.data, service_url=f"{base}/", issuer=issuer, drain_s=0) as landline:
+        told = await operator.do("bot", "add", "second", "--app-id", "an-app", "--sdk", "botbuilder-python")
+        assert f'TO_CHANNEL_FROM_BOT_LOGIN_URL = "{base}/adfs"\n' in told
+        assert f'TO_BOT_FROM_CHANNEL_TOKEN_ISSUER = "{issuer}"\n' in told
+        agents = await operator.do("bot", "settings", "second", "agents-js")
+        assert f"authorityEndpoint={base}/adfs\n" in agents
+        assert f"issuers={issuer}\n" in agents
+        await landline.terminate()
+        # No server runs that could say it, so it is as the settings have it.
+        line = await operator.refused(1, "bot", "settings", "second", "agents-js")
+        assert line.startswith("Start the server first, or name its service_url")
+        named = Operator(operator.data, LANDLINE_SERVICE_URL="https://named.example")
+        assert "authorityEndpoint=https://named.example/adfs\n" in await named.do(
+            "bot", "settings", "second", "agents-js"
+        )
+        await landline.start()
 
 
 async def test_a_signing_key_is_rotated_once_at_a_time(operator: Operator) -> None:

@@ -104,6 +104,31 @@ def test_line_end_behind_a_value_is_not_part_of_it() -> None:
     assert (settled.bot, settled.log_level, settled.port) == ("http://bot.example", "debug", 80)
 
 
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "http://127.0.0.1:4820/api/messages?code=abc",
+        "https://bot.example?code=a%20b&clientId=d@e:/?",
+        "HTTP://bot.example/api/messages",
+        "Https://bot.example/",
+    ],
+)
+def test_a_bot_can_be_at_any_url(tmp_path: Path, endpoint: str) -> None:
+    assert settings_from({"bot": endpoint}, {}).bot == endpoint
+    tables = settings_from({}, {}, written(tmp_path, f'[[bots]]\nid = "a"\nendpoint = "{endpoint}"'))
+    assert tables.bots[0].endpoint == endpoint
+
+
+@pytest.mark.parametrize("name", ["public_url", "service_url", "issuer"])
+def test_what_urls_of_ours_begin_with_has_no_query(name: str) -> None:
+    assert refusal({name: "http://a.example/?b=c"}).startswith(f"{name}: Expected an http or https URL")
+
+
+@pytest.mark.parametrize("endpoint", ["http://", "ftp://a.b", "http://u:p@a.b/?x", "http://a.b/ c?d", "http://a.b?c#d"])
+def test_what_is_no_url_is_no_endpoint(endpoint: str) -> None:
+    assert refusal({"bot": endpoint}).startswith("bot: Expected an http or https URL")
+
+
 def test_an_empty_list_takes_back_what_the_file_says(tmp_path: Path) -> None:
     config = written(tmp_path, 'cors_origins = ["https://www.example.org"]')
     assert settings_from({}, {}, config).cors_origins == ("https://www.example.org",)
@@ -146,7 +171,7 @@ def test_unknown_key_in_the_file_is_named(tmp_path: Path) -> None:
         ("bot", "ftp://bot.example"),
         ("bot", "http://"),
         ("bot", "http://bot.example/a b"),
-        ("bot", "http://bot.example/?code=1"),
+        ("public_url", "http://bot.example/?code=1"),
         ("bot", "http://bot.example:99999/"),
         ("bot", "http://bot.example:0/"),
         ("bot", "http://[::1/"),

@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from landline.core.bot import (
+    ENDPOINT,
     URL,
     AccountId,
     ChannelId,
@@ -173,7 +174,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 5
     store_wait_s: Annotated[
         Seconds,
-        Meta(description="How long an activity of the bot waits for a store in trouble before it is answered 503."),
+        Meta(description="How long a bot's call waits for a store in trouble before it is answered 503."),
     ] = 5
     idempotency_ttl_s: Annotated[
         Seconds,
@@ -381,7 +382,10 @@ def _converted(name: str, value: object, source: str) -> object:
 
 def reason(error: Exception) -> str:
     """Why a value was refused, for people."""
-    return str(error).replace(f"`str` matching regex {URL!r}", "an http or https URL")
+    said = str(error)
+    for pattern in (URL, ENDPOINT):
+        said = said.replace(f"`str` matching regex {pattern!r}", "an http or https URL")
+    return said
 
 
 # What a type cannot say. Each raises ValueError with the reason; no reason repeats a secret.

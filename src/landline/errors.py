@@ -31,6 +31,7 @@
     ├── ReadOnly                     it is named in the settings, and changed there only
     ├── UnknownAttachment            unknown, gone, or another bot's
     ├── Conflict                     the same key was used for something else
+    │   └── CallConflict             likewise, of a bot's call
     ├── IssuerUnavailable            the keys of a trusted issuer could not be fetched
     ├── Draining                     this process is going away
     ├── NotServing                   this process cannot call bots: only its data was opened
@@ -201,6 +202,10 @@ class UnknownMember(LandlineError):
 
 class Conflict(LandlineError):
     """The Idempotency-Key was used for something else"""
+
+
+class CallConflict(Conflict):
+    """The x-ms-client-request-id was used for something else"""
 
 
 class IssuerUnavailable(LandlineError):

@@ -28,12 +28,12 @@ from yarl import URL
 
 from landline.bots.sdks import Identity, Sdk, rendered
 from landline.config import DEFAULT_SITE, Settings, reason, settings_from
-from landline.core.bot import Profile, Site
+from landline.core.bot import Profile, Site, without_query
 from landline.errors import DataDirectoryError, DirectoryInUse, StartupError
 from landline.observe import log_to_stderr
 from landline.server import directline, unserved
 from landline.server.admin import PREFIX
-from landline.server.app import ADDRESS_FILE, admin_secret, service_base
+from landline.server.app import ADDRESS_FILE, admin_secret
 from landline.stores import doctor
 from landline.stores.directory import LOCK_FILE, Directory
 from landline.stores.sqlite import FILE
@@ -98,13 +98,11 @@ class Office:
             _end(error.message, error.exit_code)
 
     def identity(self, app_id: str) -> Identity:
-        """What a bot with this app id is told. The secret is left out: it is shown once."""
-        settings = self._settings
-        own = (Directory(settings.data).read(ADDRESS_FILE) or "").partition(" ")[0]
-        if not own and settings.service_url is None:
-            _end("start the server first, or name its service_url: nobody knows its address yet")
-        base = service_base(settings, own)
-        return Identity(app_id, "THE-APP-SECRET", base, settings.issuer or base)
+        """What a bot with this app id is told. The secret is left out: it is shown once.
+
+        The server says it itself where one runs: its address and its name may be flags of its own."""
+        authority = self.ask("GET", "authority")
+        return Identity(app_id, "THE-APP-SECRET", authority["base"], authority["issuer"])
 
 
 async def _ask(settings: Settings, method: str, path: str, query: str, body: bytes) -> tuple[int, bytes]:
@@ -311,7 +309,7 @@ def list_bots(office: Office, as_json: bool) -> None:
     if as_json:
         _print(bots)
         return
-    named = [(each["id"], each["name"], each["endpoint"] or "-", _where(each)) for each in bots]
+    named = [(each["id"], each["name"], without_query(each["endpoint"] or "-"), _where(each)) for each in bots]
     _print_rows([("ID", "NAME", "ENDPOINT", "NAMED IN"), *named])
 
 

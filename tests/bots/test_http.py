@@ -120,6 +120,11 @@ async def test_the_bot_gets_one_json_activity_with_the_headers_of_the_specificat
     assert set(received.headers) == {"Host", "Content-Type", "Content-Length", "User-Agent"}
 
 
+async def test_an_endpoint_is_asked_with_its_query_as_it_was_written(outbox: Outbox, scripted: ScriptedBot) -> None:
+    await outbox.deliver(bot_at(f"HTTP{scripted.endpoint[4:]}?code=a%2Fb==&name=x/y"))
+    assert scripted.received[0].path == "/api/messages?code=a%2Fb==&name=x/y"
+
+
 async def test_cookies_of_a_bot_are_not_kept(outbox: Outbox, scripted: ScriptedBot) -> None:
     scripted.answer(headers={"Set-Cookie": "a=b"})
     await outbox.deliver(bot_at(scripted.endpoint), "1")
@@ -634,6 +639,35 @@ async def test_a_rejection_is_one_line_that_names_the_conversation_and_hides_the
     assert (line["conversation"], line["activity"]) == ("conv-1", "conv-1|1")
     assert line["body"].startswith("401 from http://127.0.0.1:3000/b/***/v3")
     assert "kkk" not in str(line) + str(caught.value.body)
+
+
+@pytest.mark.bot_item(94)
+async def test_a_rejection_that_prints_the_query_of_the_endpoint_hides_it(
+    outbox: Outbox, scripted: ScriptedBot
+) -> None:
+    scripted.answer(
+        404, "no function at /api/messages?v=2&code=key%2Bof-it; neither key%2Bof-it nor key+of-it is known"
+    )
+    with structlog.testing.capture_logs() as logged, pytest.raises(BotRejected):
+        await outbox.deliver(bot_at(f"{scripted.endpoint}?v=2&code=key%2Bof-it"))
+    assert logged[0]["body"] == "no function at /api/messages?***; neither *** nor *** is known"
+
+
+@pytest.mark.bot_item(94)
+async def test_an_invokes_answer_in_an_event_stream_hides_what_an_answer_would(
+    outbox: Outbox, scripted: ScriptedBot
+) -> None:
+    bot = bot_at(scripted.endpoint)
+
+    async def refusal() -> AsyncIterator[bytes]:
+        told = json.dumps({"status": 500, "body": {"cannot reach": bot.service_url}})
+        yield f"event: invokeResponse\r\ndata: {told}\r\n\r\n".encode()
+
+    scripted.speak(refusal)
+    with structlog.testing.capture_logs() as logged, pytest.raises(BotRejected) as caught:
+        await outbox.deliver(bot, "hi", once=True)
+    assert "cannot reach" in logged[0]["body"]
+    assert KEY not in str(logged) + str(caught.value.body)
 
 
 async def test_an_activity_that_cannot_be_read_does_not_hide_the_failure(outbox: Outbox, scripted: ScriptedBot) -> None:

@@ -133,8 +133,19 @@ async def test_keys_that_no_signature_may_be_held_against_are_ignored(other: Aut
             {**good, "kid": "no RSA", "kty": "oct", "k": good["n"]},
             {**good, "kid": "too small", "n": good["n"][:100]},
             {"kty": "EC", "kid": "another form", "crv": "P-256", "x": "x", "y": "y"},
+            # What nobody can make anything of. The first of these would have taken all the others away.
+            {**good, "kid": "no number", "n": "???"},
+            {**good, "kid": "no text", "e": 65537},
+            {**good, "kid": "no modulus", "n": ""},
+            {**good, "kid": "an even exponent", "e": "AQAA"},
+            {**good, "kid": "no known use", "use": None},
+            {**good, "kid": "of no alphabet", "n": "\xe4" * 400},
+            {"kid": "nothing else"},
+            {**good, "kid": ["a list"]},
+            "no object",
+            None,
         ]
     }
-    assert await trusted.key(other.issuer, other.key.kid) is not None
-    for each in other.document["keys"][1:]:  # type: ignore[index]
+    assert await trusted.key(other.issuer, other.key.kid) == other.key.private.public_key()
+    for each in other.document["keys"][1:-3]:  # type: ignore[index]
         assert await trusted.key(other.issuer, each["kid"]) is None, each["kid"]

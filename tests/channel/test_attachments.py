@@ -43,14 +43,18 @@ class Stage:
         self.channel = Channel(self.store, self.transport, self.clock)
         self.blobs = FileBlobs(path / "blobs")
         self._bounds = UploadBounds(files=2, activity_bytes=100, ttl_s=ttl_s)
-        self.files = Attachments(self.blobs, self.store, self.channel.activities, self.clock, self._bounds)
+        self.files = self._files()
         self._path = path / "blobs"
 
     async def restart(self) -> None:
         """Die, and come back on the same disk."""
         self.blobs = FileBlobs(self._path)
         await self.blobs.open()
-        self.files = Attachments(self.blobs, self.store, self.channel.activities, self.clock, self._bounds)
+        self.files = self._files()
+
+    def _files(self) -> Attachments:
+        activities, bounds = self.channel.activities, self._bounds
+        return Attachments(self.blobs, self.store, activities, self.clock, bounds, store_wait_s=5)
 
     async def upload(self, conversation: Conversation, content: bytes = b"content", within_s: float = 5) -> str:
         async with self.files.receive(conversation) as upload:

@@ -305,7 +305,7 @@ async def test_who_was_removed_by_the_bot_is_forgotten_too(node: Node) -> None:
     """What they said before is still there."""
     conversation = await node.channel.start("bob")
     await node.channel.send(conversation, "hello", "ann")
-    await node.channel.members.remove(BOT, conversation, "ann")
+    await node.channel.members.remove(BOT, conversation, "ann", time.monotonic() + 5)
     assert await node.retention.forget("ann") == 1
     assert await node.refused(conversation)
 

@@ -7,6 +7,7 @@ files of their own.
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import itertools
 import json
@@ -21,6 +22,7 @@ from yarl import URL
 
 from landline.conformance.directline import Activity, DirectLine
 from landline.conformance.scripted_bot import Answer, ScriptedBot
+from landline.conformance.uploads import fetch
 from support.landline import SECRET, Landline, free_port
 from support.small_disk import SmallDisk
 from support.streams import has_entries, log_of, say, started
@@ -394,6 +396,43 @@ async def test_a_disk_that_is_full_for_two_seconds_delays_a_bot_and_refuses_it_n
             assert (await client_sends).status == 200
             ids = sorted([*(answer.json["id"] for answer in answers), (await client_sends).json["id"]])
             assert [each["id"] for each in await client.all_activities(conversation_id)][1:] == ids
+
+
+@pytest.mark.bot_item(46)
+async def test_a_full_disk_delays_an_upload_and_the_end_of_a_membership_too(tmp_path: Path, bot: ScriptedBot) -> None:
+    """Nothing of the attempts that failed is left: only the file that the bot was told of."""
+    with SmallDisk(tmp_path / "disk") as disk:
+        async with (
+            Landline(disk.path, bot=bot.endpoint, drain_s=0) as landline,
+            DirectLine(landline.directline, SECRET) as client,
+        ):
+            conversation_id = (await started(client, bot)).conversation_id
+            names = [f"{number} {'x' * 250}" for number in range(40)]
+            for name in names:
+                said = {"type": "message", "text": "hi", "from": {"id": name}}
+                assert (await client.send(conversation_id, said)).status == 200
+            base = f"{bot.service_url(conversation_id)}/v3/conversations/{conversation_id}"
+            disk.fill()
+            content = bytes(range(256)) * 2048
+            upload = {"type": "image/png", "name": "a.png", "originalBase64": base64.b64encode(content).decode()}
+            attaching = asyncio.create_task(bot.request("POST", f"{base}/attachments", json=upload))
+            removing = [
+                asyncio.create_task(bot.request("DELETE", f"{base}/members/{quote(name, safe='')}")) for name in names
+            ]
+            done, waiting = await asyncio.wait((attaching, *removing), timeout=2)
+            assert {each.result().status for each in done} <= {200}
+            assert attaching in waiting
+            assert len(waiting) > 1, "the log had room for all of them"
+            disk.make_room()
+            answers = await asyncio.gather(*removing)
+            assert {answer.status for answer in answers} == {200}
+            members = (await bot.request("GET", f"{base}/members")).json
+            assert [each["id"] for each in members] == ["bot"]
+            attached = await attaching
+            assert attached.status == 201, attached
+            link = f"{bot.service_url(conversation_id)}/v3/attachments/{attached.json['id']}/views/original"
+            assert (await fetch(link)).body == content
+            assert len([path for path in (disk.path / "blobs").rglob("*") if path.is_file()]) == 1
 
 
 @pytest.mark.bot_item(45, 52, 53)

@@ -19,9 +19,10 @@ def said(number: int, **more: object) -> Activity:
     return {"type": "message", "id": f"past-{number}", "text": f"said {number}", **more}
 
 
-async def add(bot: ScriptedBot, conversation_id: str, *past: object) -> Answer:
+async def add(bot: ScriptedBot, conversation_id: str, *past: object, request_id: str | None = None) -> Answer:
     url = f"{bot.service_url(conversation_id)}/v3/conversations/{conversation_id}/activities/history"
-    return await bot.request("POST", url, json={"activities": list(past)})
+    headers = {} if request_id is None else {"x-ms-client-request-id": request_id}
+    return await bot.request("POST", url, json={"activities": list(past)}, headers=headers)
 
 
 async def texts(client: DirectLine, conversation_id: str) -> list[str]:
@@ -76,6 +77,30 @@ async def test_a_history_is_known_after_a_restart(tmp_path: Path, bot: ScriptedB
         await landline.restart(kill=True)
         await add(bot, conversation_id, said(0), said(1), said(2))
         assert await texts(client, conversation_id) == ["said 0", "said 1", "said 2"]
+
+
+@pytest.mark.bot_item(43, 63)
+async def test_a_call_that_is_repeated_adds_nothing_though_its_entries_have_no_ids(
+    tmp_path: Path, bot: ScriptedBot
+) -> None:
+    """The one SDK that repeats a call does so with the same header (fact 2)."""
+    async with (
+        Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0) as landline,
+        DirectLine(landline.directline, SECRET) as client,
+    ):
+        conversation_id = (await started(client, bot)).conversation_id
+        past = said(0, id=None), said(0, id=None), said(1), said(2, id=None)
+        first = await add(bot, conversation_id, *past, request_id="one")
+        assert (await add(bot, conversation_id, *past, request_id="one")).json == first.json
+        await landline.restart(kill=True)
+        again = await add(bot, conversation_id, *past, request_id="one")
+        assert (again.status, again.json) == (200, first.json)
+        assert await texts(client, conversation_id) == ["said 0", "said 0", "said 1", "said 2"]
+        other = await add(bot, conversation_id, said(3, id=None), request_id="one")
+        assert (other.status, other.json["error"]["code"]) == (409, "Conflict")
+        assert "x-ms-client-request-id" in other.json["error"]["message"]
+        await add(bot, conversation_id, *past, request_id="two")
+        assert (await texts(client, conversation_id))[4:] == ["said 0", "said 0", "said 2"]
 
 
 async def test_ids_of_a_history_count_in_their_conversation_only(client: DirectLine, bot: ScriptedBot) -> None:

@@ -20,6 +20,7 @@ from support.streams import Follower, say, started
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MESSAGE = {"type": "message", "text": "hi"}
+CODE = "code-of-a-function-0123456789"
 
 
 def error_of(answer: Answer) -> tuple[int, str]:
@@ -176,11 +177,12 @@ async def test_a_key_is_160_random_bits_and_no_client_ever_sees_it(tmp_path: Pat
 @pytest.mark.bot_item(94)
 async def test_no_credential_of_any_kind_is_ever_logged(tmp_path: Path) -> None:
     """At the most talkative level, in good times and in bad: bots that refuse, break, or print what they were sent."""
-    known: set[str] = {SECRET}
-    bot = ScriptedBot()
+    known: set[str] = {SECRET, CODE}
     async with (
-        bot,
-        Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0, bot_timeout_s=2, log_level="debug") as landline,
+        ScriptedBot() as bot,
+        Landline(
+            tmp_path / "data", bot=f"{bot.endpoint}?code={CODE}&v=2", drain_s=0, bot_timeout_s=2, log_level="debug"
+        ) as landline,
     ):
         async with DirectLine(landline.directline, SECRET) as client:
             generated = await client.generate(user={"id": "dl_ann"})
@@ -217,7 +219,7 @@ async def test_no_credential_of_any_kind_is_ever_logged(tmp_path: Path) -> None:
             await _raw(landline, f"{SECRET} {opened.token}\r\n\r\n")
         await landline.restart()
     assert "" not in known
-    assert len(known) == 8, "a secret, four tokens, two tickets, a service key"
+    assert len(known) == 9, "a secret, four tokens, two tickets, a service key, the code in the bot's endpoint"
     log = landline.log
     assert "nobody there" not in log, "nor is what people say"
     assert log.count("\n") > 20
@@ -225,8 +227,9 @@ async def test_no_credential_of_any_kind_is_ever_logged(tmp_path: Path) -> None:
     assert not found, f"beginnings of what was logged: {found}"
 
 
-async def _print_all(_: ScriptedBot, activity: Activity) -> web.Response:
-    return web.json_response({"error": "cannot handle", "activity": activity}, status=500)
+async def _print_all(bot: ScriptedBot, activity: Activity) -> web.Response:
+    said = {"error": "cannot handle", "path": bot.received[-1].path, "code": CODE, "activity": activity}
+    return web.json_response(said, status=500)
 
 
 async def _raw(landline: Landline, request: str) -> None:

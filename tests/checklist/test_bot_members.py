@@ -173,9 +173,10 @@ async def a_connector(path: Path, **changes: object) -> AsyncIterator[tuple[Chan
     channel = Channel(MemoryStore(clock), ScriptedTransport(), clock, registry=bots)
     blobs = FileBlobs(path)
     await blobs.open()
-    files = Attachments(blobs, channel.store, channel.activities, clock, UploadBounds(20, 262_144, None))
+    bounds = UploadBounds(20, 262_144, None)
+    files = Attachments(blobs, channel.store, channel.activities, clock, bounds, store_wait_s=5)
     manners = Manners(deadline_s=10, body_bytes=1 << 20, cross_origin=False)
-    conversations = BotConversations(channel.store, channel.bots)
+    conversations = BotConversations(channel.store, channel.bots, channel.repeats, b"k" * 32)
     issuers, keys = HttpIssuers({}), SigningKeys(channel.store, clock, lead_s=90_000)
     tokens = BotTokens(bots, keys, issuers, clock, issuer="https://landline.example", life_s=3600)
     app_id = bots.bot("bot").app_id

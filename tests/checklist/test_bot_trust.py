@@ -6,6 +6,7 @@ The server of most tests has one bot, and a conversation of another one that it 
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import itertools
 import json
@@ -401,6 +402,7 @@ async def test_a_client_may_authenticate_by_basic(trust: Trust, bot: ScriptedBot
     assert (twice.status, twice.json["error"]) == (400, "invalid_request")
     garbage = await granted(bot, url, {"Authorization": "Basic %%%"}, client_secret="")
     assert (garbage.status, garbage.json["error"]) == (401, "invalid_client")
+    assert garbage.headers["WWW-Authenticate"].startswith("Basic")
 
 
 @pytest.mark.parametrize(
@@ -489,6 +491,16 @@ async def test_what_sdks_add_to_a_token_request_is_ignored(trust: Trust, bot: Sc
     url = f"{trust.landline.url}/adfs/oauth2/v2.0/token?client-request-id=1&{urlencode({'client_secret': 'wrong'})}"
     extras = {"client_info": "1", "claims": '{"access_token":{}}', "x-client-sku": "MSAL.Python", "resource": "x"}
     assert (await granted(bot, url, **extras)).status == 200
+    # Nor is it looked at: how much there is of it, whether it says the same twice, or whether it is text.
+    good = {"grant_type": "client_credentials", "client_id": APP_ID, "client_secret": APP_SECRETS[0], "scope": SCOPE}
+    more = "".join(f"&extra-{number}={number}" for number in range(200)) + "&resource=x&resource=y&z=%ff&%fe=\xff&&="
+    answer = await bot.request(
+        "POST",
+        url,
+        data=(urlencode(good) + more).encode("latin-1"),
+        headers={"Content-Type": "application/x-www-form-urlencoded"},
+    )
+    assert (answer.status, answer.json["token_type"]) == (200, "Bearer")
 
 
 # Bot to channel
@@ -768,6 +780,44 @@ async def test_a_bot_that_has_proven_who_it_is_starts_conversations_and_lists_it
             assert [each["text"] for each in await client.all_activities(begun.json["id"])] == ["hi", "hi"]
             await operator.done("PATCH", "/bots/one", {"create_conversations": False})
             assert (await bot.request("POST", base, json=asked, headers=bearer(token))).status == 403
+
+
+@pytest.mark.bot_item(43)
+async def test_a_start_that_is_repeated_comes_to_the_same_conversation(tmp_path: Path, bot: ScriptedBot) -> None:
+    """Also at the same time, and after a kill. The SDK that repeats a call does so with the same header (fact 2)."""
+    async with Landline(tmp_path / "data", drain_s=0) as landline, Operator(landline) as operator:
+        await operator.add_bot("one", bot.endpoint, app_id=APP_ID, create_conversations=True)
+        secret = (await operator.done("POST", "/bots/one/app-secrets/1/rotate"))["secret"]
+        url = f"{landline.url}/oauth2/v2.0/token"
+        token = (await granted(bot, url, client_secret=secret)).json["access_token"]
+        async with DirectLine(landline.directline, await operator.add_site("site", "one")) as client:
+            first = (await client.start()).conversation_id
+            await bot.wait_for(lambda each: each.conversation_id == first)
+            base = f"{bot.service_url(first)}/v3/conversations"
+
+            async def begin(request_id: str | None, *users: str) -> Any:
+                headers = bearer(token) | ({"x-ms-client-request-id": request_id} if request_id else {})
+                asked = {"members": [{"id": user} for user in users], "activity": MESSAGE}
+                answer = await bot.request("POST", base, json=asked, headers=headers)
+                assert answer.status == 201, answer
+                return answer.json
+
+            begun, *repeats = await asyncio.gather(*(begin("request-1", "ann", "bob") for _ in range(5)))
+            await landline.restart(kill=True)
+            assert all(each == begun for each in (*repeats, await begin("request-1", "ann", "bob")))
+            assert re.fullmatch(r"[A-Za-z0-9_-]{22}", begun["id"])
+            assert begun["activityId"] == f"{begun['id']}|0000000"
+            await client.reconnect(begun["id"])
+            assert [each["text"] for each in await client.all_activities(begun["id"])] == ["hi"]
+            others = [
+                await begin("request-2", "ann", "bob"),
+                await begin("request-1", "ann"),
+                await begin(None, "ann", "bob"),
+                await begin(None, "ann", "bob"),
+            ]
+            assert len({begun["id"], *(each["id"] for each in others)}) == 5
+            listed = (await bot.request("GET", base, headers=bearer(token))).json["conversations"]
+            assert [each["id"] for each in listed] == [first, begun["id"], *(each["id"] for each in others)]
 
 
 @pytest.mark.bot_item(87)

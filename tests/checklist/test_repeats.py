@@ -302,4 +302,5 @@ async def test_a_request_id_that_was_used_for_something_else_is_a_conflict(
         await call(bot, conversation_id, "hi", "request", reply_to="some-id"),
     ):
         assert (answer.status, answer.json["error"]["code"]) == (409, "Conflict")
+        assert answer.json["error"]["message"] == "The x-ms-client-request-id was used for something else"
     assert len(await client.all_activities(conversation_id)) == 1

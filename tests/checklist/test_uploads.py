@@ -34,7 +34,8 @@ from landline.conformance.uploads import (
     upload,
 )
 from support.landline import SECRET, Landline
-from support.streams import until
+from support.operator import Operator
+from support.streams import started, until
 from support.wires import DEADLINE_S, Response, Wire
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -737,6 +738,42 @@ async def test_what_a_bot_may_not_attach(bot: ScriptedBot, conversation_id: str)
         assert (answer.status, answer.json["error"]["code"]) == error
     url = f"{bot.service_url(conversation_id)}/v3/conversations/unknown-one/attachments"
     assert (await bot.request("POST", url, json={})).status == 404
+
+
+@pytest.mark.bot_item(65)
+async def test_a_bot_that_takes_its_time_over_uploads_holds_up_no_other_bot(tmp_path: Path) -> None:
+    """As many as one bot may have on their way come and come to no end; one more is told in time that it was not kept,
+    and can be repeated then."""
+    async with (
+        ScriptedBot() as bot,
+        Landline(tmp_path / "data", bot=bot.endpoint, bot_timeout_s=1, drain_s=0) as landline,
+        Operator(landline) as operator,
+        DirectLine(landline.directline, SECRET) as client,
+    ):
+        await operator.add_bot("second", bot.endpoint)
+        others = client.using(await operator.add_site("second-site", "second"))
+        slow, quick = [(await started(each, bot)).conversation_id for each in (client, others)]
+        path = bot.service_url(slow).removeprefix(landline.url) + f"/v3/conversations/{slow}/attachments"
+        file = {"type": "text/plain", "name": "a.txt", "originalBase64": text_of(b"quick")}
+        writers = []
+        for _ in range(4):
+            reader, writer = await asyncio.open_connection("127.0.0.1", landline.port)
+            writer.write(
+                f"POST {path} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9000\r\n\r\n".encode()
+            )
+            # That it shall come says who is ready to read it.
+            assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            writers.append(writer)
+        late = await attach(bot, slow, **file)
+        assert (late.status, late.json["error"]["code"]) == (503, "ServiceError")
+        assert "nothing was stored" in late.json["error"]["message"]
+        assert int(late.headers["Retry-After"]) >= 1
+        assert (await attach(bot, quick, **file)).status == 201
+        for writer in writers:
+            writer.transport.abort()
+        async with asyncio.timeout(5):
+            while (await attach(bot, slow, **file)).status != 201:
+                await asyncio.sleep(0.02)
 
 
 @pytest.mark.item(191)

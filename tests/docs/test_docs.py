@@ -16,7 +16,7 @@ from landline import errors
 from landline.cli import main
 from landline.config import Settings, description
 from landline.core import stream
-from landline.core.bot import Profile, Site
+from landline.core.bot import ENDPOINT, Profile, Site
 from landline.server import http, websocket
 from landline.server.admin import Admin
 from landline.server.exchange import Manners
@@ -104,6 +104,8 @@ def takes(name: str, hint: Any) -> str:
     match schema["type"]:
         case "integer" | "number":
             return ", ".join(filter(None, (unit_of(name), bounds(schema))))
+        case "string" if pattern == ENDPOINT:
+            return "a URL, also with a query"
         case "string" if pattern.startswith("^https?"):
             return "a URL"
         case "string" if pattern:
@@ -297,7 +299,7 @@ def test_every_property_of_bots_and_sites_is_documented_once(heading: str, kind:
 def test_every_call_of_the_admin_api_is_documented_once() -> None:
     calls = {
         (method, route.path)
-        for route in Admin(*[None] * 6, "", Manners(1, 1)).routes()  # type: ignore[arg-type]  # nothing is called
+        for route in Admin(*[None] * 7, "", Manners(1, 1)).routes()  # type: ignore[arg-type]  # nothing is called
         for method in route.app.methods  # type: ignore[attr-defined]  # a Resource
     }
     documented = [tuple(row[0].strip("`").split(" ")) for row in rows(section(REFERENCE / "admin.md", "## Calls"))]

@@ -36,6 +36,7 @@ CALLS = [
     ("POST", "/sites/default/secrets/1/revoke"),
     ("POST", "/sites/default/revocations"),
     ("POST", "/sites/default/tokens"),
+    ("GET", "/authority"),
     ("GET", "/conversations/unknown-conversation"),
     ("GET", "/failures"),
     ("POST", "/failures/unknown/redeliver"),

@@ -67,10 +67,41 @@ def test_an_authority_that_cannot_sign_is_refused_and_left_alone(tmp_path: Path,
     assert files.ca_key.read_bytes() == before
 
 
-@pytest.mark.parametrize("host", ["", "a b" * 100, "."])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        ".",
+        "a b",
+        "a b" * 100,
+        "https://landline.internal:3000",
+        "landline.internal:3000",
+        "landline.internal/",
+        "10.0.0.0/8",
+        "10.0.0.256",
+        "10.0.0",
+        "[::1]",
+        "a..b",
+        "-a.example",
+        "a-.example",
+        "a.*.example",
+        "*",
+        "a@b",
+        "x" * 64,
+        ".".join(["x" * 60] * 5),
+        "a.example\n",
+    ],
+)
 def test_what_is_no_host_is_refused(tmp_path: Path, host: str) -> None:
-    with pytest.raises(ConfigurationError, match="no host"):
-        make_certificate(tmp_path, (host,), NOW)
+    """And nothing is written, not even an authority."""
+    with pytest.raises(ConfigurationError, match="no host: name one such as"):
+        make_certificate(tmp_path / "cert", ("localhost", host), NOW)
+    assert not (tmp_path / "cert").exists()
+
+
+def test_names_of_every_form_are_in_the_certificate(tmp_path: Path) -> None:
+    hosts = ("LANDLINE", "landline.internal", "*.example.org", "a_b.c-d.x1", "1.example", "10.0.0.7", "2001:db8::7")
+    assert names(make_certificate(tmp_path, hosts, NOW)) == set(hosts)
 
 
 async def test_clients_streams_and_bots_talk_over_tls(tmp_path: Path) -> None:

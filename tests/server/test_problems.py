@@ -40,7 +40,7 @@ ANSWERS: dict[LandlineError, tuple[int, str]] = {
     errors.UnknownKey(): (404, "BadArgument"),
     errors.AlreadyThere(): (409, "Conflict"),
     errors.ReadOnly(): (409, "Conflict"),
-    errors.Conflict(): (409, "Conflict"),
+    errors.CallConflict(): (409, "Conflict"),
     errors.UnknownAttachment(): (404, "BadArgument"),
     errors.UnknownMember(): (404, "BadArgument"),
     errors.IssuerUnavailable(): (503, "ServiceError"),

@@ -92,7 +92,7 @@ class Channel:
         self.delivery = Delivery(
             self.store, self.transport, self.registry, self.clock, hear=self.bots.hear, join_wait_s=self.join_wait_s
         )
-        self.members = Members(self.store, self.delivery)
+        self.members = Members(self.store, self.delivery, self.clock, store_wait_s=self.store_wait_s)
         self.redelivery = Redelivery(self.store, self.registry, self.delivery)
         self.conversations = Conversations(self.store, self.tokens, self.delivery, self.uses)
         self.activities = Activities(

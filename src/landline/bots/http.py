@@ -8,7 +8,8 @@ nothing by itself.
 An answer that is an event stream is a bot speaking for as long as it likes. It is heard by a task of its own, which the
 deadline does not end: what the bot says late is said all the same.
 
-Nothing here knows conversations. The service URL contains the bot's key and is never logged; nor is a token.
+Nothing here knows conversations. The service URL contains the bot's key and is never logged; nor is a token, nor what
+stands in the query of an endpoint.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import chain, repeat
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 import structlog
@@ -51,6 +53,9 @@ _LAST_TRY_S = 0.2
 _ANSWER_BYTES = 4 * 1024 * 1024
 _ERROR_BYTES = 4096
 """Bounds of what is read of a bot's answer, or of one event in it, and of its error answer (bot-side 2.4)."""
+
+_SECRET_CHARACTERS = 8
+"""What stands in the query of an endpoint and is so long may be a secret. What is shorter occurs by chance, too."""
 
 _SILENCE_S = 60.0
 _SPEECH_S = 600.0
@@ -321,7 +326,9 @@ class _Delivery:
                 _log.warning("what a bot was saying broke off", bot=self.bot.id, error=repr(error))
                 if self._once and invoked is None:
                     raise BotBroke from error
-        return BotAnswer(answer.status, _EVENT_STREAM, b"") if invoked is None else _invoke_answer(invoked)
+        if invoked is None:
+            return BotAnswer(answer.status, _EVENT_STREAM, b"")
+        return _invoke_answer(invoked, self._without_secrets)
 
     async def _authorization(self) -> str | None:
         if self._credentials is None:
@@ -344,12 +351,23 @@ class _Delivery:
     async def _rejected(self, answer: Answer) -> BotRejected:
         self._settled = BotRejected(answer.status)
         self._retry_after = self._may_repeat_after(answer)
-        # Bots print what they were sent. A secret is read to its end, so that no part of one stays.
-        hidden = [each.encode() for each in (self._token, self.bot.service_key) if each]
-        body = await _read(answer, _ERROR_BYTES + max(map(len, hidden), default=0))
-        for each in hidden:
+        # A secret is read to its end, so that no part of one stays.
+        longest = max(map(len, self._secrets()), default=0)
+        return BotRejected(answer.status, self._without_secrets(await _read(answer, _ERROR_BYTES + longest)))
+
+    def _secrets(self) -> list[bytes]:
+        """What the bot was sent and nobody else may see, the longest first: one may be a part of another."""
+        query = urlsplit(self.bot.endpoint or "").query
+        asked = (query, *(each.partition("=")[2] for each in query.split("&")))
+        known = {self._token or "", self.bot.service_key}
+        known.update(each for text in asked for each in (text, unquote(text)) if len(each) >= _SECRET_CHARACTERS)
+        return sorted((each.encode() for each in known if each), key=len, reverse=True)
+
+    def _without_secrets(self, body: bytes) -> bytes:
+        """What the bot says of a failure. Bots print what they were sent."""
+        for each in self._secrets():
             body = body.replace(each, b"***")
-        return BotRejected(answer.status, body)
+        return body
 
     def _may_repeat_after(self, answer: Answer) -> float | None:
         """Seconds after which this rejection is worth one repetition, or None (bot-side 2.4)."""
@@ -419,14 +437,14 @@ class _InvokeAnswer(msgspec.Struct):
     body: msgspec.Raw = msgspec.Raw(b"")
 
 
-def _invoke_answer(event: Event) -> BotAnswer:
+def _invoke_answer(event: Event, without_secrets: Callable[[bytes], bytes]) -> BotAnswer:
     """The answer to an `invoke` that came inside an event stream. Raises `BotRejected`, `BotBroke`."""
     try:
         answer = msgspec.json.decode(event.data, type=_InvokeAnswer)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BotBroke from error
     if not 200 <= answer.status < 300:
-        raise BotRejected(answer.status, bytes(answer.body))
+        raise BotRejected(answer.status, without_secrets(bytes(answer.body)))
     return BotAnswer(answer.status, "application/json", bytes(answer.body))
 
 

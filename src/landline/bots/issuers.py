@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 from collections.abc import Mapping
 
 import aiohttp
@@ -42,7 +43,7 @@ class _Key(msgspec.Struct):
 
 
 class _KeySet(msgspec.Struct):
-    keys: list[_Key]
+    keys: list[msgspec.Raw]
 
 
 class _Issuer:
@@ -121,11 +122,14 @@ class HttpIssuers:
 def _keys_in(document: bytes) -> dict[str, RSAPublicKey]:
     """The keys that RS256 signatures can be held against. Raises `ValueError` if it is no key set."""
     found = {}
-    for key in msgspec.json.decode(document, type=_KeySet).keys:
-        if key.kid and key.kty == "RSA" and key.use == "sig" and key.alg == "RS256":
-            public = RSAPublicNumbers(_number(key.e), _number(key.n)).public_key()
-            if public.key_size >= _LEAST_BITS:
-                found[key.kid] = public
+    for each in msgspec.json.decode(document, type=_KeySet).keys:
+        # One that we cannot make anything of takes none of the others away (RFC 7517, section 5).
+        with contextlib.suppress(ValueError):
+            key = msgspec.json.decode(each, type=_Key)
+            if key.kid and key.kty == "RSA" and key.use == "sig" and key.alg == "RS256":
+                public = RSAPublicNumbers(_number(key.e), _number(key.n)).public_key()
+                if public.key_size >= _LEAST_BITS:
+                    found[key.kid] = public
     return found
 
 

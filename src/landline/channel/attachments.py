@@ -14,9 +14,10 @@ import msgspec
 import structlog
 
 from landline.channel.activities import Activities
+from landline.channel.patience import patiently
 from landline.channel.tokens import Grant
 from landline.core import activity, attachments
-from landline.core.attachments import Attachment, AttachmentId, File, Head, Role
+from landline.core.attachments import Attachment, AttachmentId, BotUpload, File, Head, Role
 from landline.core.bot import Bot
 from landline.core.conversation import Conversation
 from landline.core.log import ConversationId, Entry
@@ -32,6 +33,9 @@ from landline.ports import Blob, Blobs, Clock, Draft, Store
 
 _SWEEP_S = 3600.0
 """How often files that have expired are removed. Until then they are there, but nobody can fetch them."""
+
+_RETRY_S = 0.25
+"""Pause before a file that was surely not kept is written again, all of it."""
 
 _OTHER_PARTS = 32
 """Parts of an upload that may be no file: the activity, and what forms of pages have besides."""
@@ -109,12 +113,22 @@ class Upload:
 class Attachments:
     """The use cases around files."""
 
-    def __init__(self, blobs: Blobs, store: Store, activities: Activities, clock: Clock, bounds: UploadBounds) -> None:
+    def __init__(
+        self,
+        blobs: Blobs,
+        store: Store,
+        activities: Activities,
+        clock: Clock,
+        bounds: UploadBounds,
+        *,
+        store_wait_s: float,
+    ) -> None:
         self._blobs = blobs
         self._store = store
         self._activities = activities
         self._clock = clock
         self._bounds = bounds
+        self._store_wait_s = store_wait_s
 
     # From clients
 
@@ -207,10 +221,15 @@ class Attachments:
     async def attach(self, conversation: Conversation, body: bytes, deadline: float) -> AttachmentId:
         """Keep what the bot uploads; what it says about it afterwards is its own business (bot-side 3.6).
 
-        Raises `RequestError`, `StoreUnavailable`.
+        Brief trouble of the disk is waited out, as for what a bot says. Raises `RequestError`, `StoreUnavailable`.
         """
         # Megabytes of text: the loop has better things to do.
         uploaded = await asyncio.to_thread(attachments.from_bot, body)
+        give_up = min(deadline, self._clock.monotonic() + self._store_wait_s)
+        return await patiently(give_up, lambda: self._keep_upload(conversation, uploaded, deadline), _RETRY_S)
+
+    async def _keep_upload(self, conversation: Conversation, uploaded: BotUpload, deadline: float) -> AttachmentId:
+        """A draft may hold a part of it when a write fails, so each attempt has one of its own."""
         draft = self._blobs.draft(conversation.id)
         known = Attachment(conversation.id, uploaded.name, uploaded.content_type, self._clock.now_ms())
         try:

@@ -6,12 +6,15 @@ with an app id may do either, and only if its operator said so.
 
 from __future__ import annotations
 
+import base64
+import hmac
 from collections.abc import Sequence
 
 import msgspec
 
 from landline.channel.bots import BotCalls
 from landline.channel.patience import patiently
+from landline.channel.repeats import Repeats
 from landline.channel.tokens import new_conversation_id
 from landline.core import activity
 from landline.core.bot import Bot
@@ -25,6 +28,8 @@ PAGE = 50
 """Conversations on a page of the list."""
 MEMBERS = 100
 """Members that a bot may name when it starts a conversation."""
+_NAME_BYTES = 16
+"""As many bits as a random name has."""
 
 
 class Begun(msgspec.Struct, frozen=True):
@@ -37,21 +42,26 @@ class Begun(msgspec.Struct, frozen=True):
 class BotConversations:
     """The use cases of a bot around its conversations as a whole."""
 
-    def __init__(self, store: Store, calls: BotCalls) -> None:
+    def __init__(self, store: Store, calls: BotCalls, repeats: Repeats, key: bytes) -> None:
+        """`key` is what names are made with where they must not be guessed and yet be found again."""
         self._store = store
         self._calls = calls
+        self._repeats = repeats
+        self._key = key
 
-    async def start(self, bot: Bot, body: bytes, deadline: float) -> Begun:
-        """Start a conversation with those whom the bot names; say there what it sends along, if anything.
+    async def start(self, bot: Bot, body: bytes, deadline: float, request_id: str | None = None) -> Begun:
+        """Start a conversation with those whom the bot names; say there what it sends along, if anything. The same call
+        again, with the same `request_id`, comes to the same conversation (bot-side 1, fact 2).
 
         Nobody is connected yet. The joins stay due, so that the bot hears of its user when that one has come. Raises
-        `Forbidden` unless the bot is known by more than a URL and may do this, `RequestError` with nothing started.
+        `Forbidden` unless the bot is known by more than a URL and may do this, `RequestError` with nothing started,
+        `UnknownConversation` where what the first call started was deleted since.
         """
         _check_may_start(bot)
         members, said = activity.first_words(body, bot_id=bot.id)
         if len(members) > MEMBERS:
             raise BadArgument(f"More than {MEMBERS} members")
-        name = new_conversation_id()
+        name = await self._name(bot, body, request_id)
         if said is not None:
             activity.from_bot(said, conversation=name, bot=bot, reply_to=None)
         # A token for this conversation is bound to its user; of several, nobody can say which one asks for it.
@@ -63,8 +73,21 @@ class BotConversations:
             await self._join(name, member, deadline)
         activity_id = None
         if said is not None:
-            activity_id = await self._calls.send(bot, await self._calls.find(bot, name), said, deadline)
+            activity_id = await self._calls.begin(bot, await self._calls.find(bot, name), said, deadline)
         return Begun(name, activity_id)
+
+    async def _name(self, bot: Bot, body: bytes, request_id: str | None) -> ConversationId:
+        """What a call is known by is the conversation itself, under a name that follows from the call: so they are
+        stored in one transaction, and there is nothing else to be kept and forgotten (decision 25)."""
+        if not request_id:
+            return new_conversation_id()
+        before, present = (self._named(span, bot, body, request_id) for span in self._repeats.spans)
+        return present if await self._store.conversation(before) is None else before
+
+    def _named(self, span: int, bot: Bot, body: bytes, request_id: str) -> ConversationId:
+        call = msgspec.json.encode((span, bot.id, request_id)) + body
+        name = hmac.digest(self._key, call, "sha256")[:_NAME_BYTES]
+        return ConversationId(base64.urlsafe_b64encode(name).rstrip(b"=").decode())
 
     async def _join(self, conversation: ConversationId, member: Account, deadline: float) -> None:
         await patiently(deadline, lambda: self._store.join(conversation, member))

@@ -24,6 +24,10 @@ from landline.errors import (
 )
 from landline.ports import Clock, Store
 
+# Keys beside those that bots write: no header has a line break in it.
+_FIRST_WORDS = "begin\n"
+_OF_HISTORY = "history\n"
+
 _log = structlog.get_logger(__name__)
 
 
@@ -73,6 +77,12 @@ class BotCalls:
             key = self._repeats.key(bot.id, request_id, path, body)
         return await self._accept(conversation, said, deadline, key)
 
+    async def begin(self, bot: Bot, conversation: Conversation, body: bytes, deadline: float) -> str:
+        """Accept the first words of a conversation that the bot starts: once, however often the start is repeated
+        (bot-side 3.7). Otherwise as `send`."""
+        said = activity.from_bot(body, conversation=conversation.id, bot=bot, reply_to=None)
+        return await self._accept(conversation, said, deadline, SendKey(bot.id, _FIRST_WORDS, b""))
+
     async def _accept(
         self, conversation: Conversation, said: BotActivity, deadline: float, key: SendKey | None = None
     ) -> str:
@@ -93,11 +103,14 @@ class BotCalls:
         except LandlineError as error:
             _log.error("a bot's reply was lost", bot=bot.id, conversation=conversation.id, reason=error.message)
 
-    async def add_history(self, bot: Bot, conversation: Conversation, body: bytes, deadline: float) -> str:
+    async def add_history(
+        self, bot: Bot, conversation: Conversation, body: bytes, deadline: float, request_id: str | None = None
+    ) -> str:
         """Accept what was said elsewhere before, in its order, as if the bot said it now; answer the last id.
 
         Ids that the bot gives count only against a repeat: what came under one is not stored again (bot-side 3.9).
-        Raises `RequestError` with nothing stored.
+        What came without one is known again when the whole call is repeated with the same `request_id`. Raises
+        `RequestError` with nothing stored, `Conflict` for something else with that `request_id`.
         """
         past = [
             (activity.id_of(each), activity.from_bot(each, conversation=conversation.id, bot=bot, reply_to=None))
@@ -106,8 +119,12 @@ class BotCalls:
         if not past:
             raise MissingProperty("'activities' is missing or empty")
         last = ""
-        for given, said in past:
-            key = self._repeats.key(bot.id, f"history {given}") if given else None
+        for place, (given, said) in enumerate(past):
+            key = None
+            if given:
+                key = self._repeats.key(bot.id, f"history {given}")
+            elif request_id:
+                key = self._repeats.key(bot.id, f"{_OF_HISTORY}{place}\n{request_id}", body)
             last = await self._accept(conversation, said, deadline, key)
         return last
 

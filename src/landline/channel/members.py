@@ -9,10 +9,11 @@ from collections.abc import Sequence
 import msgspec
 
 from landline.channel.delivery import Delivery
+from landline.channel.patience import patiently
 from landline.core.bot import Bot
 from landline.core.conversation import Account, Conversation, Member
 from landline.errors import BadArgument, UnknownMember
-from landline.ports import Store
+from landline.ports import Clock, Store
 
 PAGE = 200
 """Members on a page, unless the bot wants fewer."""
@@ -21,9 +22,11 @@ PAGE = 200
 class Members:
     """The members of one conversation at a time. The bot among them is named as it was registered."""
 
-    def __init__(self, store: Store, delivery: Delivery) -> None:
+    def __init__(self, store: Store, delivery: Delivery, clock: Clock, *, store_wait_s: float) -> None:
         self._store = store
         self._delivery = delivery
+        self._clock = clock
+        self._store_wait_s = store_wait_s
 
     async def all(self, bot: Bot, conversation: Conversation) -> Sequence[Member]:
         """All of them, in the order in which they became known."""
@@ -57,12 +60,13 @@ class Members:
         more = len(members) > first + wanted
         return page, _continuation(page[-1].account.id) if more else None
 
-    async def remove(self, bot: Bot, conversation: Conversation, account_id: str) -> None:
+    async def remove(self, bot: Bot, conversation: Conversation, account_id: str, deadline: float) -> None:
         """End a membership; one that is none has ended. Whoever speaks again joins again. Raises `BadArgument` for the
-        bot itself, without which there is no conversation."""
+        bot itself, without which there is no conversation; `StoreUnavailable` for trouble that is not brief."""
         if account_id == bot.id:
             raise BadArgument("A bot cannot leave its conversation")
-        await self._store.leave(conversation.id, account_id)
+        give_up = min(deadline, self._clock.monotonic() + self._store_wait_s)
+        await patiently(give_up, lambda: self._store.leave(conversation.id, account_id))
         self._delivery.forget(conversation.id, account_id)
 
 

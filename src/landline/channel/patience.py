@@ -14,7 +14,7 @@ _RETRY_S = 0.05
 T = TypeVar("T")
 
 
-async def patiently(give_up: float, attempt: Callable[[], Awaitable[T]]) -> T:
+async def patiently(give_up: float, attempt: Callable[[], Awaitable[T]], pause_s: float = _RETRY_S) -> T:
     """What `attempt` answers, made again while it is sure that nothing was stored, until `give_up` (on the scale of
     `Clock.monotonic`). Without trouble it awaits nothing but the attempt itself."""
     while True:
@@ -23,6 +23,6 @@ async def patiently(give_up: float, attempt: Callable[[], Awaitable[T]]) -> T:
         except DeadlinePassed:
             raise
         except StoreUnavailable as error:
-            if not error.retry or asyncio.get_running_loop().time() + _RETRY_S >= give_up:
+            if not error.retry or asyncio.get_running_loop().time() + pause_s >= give_up:
                 raise
-            await asyncio.sleep(_RETRY_S)
+            await asyncio.sleep(pause_s)

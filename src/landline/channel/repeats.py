@@ -31,13 +31,20 @@ class Repeats:
     def __init__(self, clock: Clock, ttl_s: float) -> None:
         """A key is known for `ttl_s` after the send that brought it first."""
         self._clock = clock
-        self._ttl_ms = int(ttl_s * 1000)
+        self._ttl_ms = max(1, int(ttl_s * 1000))
         self._under_way: dict[tuple[ConversationId, str, str], _First] = {}
 
     @property
     def since_ms(self) -> int:
         """What was sent before is forgotten."""
         return self._clock.now_ms() - self._ttl_ms
+
+    @property
+    def spans(self) -> tuple[int, int]:
+        """The present one of the spans of `ttl_s` into which time is cut, behind the one before: what was sent no
+        longer ago was sent in one of the two."""
+        present = self._clock.now_ms() // self._ttl_ms
+        return present - 1, present
 
     def key(self, sender: str, key: str, *sent: bytes) -> SendKey:
         """The key of a send. `sent` is all that makes it another one: the bytes of the request, what its path says."""

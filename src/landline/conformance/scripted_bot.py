@@ -27,6 +27,7 @@ class Received:
 
     method: str
     path: str
+    """As it was asked for, with its query."""
     headers: CIMultiDictProxy[str]
     body: bytes
     activity: Activity
@@ -236,7 +237,7 @@ class ScriptedBot:
         body = await request.read()
         received = Received(
             method=request.method,
-            path=request.path,
+            path=request.raw_path,
             headers=request.headers,
             body=body,
             activity=_json_object(body),

@@ -14,6 +14,8 @@ from msgspec import Meta
 
 URL = r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"  # no user and password: URLs are shown and logged
 Url = Annotated[str, Meta(pattern=URL)]
+ENDPOINT = r"^(?i:https?)://[^\s/?#@]+(/[^\s?#]*)?(\?[^\s#]*)?$"
+"""Where somebody else's server is, which may know its callers by a secret in the query: see `without_query`."""
 BotId = Annotated[str, Meta(min_length=1, max_length=256)]
 SiteId = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
 Text = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -43,7 +45,8 @@ class Own(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 DisplayName = Annotated[Text, Meta(description="The bot's display name, where it gives none itself.")]
 AccountId = Annotated[BotId, Meta(description="The bot's account id: who its messages come from.")]
 Endpoint = Annotated[
-    Url | None, Meta(description="The bot's messaging endpoint. Without one every send is answered 502.")
+    Annotated[str, Meta(pattern=ENDPOINT)] | None,
+    Meta(description="The bot's messaging endpoint. Without one every send is answered 502."),
 ]
 ChannelId = Annotated[Text, Meta(description="The channelId that the bot is told. Clients always see `directline`.")]
 Concurrency = Annotated[int, Meta(ge=1, description="Requests to the bot at the same time; more wait for their turn.")]
@@ -141,6 +144,12 @@ class Site(Own, frozen=True, omit_defaults=True):
     enhanced_authentication: Annotated[
         bool, Meta(description="Users come from tokens only, and trusted origins are enforced.")
     ] = False
+
+
+def without_query(endpoint: str) -> str:
+    """An endpoint as it is shown and logged: what stands in its query may be a secret (bot-side 8, 94)."""
+    where, asks, _ = endpoint.partition("?")
+    return f"{where}?***" if asks else where
 
 
 def may_be_called(endpoint: str, hosts: Sequence[str]) -> bool:

@@ -40,6 +40,7 @@ class Keys(msgspec.Struct, frozen=True):
     ticket: bytes
     user: bytes
     session: bytes
+    conversation: bytes
 
     @classmethod
     def derive(cls, deployment_key: bytes) -> Keys:

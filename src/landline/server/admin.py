@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
-from typing import Annotated, TypeVar
+from typing import Annotated, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -26,7 +26,7 @@ from landline.core.failure import FailedDelivery
 from landline.core.keys import SigningKey
 from landline.core.log import ConversationId
 from landline.core.tokens import digest, read_parameters, ski_of
-from landline.errors import BadArgument, Forbidden, MissingProperty, UnknownConversation, UnknownKey
+from landline.errors import BadArgument, Forbidden, MissingProperty, NotServing, UnknownConversation, UnknownKey
 from landline.ports import Store
 from landline.server.exchange import Exchange, Manners, Resource
 
@@ -34,6 +34,13 @@ PREFIX = "/admin"
 
 _encode = msgspec.json.Encoder().encode
 T = TypeVar("T")
+
+
+class Authority(NamedTuple):
+    """What bots with an app id are told of us: what our addresses begin with, and our name in tokens."""
+
+    base: str
+    issuer: str
 
 
 class _Revocation(msgspec.Struct):
@@ -55,15 +62,18 @@ class Admin:
         redelivery: Redelivery,
         store: Store,
         retention: Retention,
+        authority: Authority | None,
         credential: str,
         manners: Manners,
     ) -> None:
+        """Without `authority`, nobody knows yet where bots will find us."""
         self._registrations = registrations
         self._tokens = tokens
         self._keys = keys
         self._redelivery = redelivery
         self._store = store
         self._retention = retention
+        self._authority = authority
         self._credential = digest(credential)
         self._manners = manners
 
@@ -94,6 +104,7 @@ class Admin:
             Resource(PREFIX + "/forget", manners, POST=self.forget),
             Resource(PREFIX + "/failures", manners, GET=self.failures),
             Resource(PREFIX + "/failures/{activity}/redeliver", manners, POST=self.redeliver),
+            Resource(PREFIX + "/authority", manners, GET=self.authority),
             Resource(PREFIX + "/signing-keys", manners, GET=self.signing_keys),
             Resource(PREFIX + "/signing-keys/rotate", manners, POST=self.rotate_signing_key),
             Resource(PREFIX + "/signing-keys/{key}", manners, DELETE=self.withdraw_signing_key),
@@ -160,6 +171,13 @@ class Admin:
         await exchange.json(200, _encode(_bot(bot)))
 
     # What bots are told by
+
+    async def authority(self, exchange: Exchange) -> None:
+        """What bots with an app id have to be told of this server (bot-side 6.3)."""
+        self._check(exchange)
+        if self._authority is None:
+            raise NotServing("Start the server first, or name its service_url: nobody knows its address yet")
+        await exchange.json(200, _encode(self._authority._asdict()))
 
     async def signing_keys(self, exchange: Exchange) -> None:
         """The keys that are shown to bots, and since when, or from when on, each signs."""

@@ -39,6 +39,7 @@ from landline.channel.streams import OpenStreams
 from landline.channel.throttle import Rates, Throttle
 from landline.channel.tokens import Lives, Tokens
 from landline.config import Settings, key_sets
+from landline.core.bot import without_query
 from landline.core.rate import Rate
 from landline.core.stream import Timing
 from landline.core.tokens import ANY_ORIGIN, Keys, origin
@@ -144,7 +145,8 @@ class Server:
             await self._build(self._listen(closers), closers)
             self._closers = closers.pop_all()
         self._ready = True
-        _log.info("listening", url=self.url, bot=self.settings.bot, data=str(self.settings.data))
+        bot = self.settings.bot and without_query(self.settings.bot)
+        _log.info("listening", url=self.url, bot=bot, data=str(self.settings.data))
 
     async def stop(self) -> None:
         """Go away without losing anything: refuse new connections, close the streams spread over `drain_s`, answer what
@@ -190,15 +192,16 @@ class Server:
         closers.push_async_callback(blobs.close)
         await blobs.open()
         self.registry = registry = Registry()
-        base = service_base(settings, _url(self._scheme, *sockets[0].getsockname()[:2]))
-        issuer = settings.issuer or base
+        authority = authority_of(settings, _url(self._scheme, *sockets[0].getsockname()[:2]))
+        base, issuer = authority
         self.registrations = registrations = Registrations(
             store, registry, self.streams, clock, declared(settings), base + connector.PREFIX
         )
         await registrations.load()
         registrations.warn_of_short_lives()
         await registrations.first_secret(self._show_first_secret)
-        self.tokens = tokens = Tokens(registry, await keys_of(store), clock, lives(settings))
+        derived = await keys_of(store)
+        self.tokens = tokens = Tokens(registry, derived, clock, lives(settings))
         self.keys = keys = SigningKeys(store, clock, lead_s=settings.key_lead_s)
         if any(bot.app_id for bot in registry.bots()):
             await keys.ring()  # rather now than in somebody's request
@@ -233,7 +236,8 @@ class Server:
         conversations = Conversations(store, tokens, delivery, uses)
         bounds = PageBounds(settings.page_activities, settings.page_bytes)
         activities = Activities(store, conversations, delivery, repeats, clock, bounds)
-        files = Attachments(blobs, store, activities, clock, _upload_bounds(settings))
+        wait_s = settings.store_wait_s
+        files = Attachments(blobs, store, activities, clock, _upload_bounds(settings), store_wait_s=wait_s)
         self.retention = Retention(store, blobs, self.streams, clock, keeping)
         for sweeping in (files.settle_doubts(), files.sweep(), self.retention.keep_sweeping()):
             self._keep_sweeping(sweeping, closers)
@@ -247,12 +251,14 @@ class Server:
         trusted = HttpIssuers(key_sets(settings.trusted_issuers))
         closers.push_async_callback(trusted.close)
         bot_tokens = BotTokens(registry, keys, trusted, clock, issuer=issuer, life_s=settings.bot_token_ttl_s)
-        begun, members = BotConversations(store, calls), Members(store, delivery)
+        begun = BotConversations(store, calls, repeats, derived.conversation)
+        members = Members(store, delivery, clock, store_wait_s=wait_s)
         paths = self._paths(
             direct_line,
             connector.Connector(registry, bot_tokens, calls, begun, members, files, _bot_manners(settings)),
             attachments.Downloads(registry, files, _client_manners(settings)),
             Issuer(registry, keys, bot_tokens, _issuer_manners(settings), issuer=issuer, base=base),
+            authority,
         )
 
         def on_upgrade(request: Upgrade) -> Accept | Awaitable[Accept] | None:
@@ -282,6 +288,7 @@ class Server:
         calls: connector.Connector,
         downloads: attachments.Downloads,
         issuer: Issuer,
+        authority: admin.Authority,
     ) -> Paths:
         settings = self.settings
         ours, bots = _client_manners(settings), _bot_manners(settings)
@@ -293,7 +300,15 @@ class Server:
 
         credential = admin_secret(settings, self._directory)
         operators = admin.Admin(
-            self.registrations, self.tokens, self.keys, self.redelivery, self.store, self.retention, credential, bots
+            self.registrations,
+            self.tokens,
+            self.keys,
+            self.redelivery,
+            self.store,
+            self.retention,
+            authority,
+            credential,
+            bots,
         )
         routes: list[BaseRoute] = [*direct_line.routes(), *calls.routes(), *downloads.routes(), *operators.routes()]
         for path, endpoint in (("/live", self._live), ("/ready", self._is_ready)):
@@ -385,9 +400,10 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
     return tls_context(settings.tls_cert, settings.tls_key)
 
 
-def service_base(settings: Settings, own_url: str) -> str:
-    """What every address that bots are told begins with. Never from a request (bot-side 3)."""
-    return (settings.service_url or own_url).rstrip("/")
+def authority_of(settings: Settings, own_url: str) -> admin.Authority:
+    """What every address that bots are told begins with, and our name. Never from a request (bot-side 3)."""
+    base = (settings.service_url or own_url).rstrip("/")
+    return admin.Authority(base, settings.issuer or base)
 
 
 def _url(scheme: str, host: str, port: int) -> str:

@@ -10,6 +10,7 @@ import datetime as dt
 import ipaddress
 import os
 import platform
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +25,10 @@ from landline.errors import ConfigurationError
 HOSTS = ("localhost", "127.0.0.1", "::1")
 
 _NAME_CHARACTERS = 64
+_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_DNS_NAME = re.compile(rf"(\*\.)?({_LABEL}\.)*(?![0-9]+$){_LABEL}", re.ASCII)
+"""A name whose last part is a number is an address that somebody has mistyped (RFC 3696, section 2)."""
+_DNS_CHARACTERS = 253
 _AUTHORITY_DAYS = 3650
 _CERTIFICATE_DAYS = 397
 """Clients such as Safari take no certificate that lives longer."""
@@ -52,11 +57,12 @@ def make_certificate(directory: Path, hosts: Sequence[str], now: dt.datetime) ->
     """Write a new certificate for `hosts`, names and addresses, with its key. The authority that signs it is made if
     the directory has none, and stays if it has: who trusts it needs to be told nothing. Raises `ConfigurationError`."""
     paths = Files.within(directory)
+    names = [_host(host) for host in hosts]
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         authority = _authority(paths, now)
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = _certificate(hosts, key, authority, now)
+        certificate = _certificate(names, key, authority, now)
         _write(paths.key, _private(key), secret=True)
         _write(paths.certificate, _public(certificate) + _public(authority.certificate), secret=False)
     except OSError as error:
@@ -109,7 +115,7 @@ def _existing(paths: Files, now: dt.datetime) -> _Authority:
 
 
 def _certificate(
-    hosts: Sequence[str], key: ec.EllipticCurvePrivateKey, authority: _Authority, now: dt.datetime
+    names: Sequence[x509.GeneralName], key: ec.EllipticCurvePrivateKey, authority: _Authority, now: dt.datetime
 ) -> x509.Certificate:
     issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
     return (
@@ -117,7 +123,7 @@ def _certificate(
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName([_host(host) for host in hosts]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(issuer_key, critical=False)
         .sign(authority.key, hashes.SHA256())
     )
@@ -157,6 +163,7 @@ def _name(common: str) -> x509.Name:
 
 
 def _host(host: str) -> x509.GeneralName:
+    """A name or an address as certificates have it. Raises `ConfigurationError` for what nobody could connect to."""
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
@@ -165,8 +172,10 @@ def _host(host: str) -> x509.GeneralName:
         name = host.encode("idna").decode()
     except UnicodeError:
         name = ""
-    if not name:
-        raise ConfigurationError(f"dev-cert: {host!r} is no host")
+    if not _DNS_NAME.fullmatch(name) or len(name) > _DNS_CHARACTERS:
+        raise ConfigurationError(
+            f"dev-cert: {host!r} is no host: name one such as landline.internal or 10.0.0.7, without anything around it"
+        )
     return x509.DNSName(name)
 
 

@@ -7,8 +7,9 @@ a path without a good key is as unknown as any other.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 
 import msgspec
 from starlette.routing import Route
@@ -25,6 +26,9 @@ from landline.core.links import VIEWS
 from landline.errors import (
     BadArgument,
     BotNotAuthenticated,
+    CallConflict,
+    Conflict,
+    DeadlinePassed,
     Forbidden,
     IssuerUnavailable,
     MissingCredential,
@@ -41,14 +45,14 @@ from landline.server.openapi import ADDING, NOBODY, operation
 
 PREFIX = "/b"
 _UPLOADS = 4
-"""Uploads of bots that are held in memory at a time. They come as text in JSON; more wait for their turn."""
+"""Uploads of one bot that are held in memory at a time. They come as text in JSON; more wait for their turn."""
 
 _TAG = "Connector"
 _CALLING = (NotFound, BotNotAuthenticated, Forbidden, IssuerUnavailable)
 """What may come of anything that a bot calls."""
 _operation = functools.partial(operation, _TAG, security=("bot", NOBODY))
 _MADE = _operation(
-    {200: "Resource"}, body="Activity", raises=(*_CALLING, UnknownConversation, UnknownActivity, *ADDING)
+    {200: "Resource"}, body="Activity", raises=(*_CALLING, UnknownConversation, UnknownActivity, CallConflict, *ADDING)
 )
 
 _encode = msgspec.json.Encoder().encode
@@ -74,7 +78,7 @@ class Connector:
         self._members = members
         self._files = files
         self._manners = manners
-        self._uploading = asyncio.Semaphore(_UPLOADS)
+        self._uploading: dict[str, asyncio.Semaphore] = {}
 
     def routes(self) -> list[Route]:
         """What is to be found where."""
@@ -113,7 +117,8 @@ class Connector:
         bot, conversation = await self._in_conversation(exchange)
         activity_id = exchange.path("activity")
         body = await exchange.json_body()
-        await self._calls.update(bot, conversation, activity_id, body, exchange.deadline, _request_id(exchange))
+        with _as_bots_call_it():
+            await self._calls.update(bot, conversation, activity_id, body, exchange.deadline, _request_id(exchange))
         await exchange.json(200, _encode({"id": activity_id}))
 
     @_operation({200: None}, raises=(*_CALLING, UnknownConversation, UnknownActivity, *ADDING))
@@ -126,16 +131,19 @@ class Connector:
     async def _accept(self, exchange: Exchange, reply_to: str | None) -> None:
         bot, conversation = await self._in_conversation(exchange)
         body = await exchange.json_body()
-        activity_id = await self._calls.send(
-            bot, conversation, body, exchange.deadline, reply_to, _request_id(exchange)
-        )
+        with _as_bots_call_it():
+            activity_id = await self._calls.send(
+                bot, conversation, body, exchange.deadline, reply_to, _request_id(exchange)
+            )
         await exchange.json(200, _encode({"id": activity_id}))
 
-    @_operation({200: "Resource"}, body="History", raises=(*_CALLING, UnknownConversation, *ADDING))
+    @_operation({200: "Resource"}, body="History", raises=(*_CALLING, UnknownConversation, CallConflict, *ADDING))
     async def add_history(self, exchange: Exchange) -> None:
         """Send conversation history (bot-side 3.9)."""
         bot, conversation = await self._in_conversation(exchange)
-        last = await self._calls.add_history(bot, conversation, await exchange.json_body(), exchange.deadline)
+        body = await exchange.json_body()
+        with _as_bots_call_it():
+            last = await self._calls.add_history(bot, conversation, body, exchange.deadline, _request_id(exchange))
         await exchange.json(200, _encode({"id": last}))
 
     # Members
@@ -171,18 +179,22 @@ class Connector:
     async def remove(self, exchange: Exchange) -> None:
         """End a membership (bot-side 3.5)."""
         bot, conversation = await self._in_conversation(exchange)
-        await self._members.remove(bot, conversation, exchange.path("member"))
+        await self._members.remove(bot, conversation, exchange.path("member"), exchange.deadline)
         await exchange.json(200, b"")
 
     # Conversations
 
     @_operation(
-        {201: "CreatedConversation"}, body="ConversationParameters", security=("bot",), raises=(*_CALLING, *ADDING)
+        {201: "CreatedConversation"},
+        body="ConversationParameters",
+        security=("bot",),
+        raises=(*_CALLING, UnknownConversation, *ADDING),
     )
     async def start(self, exchange: Exchange) -> None:
         """Create conversation (bot-side 3.7). Who the bot is says the path, not the body."""
         bot = await self._bot(exchange)
-        begun = await self._conversations.start(bot, await exchange.json_body(), exchange.deadline)
+        body = await exchange.json_body()
+        begun = await self._conversations.start(bot, body, exchange.deadline, _request_id(exchange))
         created = {"id": begun.conversation, "serviceUrl": bot.service_url}
         if begun.activity_id is not None:
             created["activityId"] = begun.activity_id
@@ -209,10 +221,24 @@ class Connector:
         bot = await self._bot(exchange)
         conversation = await self._calls.find(bot, exchange.path("conversation"))
         exchange.check_json()
-        async with self._uploading:
+        async with self._place_for_an_upload(bot, exchange.deadline):
             body = await exchange.whole_upload()
             attachment_id = await self._files.attach(conversation, body, exchange.deadline)
         await exchange.json(201, _encode({"id": attachment_id}))
+
+    @contextlib.asynccontextmanager
+    async def _place_for_an_upload(self, bot: Bot, deadline: float) -> AsyncIterator[None]:
+        """A bot that takes its time over uploads holds up no other bot's. Raises `DeadlinePassed`."""
+        places = self._uploading.setdefault(bot.id, asyncio.Semaphore(_UPLOADS))
+        try:
+            async with asyncio.timeout_at(deadline):
+                await places.acquire()
+        except TimeoutError as error:
+            raise DeadlinePassed("Other uploads of the bot were under way for too long; nothing was stored") from error
+        try:
+            yield
+        finally:
+            places.release()
 
     @_operation({200: "AttachmentInfo"}, raises=(*_CALLING, UnknownAttachment))
     async def attachment(self, exchange: Exchange) -> None:
@@ -249,6 +275,15 @@ def _shown(member: Member) -> dict[str, str]:
 
 def _paged(page: Mapping[str, object], following: str | None) -> dict[str, object]:
     return {**page} if following is None else {**page, "continuationToken": following}
+
+
+@contextlib.contextmanager
+def _as_bots_call_it() -> Iterator[None]:
+    """The key of a bot's call is in another header than that of a client's send."""
+    try:
+        yield
+    except Conflict as error:
+        raise CallConflict from error
 
 
 def _request_id(exchange: Exchange) -> str | None:

@@ -40,8 +40,10 @@ _TENANT = "/{tenant}"
 _TENANT_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PUBLIC = (b"cache-control", b"public, max-age=3600")
 _NEVER_KEPT = (b"pragma", b"no-cache")
+_CHALLENGE = (b"www-authenticate", b'Basic realm="landline"')
 _ALWAYS_ENDORSED = ("directline", "webchat")
-_FIELDS = 64
+_FIELDS = ("grant_type", "client_id", "client_secret", "scope")
+"""What is read of a form."""
 _TAG = "Authority"
 
 _encode = msgspec.json.Encoder().encode
@@ -140,7 +142,7 @@ class Issuer:
         try:
             return await self._tokens.grant(app_id, secret, form.get("scope"))
         except Forbidden as error:
-            challenge = ((b"www-authenticate", b'Basic realm="landline"'),) if basic else ()
+            challenge = (_CHALLENGE,) if basic else ()
             raise _Refused(401, "invalid_client", error.message, *challenge) from error
         except BadArgument as error:
             raise _Refused(400, "invalid_scope", error.message) from error
@@ -157,12 +159,15 @@ def _authority(exchange: Exchange) -> str:
 
 
 def _form(content_type: bytes | None, body: bytes) -> Mapping[str, str]:
-    """The fields, those without a value left out. Raises `_Refused` for one that is given twice."""
+    """The fields that we know, those without a value left out; whatever else SDKs send along is ignored (8, 89).
+    Raises `_Refused` for one that is given twice."""
     kind = (content_type or b"").split(b";", 1)[0].strip().lower()
     if kind != b"application/x-www-form-urlencoded":
         raise _Refused(400, "invalid_request", "The body must be a form")
     try:
-        fields = parse_qsl(body.decode(), errors="strict", max_num_fields=_FIELDS)
+        # As bytes at first: what is ignored need not be text.
+        given = parse_qsl(body.decode("latin-1"), encoding="latin-1")
+        fields = [(name, value.encode("latin-1").decode()) for name, value in given if name in _FIELDS]
     except ValueError as error:
         raise _Refused(400, "invalid_request", "The form cannot be read") from error
     form: dict[str, str] = {}
@@ -180,5 +185,5 @@ def _basic(authorization: bytes | None) -> tuple[str, str] | None:
     try:
         app_id, _, secret = base64.b64decode(credentials.strip(), validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError) as error:
-        raise _Refused(401, "invalid_client", "Malformed Basic credentials") from error
+        raise _Refused(401, "invalid_client", "Malformed Basic credentials", _CHALLENGE) from error
     return unquote_plus(app_id), unquote_plus(secret)

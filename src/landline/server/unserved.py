@@ -17,7 +17,7 @@ from landline.channel.streams import OpenStreams
 from landline.channel.tokens import Tokens
 from landline.config import Settings
 from landline.server.admin import Admin
-from landline.server.app import SystemClock, keeping_of, keys_of, lives
+from landline.server.app import ADDRESS_FILE, SystemClock, authority_of, keeping_of, keys_of, lives
 from landline.server.declared import declared
 from landline.server.exchange import EXTENSION, Arrival, Manners, Resource
 from landline.server.paths import Paths
@@ -29,7 +29,8 @@ from landline.stores.sqlite import SqliteStore
 async def ask(settings: Settings, method: str, path: str, query: str, body: bytes) -> tuple[int, bytes]:
     """Status and body of one call. Raises `DirectoryInUse` where a server runs after all, `DataDirectoryError`."""
     clock, registry, credential = SystemClock(), Registry(), secrets.token_urlsafe(32)
-    store = SqliteStore(Directory(settings.data), clock)
+    directory = Directory(settings.data)
+    store = SqliteStore(directory, clock)
     await store.open()
     try:
         # Nobody is served here, so no bot is told a service URL.
@@ -41,8 +42,12 @@ async def ask(settings: Settings, method: str, path: str, query: str, body: byte
         blobs = FileBlobs(settings.data / "blobs")
         retention = Retention(store, blobs, OpenStreams(), clock, keeping_of(settings))
         redelivery = Redelivery(store, registry, None)
-        routes = Admin(registrations, tokens, keys, redelivery, store, retention, credential, manners).routes()
-        return await _call(Paths(routes, Resource("unknown", manners)), method, path, query, body, credential)
+        # A server that was killed has left its address behind, and will most likely be found there again.
+        own = (directory.read(ADDRESS_FILE) or "").partition(" ")[0]
+        authority = authority_of(settings, own) if own or settings.service_url else None
+        admin = Admin(registrations, tokens, keys, redelivery, store, retention, authority, credential, manners)
+        paths = Paths(admin.routes(), Resource("unknown", manners))
+        return await _call(paths, method, path, query, body, credential)
     finally:
         await store.close()
 
