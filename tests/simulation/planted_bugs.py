@@ -98,8 +98,9 @@ class KeepsTheDead(Stream):
 
 
 class NeverSpeaksFirst(Stream):
-    def _quiet(self) -> bool:
-        return False
+    def tick(self, now: float) -> Decision | None:
+        self._sent_at = now
+        return super().tick(now)
 
 
 class StampsTransientsWithTheEnd(Stream):

@@ -262,7 +262,7 @@ class Stream:
             return None
         if self._pinged_at is not None and now - self._pinged_at >= self._timing.dead_s:
             return self._end(DROP)
-        if self._quiet():
+        if now - self._sent_at >= self._timing.quiet_s:
             if self._state != _IDLE:
                 # A store that hangs is no reason to let the client believe that we are gone.
                 return self._sign_of_life() if self._state == _READING else None
@@ -306,21 +306,17 @@ class Stream:
         if page.more:
             self._moved = True
 
-    def _quiet(self) -> bool:
-        return self._long_ago(self._sent_at)
-
-    def _long_ago(self, then: float) -> bool:
-        return self._now - then >= self._timing.quiet_s
-
     def _sign_of_life(self) -> Decision | None:
         """A keep-alive if one is due; with a Ping if the client has been as silent as we have."""
-        if not self._quiet():
+        now, quiet_s = self._now, self._timing.quiet_s
+        if now - self._sent_at < quiet_s:
             return None
-        self._sent_at = self._now
-        silent = self._long_ago(self._heard_at)
-        if silent and self._pinged_at is None:
-            self._pinged_at = self._now
-        return KEEP_ALIVE_AND_PING if silent else KEEP_ALIVE
+        self._sent_at = now
+        if now - self._heard_at < quiet_s:
+            return KEEP_ALIVE
+        if self._pinged_at is None:
+            self._pinged_at = now
+        return KEEP_ALIVE_AND_PING
 
     def _end(self, how: Decision) -> Decision:
         self._state = _OVER

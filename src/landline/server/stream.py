@@ -197,9 +197,12 @@ class StreamConnection:
         self._sign_off()
 
     def tick(self, now: float) -> None:
-        """The time, every `Timing.tick_s`."""
-        self._mind_the_socket()
-        self._follow(self._machine.tick(now))
+        """The time, every `Timing.tick_s`. What a quiet server does is mostly this."""
+        if self._socket.paused:
+            self._mind_the_socket()
+        decision = self._machine.tick(now)
+        if decision is not None:
+            self._follow(decision)
 
     def look_again(self) -> None:
         """The transport has not taken more."""
