@@ -36,10 +36,12 @@ def server(request: pytest.FixtureRequest, bench: Bench) -> Iterator[Server]:
 
 
 def test_every_figure_of_the_edge_costs_cpu(bench: Bench, server: Server) -> None:
+    """More of each than elsewhere in here: the kernel may charge a running process some milliseconds later."""
+    bench = bench._replace(scale=0.2)
     assert edges.post_us(bench, server) > 1
     assert edges.frame_us(bench, server) > 1
     assert edges.upgrade_us(bench, server) > 1
-    absent = edges.leave(bench, server, 8, edges.MISSED, edges.status_of_send(server))
+    absent = edges.leave(bench, server, 200, edges.MISSED, edges.status_of_send(server))
     assert edges.reconnect_us(bench, server, absent) > 1
 
 
