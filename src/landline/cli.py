@@ -22,12 +22,15 @@ from landline.config import Settings, description, settings_from
 from landline.conformance.command import conformance
 from landline.core.bot import SHORT_LIFE, SHORT_LIFE_S
 from landline.demo.server import Demo
-from landline.errors import StartupError
+from landline.errors import DataDirectoryError, StartupError
 from landline.observe import log_to_stderr
 from landline.operate import COMMANDS
-from landline.server.app import Server
+from landline.server.app import ADDRESS_FILE, Server, SystemClock
 from landline.server.certificates import HOSTS, end_of, make_certificate
 from landline.server.listener import inherited_socket, raise_file_limit
+from landline.stores import doctor
+from landline.stores.directory import LOCK_FILE, Directory
+from landline.stores.sqlite import FILE
 
 _NEVER_FLAGS = frozenset(("secret", "admin_secret", "bot_app_secret", "bots"))
 """A command line is public, and has no tables."""
@@ -107,6 +110,59 @@ def dev_cert(hosts: tuple[str, ...], directory: Path) -> None:
             ("Node", "NODE_EXTRA_CA_CERTS"),
         ):
             click.echo(f"    {who:8}{variable}={paths.ca.absolute()}")
+
+
+def _on_directory(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of a command on the data directory of a server that does not run."""
+    path = click.Path(path_type=Path)
+    config = click.option("--config", type=path, envvar="LANDLINE_CONFIG", help="TOML file with the server's settings.")
+    return click.option("--data", type=path, help="The server's data directory.")(config(command))
+
+
+@main.command("doctor")
+@click.option("--restored", is_flag=True, help="Say that the directory was put back from a copy.")
+@_on_directory
+def examine(data: Path | None, config: Path | None, restored: bool) -> None:
+    """Look through the store of a server that does not run. Ends with 1 where something is wrong.
+
+    With --restored, every conversation goes on 100,000 numbers later: what was said after the copy was made is lost,
+    and no id of it is given again."""
+    with _exit_codes(), _store_of(settings_from({"data": data}, os.environ, config)) as store:
+        found = doctor.examine(store, SystemClock().now_ms())
+        for line in found:
+            click.echo(line)
+        if found:
+            sys.exit(1)
+        click.echo(_gap_left(doctor.leave_gap(store, SystemClock().now_ms())) if restored else "Nothing is wrong.")
+
+
+@main.command()
+@click.argument("copy", metavar="COPY", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@_on_directory
+def restore(data: Path | None, config: Path | None, copy: Path) -> None:
+    """Make the data directory out of COPY, a copy of one, and leave a gap as `doctor --restored` does."""
+    with _exit_codes():
+        settings = settings_from({"data": data}, os.environ, config)
+        passing = (LOCK_FILE, ADDRESS_FILE)
+        click.echo(_gap_left(doctor.put_back(copy, settings.data, FILE, SystemClock().now_ms(), passing)))
+
+
+@contextlib.contextmanager
+def _store_of(settings: Settings) -> Iterator[Path]:
+    """The file of a store that nobody has open, and nobody opens meanwhile. Raises `DataDirectoryError`."""
+    store = settings.data / FILE
+    if not store.is_file():
+        raise DataDirectoryError(f"{settings.data}: there is no store; landline serve makes it")
+    directory = Directory(settings.data)
+    directory.take()
+    try:
+        yield store
+    finally:
+        directory.release()
+
+
+def _gap_left(conversations: int) -> str:
+    return f"{conversations} conversations go on {doctor.GAP:,} numbers later."
 
 
 for _command in COMMANDS:

@@ -9,12 +9,10 @@ who listens where a server once did.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
@@ -34,9 +32,7 @@ from landline.observe import log_to_stderr
 from landline.server import directline, unserved
 from landline.server.admin import PREFIX
 from landline.server.app import ADDRESS_FILE, admin_secret
-from landline.stores import doctor
-from landline.stores.directory import LOCK_FILE, Directory
-from landline.stores.sqlite import FILE
+from landline.stores.directory import Directory
 
 _TIMEOUT_S = 30
 
@@ -69,33 +65,6 @@ class Office:
         except StartupError as error:
             _end(error.message, error.exit_code)
         return _good(status, answer)
-
-    @property
-    def data(self) -> Path:
-        """The data directory."""
-        return self._settings.data
-
-    @contextlib.contextmanager
-    def store(self) -> Iterator[Path]:
-        """The file of a store that no server has open, and none opens meanwhile. Ends the command with 3 otherwise."""
-        directory = Directory(self.data)
-        with self.refusals():
-            if not (self.data / FILE).is_file():
-                raise DataDirectoryError(f"{self.data}: there is no store; landline serve makes it")
-            directory.take()
-            try:
-                yield self.data / FILE
-            finally:
-                directory.release()
-
-    @contextlib.contextmanager
-    def refusals(self) -> Iterator[None]:
-        """Ends the command in one line where the directory is not usable."""
-        log_to_stderr("warning")
-        try:
-            yield
-        except StartupError as error:
-            _end(error.message, error.exit_code)
 
     def identity(self, app_id: str) -> Identity:
         """What a bot with this app id is told. The secret is left out: it is shown once.
@@ -611,56 +580,4 @@ def forget(office: Office, user_id: str) -> None:
     click.echo(office.ask("POST", "forget", body={"user": user_id})["conversations"])
 
 
-# The data directory
-
-
-@click.command("doctor", cls=_Command)
-@click.option("--restored", is_flag=True, help="Say that the directory was put back from a copy.")
-@_in_office
-def examine(office: Office, restored: bool) -> None:
-    """Look through the store of a server that does not run. Ends with 1 where something is wrong.
-
-    With --restored, every conversation goes on 100,000 numbers later: what was said after the copy was made is lost,
-    and no id of it is given again."""
-    with office.store() as store:
-        found = doctor.examine(store, _now_ms())
-        for line in found:
-            click.echo(line)
-        if found:
-            _end(f"{store} is not sound")
-        if restored:
-            click.echo(_gap_left(doctor.leave_gap(store, _now_ms())))
-        else:
-            click.echo("Nothing is wrong.")
-
-
-@click.command("restore", cls=_Command)
-@click.argument("copy", metavar="COPY", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@_in_office
-def restore(office: Office, copy: Path) -> None:
-    """Make the data directory out of COPY, a copy of one, and leave a gap as `doctor --restored` does."""
-    with office.refusals():
-        passing = (LOCK_FILE, ADDRESS_FILE)
-        click.echo(_gap_left(doctor.put_back(copy, office.data, FILE, _now_ms(), passing)))
-
-
-def _gap_left(conversations: int) -> str:
-    return f"{conversations} conversations go on {doctor.GAP:,} numbers later."
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-COMMANDS: tuple[click.Command, ...] = (
-    bot,
-    site,
-    secret,
-    token,
-    redeliver,
-    delete,
-    forget,
-    signing_key,
-    examine,
-    restore,
-)
+COMMANDS: tuple[click.Command, ...] = (bot, site, secret, token, redeliver, delete, forget, signing_key)
