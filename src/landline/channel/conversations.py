@@ -81,8 +81,8 @@ class Conversations:
         return issued
 
     async def check_not_gone(self, grant: Grant, deadline: float) -> None:
-        """Refuse a token whose conversation was purged, before anybody looks at what was sent (3.4, D-24). Raises
-        `UnknownConversation`."""
+        """Refuse a token whose conversation was purged, rather than say what is wrong with what was sent (3.4, D-24).
+        Raises `UnknownConversation`."""
         if grant.claims is None:
             return
         name = ConversationId(grant.claims.conv)

@@ -25,6 +25,8 @@ from landline.core import activity, attachments
 from landline.core.attachments import Head, Role
 from landline.core.tokens import Ticket, TokenParameters, read_parameters
 from landline.errors import (
+    BadArgument,
+    BadSyntax,
     Draining,
     LandlineError,
     MissingCredential,
@@ -33,6 +35,7 @@ from landline.errors import (
     NotWebSocket,
     RateLimited,
     UnknownConversation,
+    UnsupportedMediaType,
 )
 from landline.server.exchange import Exchange, Header, Manners, Resource, origin_of, public_base, query_parameters
 from landline.server.multipart import form_of
@@ -140,9 +143,13 @@ class DirectLine:
         """Start a conversation, or find it started (5.2)."""
         grant = self._grant(exchange, renewing=True)
         await self._throttle.start(grant.site.id, exchange.deadline, *grant.whose)
-        await self._conversations.check_not_gone(grant, exchange.deadline)
         base = exchange.base_url()
-        parameters = await self._parameters(exchange, grant)
+        try:
+            parameters = await self._parameters(exchange, grant)
+        except (UnsupportedMediaType, BadSyntax, BadArgument):
+            # Steps 9 and 10 of 3.4; step 8 comes before them. A start that is good finds out by itself.
+            await self._conversations.check_not_gone(grant, exchange.deadline)
+            raise
         opened = await self._conversations.start(grant, parameters, exchange.deadline)
         reference = grant.bot.reference_grammar_id
         await exchange.json(201 if opened.created else 200, _encode(_opened(opened, base, reference)))
