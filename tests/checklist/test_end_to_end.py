@@ -306,6 +306,22 @@ class TestADeclaredRestore:
             assert await command("doctor", "--restored", "--data", landline.data, code=3) == ""
         assert await command("doctor", "--data", landline.data) == "Nothing is wrong.\n"
 
+    async def test_is_not_made_of_a_store_that_lacks_a_number(self, tmp_path: Path, bot: ScriptedBot) -> None:
+        data = tmp_path / "data"
+        async with (
+            Landline(data, bot=bot.endpoint, drain_s=0) as landline,
+            DirectLine(landline.directline, SECRET) as client,
+        ):
+            opened = await started(client, bot)
+            for n in range(3):
+                await say(bot, opened.conversation_id, f"said {n}")
+        connection = apsw.Connection(str(data / FILE))
+        connection.execute("DELETE FROM entries WHERE arrival = 2")
+        connection.close()
+        assert f"{opened.conversation_id}: nothing stands between" in await command("doctor", "--data", data, code=1)
+        assert await command("restore", data, "--data", tmp_path / "other", code=3) == ""
+        assert not (tmp_path / "other").exists()
+
 
 async def command(*words: object, code: int = 0) -> str:
     """What a command prints."""

@@ -18,6 +18,7 @@ import pytest
 
 from landline.conformance.directline import Answer, ClientStream, DirectLine
 from landline.conformance.scripted_bot import Received, ScriptedBot
+from landline.server.http import FAREWELL_S
 from support.edges import request, response
 from support.landline import SECRET, Landline
 from support.wires import Response
@@ -239,6 +240,7 @@ async def test_bot_whose_turn_is_under_way_replies_over_the_connection_that_it_h
     async with (
         Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0) as landline,
         DirectLine(landline.directline, SECRET) as client,
+        kept(landline) as idle,
     ):
         started = await greeted(client, bot)
         # A pool of one, as a bot's HTTP client has: the connection is open before the stop.
@@ -248,6 +250,8 @@ async def test_bot_whose_turn_is_under_way_replies_over_the_connection_that_it_h
         await bot.wait_for_text("how much?")
         leaving = stop(landline)
         await refused(landline)
+        with pytest.raises(TimeoutError):  # longer than what is on its way is waited for anyway
+            await asyncio.wait_for(idle.ended(), 2 * FAREWELL_S)
         said = await bot.send(started.conversation_id, {"type": "message", "text": "nine"})
         bot.answer()
         bot.release()
