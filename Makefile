@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: test lint unit statements demo serve bench clean
+.PHONY: test lint unit statements demo serve bench autobahn clean
 .DEFAULT_GOAL := test
 
 test: lint unit
@@ -54,6 +54,18 @@ $(PAGE): web/node_modules/.installed web/index.html web/vite.config.js $(wildcar
 	$(PYTHON) -m venv .tools/benchmarks
 	.tools/benchmarks/bin/python -m pip install --quiet --editable . -r benchmarks/requirements.txt
 	touch $@
+
+# The stream socket against Autobahn's fuzzing client, which needs Python 2.7: docs/websocket.md.
+PYTHON2 ?= python2.7
+.tools/autobahn/.installed:
+	@$(PYTHON2) --version 2>&1 | grep -q '^Python 2.7' || { echo "Autobahn needs Python 2.7: make autobahn PYTHON2=/path/to/python2.7"; exit 1; }
+	$(PYTHON2) -m pip install --quiet --target .tools/autobahn autobahntestsuite==0.8.2
+	touch .tools/autobahn/zope/__init__.py $@
+
+autobahn: $(VENV)/.installed .tools/autobahn/.installed
+	$(BIN)/python tests/server/echo_server.py 9301 & server=$$!; trap 'kill $$server' EXIT; sleep 2; \
+		PYTHONPATH=.tools/autobahn $(PYTHON2) .tools/autobahn/bin/wstest -m fuzzingclient -s tests/server/fuzzingclient.json
+	$(BIN)/python tests/server/autobahn.py
 
 bench: .tools/benchmarks/.installed
 	.tools/benchmarks/bin/python -m benchmarks

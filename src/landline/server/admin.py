@@ -6,6 +6,7 @@ has a CORS header (specification 3.3).
 
 from __future__ import annotations
 
+import functools
 import hmac
 from collections.abc import Sequence
 from typing import Annotated, NamedTuple, TypeVar
@@ -14,6 +15,7 @@ import msgspec
 from msgspec import Meta
 from starlette.routing import Route
 
+from landline import errors
 from landline.channel.keys import SigningKeys
 from landline.channel.redelivery import Redelivery
 from landline.channel.registrations import RegisteredBot, RegisteredSite, Registrations, Secret
@@ -28,12 +30,14 @@ from landline.core.log import ConversationId
 from landline.core.tokens import digest, read_parameters, ski_of
 from landline.errors import BadArgument, Forbidden, MissingProperty, NotServing, UnknownConversation, UnknownKey
 from landline.ports import Store
+from landline.server import openapi
 from landline.server.exchange import Exchange, Manners, Resource
 
 PREFIX = "/admin"
 
 _encode = msgspec.json.Encoder().encode
 T = TypeVar("T")
+_operation = functools.partial(openapi.operation, "Admin", security=("admin",))
 
 
 class Authority(NamedTuple):
@@ -85,14 +89,14 @@ class Admin:
             Resource(PREFIX + "/bots", manners, GET=self.bots, POST=self.add_bot),
             Resource(bot, manners, GET=self.bot, PATCH=self.change_bot, DELETE=self.remove_bot),
             Resource(bot + "/service-keys", manners, POST=self.add_service_key),
-            Resource(bot + "/service-keys/{key}", manners, DELETE=self.remove_service_key),
-            Resource(bot + "/app-secrets/{key}", manners, DELETE=self.remove_app_secret),
-            Resource(bot + "/app-secrets/{key}/rotate", manners, POST=self.rotate_app_secret),
+            Resource(bot + "/service-keys/{mark}", manners, DELETE=self.remove_service_key),
+            Resource(bot + "/app-secrets/{number}", manners, DELETE=self.remove_app_secret),
+            Resource(bot + "/app-secrets/{number}/rotate", manners, POST=self.rotate_app_secret),
             Resource(PREFIX + "/sites", manners, GET=self.sites, POST=self.add_site),
             Resource(site, manners, GET=self.site, PATCH=self.change_site, DELETE=self.remove_site),
-            Resource(site + "/secrets/{key}", manners, DELETE=self.remove_secret),
-            Resource(site + "/secrets/{key}/rotate", manners, POST=self.rotate),
-            Resource(site + "/secrets/{key}/revoke", manners, POST=self.revoke),
+            Resource(site + "/secrets/{number}", manners, DELETE=self.remove_secret),
+            Resource(site + "/secrets/{number}/rotate", manners, POST=self.rotate),
+            Resource(site + "/secrets/{number}/revoke", manners, POST=self.revoke),
             Resource(site + "/revocations", manners, POST=self.revoke_ski),
             Resource(site + "/tokens", manners, POST=self.make_token),
             Resource(
@@ -107,7 +111,7 @@ class Admin:
             Resource(PREFIX + "/authority", manners, GET=self.authority),
             Resource(PREFIX + "/signing-keys", manners, GET=self.signing_keys),
             Resource(PREFIX + "/signing-keys/rotate", manners, POST=self.rotate_signing_key),
-            Resource(PREFIX + "/signing-keys/{key}", manners, DELETE=self.withdraw_signing_key),
+            Resource(PREFIX + "/signing-keys/{kid}", manners, DELETE=self.withdraw_signing_key),
         )
         return [Route(resource.template, resource) for resource in resources]
 
@@ -118,22 +122,30 @@ class Admin:
 
     # Bots
 
+    @_operation({200: "Bots"})
     async def bots(self, exchange: Exchange) -> None:
         """All bots."""
         self._check(exchange)
         await exchange.json(200, _encode({"bots": [_bot(each) for each in self._registrations.bots()]}))
 
+    @_operation({200: "Bot"}, raises=(errors.UnknownBot,))
     async def bot(self, exchange: Exchange) -> None:
         """One bot."""
         self._check(exchange)
         await exchange.json(200, _encode(_bot(self._registrations.bot(exchange.path("bot")))))
 
+    @_operation({201: "Bot"}, body="NewBot", raises=(errors.MissingProperty, errors.AlreadyThere))
     async def add_bot(self, exchange: Exchange) -> None:
         """Register a bot."""
         self._check(exchange)
         profile = _read(await exchange.json_body(), Profile)
         await exchange.json(201, _encode(_bot(await self._registrations.add_bot(profile))))
 
+    @_operation(
+        {200: "Bot"},
+        body="BotChange",
+        raises=(errors.MissingProperty, errors.UnknownBot, errors.ReadOnly),
+    )
     async def change_bot(self, exchange: Exchange) -> None:
         """Change what the body names, and leave the rest."""
         self._check(exchange)
@@ -141,29 +153,34 @@ class Admin:
         changed = await self._registrations.change_bot(exchange.path("bot"), lambda old: _merged(old, body))
         await exchange.json(200, _encode(_bot(changed)))
 
+    @_operation({204: None}, raises=(errors.UnknownBot, errors.ReadOnly))
     async def remove_bot(self, exchange: Exchange) -> None:
         """Forget a bot and its sites."""
         self._check(exchange)
         await self._registrations.remove_bot(exchange.path("bot"))
         await exchange.answer(204, b"")
 
+    @_operation({201: "Bot"}, raises=(errors.UnknownBot,))
     async def add_service_key(self, exchange: Exchange) -> None:
         """Tell the bot another service URL from now on."""
         self._check(exchange)
         await exchange.json(201, _encode(_bot(await self._registrations.add_service_key(exchange.path("bot")))))
 
+    @_operation({200: "Bot"}, raises=(errors.UnknownBot, errors.UnknownKey, errors.BadArgument))
     async def remove_service_key(self, exchange: Exchange) -> None:
         """Let a former key work no longer."""
         self._check(exchange)
-        bot = await self._registrations.remove_service_key(exchange.path("bot"), exchange.path("key"))
+        bot = await self._registrations.remove_service_key(exchange.path("bot"), exchange.path("mark"))
         await exchange.json(200, _encode(_bot(bot)))
 
+    @_operation({200: "Secret"}, raises=(errors.UnknownBot, errors.UnknownKey, errors.BadArgument))
     async def rotate_app_secret(self, exchange: Exchange) -> None:
         """A new secret of the bot's app id."""
         self._check(exchange)
         secret = await self._registrations.rotate_app_secret(exchange.path("bot"), _number(exchange))
         await exchange.json(200, _encode(_secret(secret)))
 
+    @_operation({200: "Bot"}, raises=(errors.UnknownBot, errors.UnknownKey, errors.BadArgument))
     async def remove_app_secret(self, exchange: Exchange) -> None:
         """Do without a secret of the bot's app id."""
         self._check(exchange)
@@ -172,6 +189,7 @@ class Admin:
 
     # What bots are told by
 
+    @_operation({200: "OwnAuthority"}, raises=(errors.NotServing,))
     async def authority(self, exchange: Exchange) -> None:
         """What bots with an app id have to be told of this server (bot-side 6.3)."""
         self._check(exchange)
@@ -179,6 +197,7 @@ class Admin:
             raise NotServing("Start the server first, or name its service_url: nobody knows its address yet")
         await exchange.json(200, _encode(self._authority._asdict()))
 
+    @_operation({200: "SigningKeys"})
     async def signing_keys(self, exchange: Exchange) -> None:
         """The keys that are shown to bots, and since when, or from when on, each signs."""
         self._check(exchange)
@@ -187,30 +206,39 @@ class Admin:
     async def _signing_keys(self) -> dict[str, object]:
         return {"signing_keys": [_signing_key(key) for key in await self._keys.shown()]}
 
+    @_operation({200: "SigningKey"})
     async def rotate_signing_key(self, exchange: Exchange) -> None:
         """Show a new key, which signs once every bot has had the time to fetch it."""
         self._check(exchange)
         await exchange.json(200, _encode(_signing_key(await self._keys.rotate())))
 
+    @_operation({200: "SigningKeys"}, raises=(errors.UnknownKey,))
     async def withdraw_signing_key(self, exchange: Exchange) -> None:
         """Let a key be good for nothing at once, and show those that are left."""
         self._check(exchange)
-        await self._keys.withdraw(exchange.path("key"))
+        await self._keys.withdraw(exchange.path("kid"))
         await exchange.json(200, _encode(await self._signing_keys()))
 
     # Sites and secrets
 
+    @_operation({200: "Sites"}, parameters=("of",), raises=(errors.UnknownBot,))
     async def sites(self, exchange: Exchange) -> None:
         """All sites, or those of `?bot=`."""
         self._check(exchange)
         sites = self._registrations.sites(exchange.query("bot"))
         await exchange.json(200, _encode({"sites": [_site(each) for each in sites]}))
 
+    @_operation({200: "Site"}, raises=(errors.UnknownSite,))
     async def site(self, exchange: Exchange) -> None:
         """One site."""
         self._check(exchange)
         await exchange.json(200, _encode(_site(self._registrations.site(exchange.path("site")))))
 
+    @_operation(
+        {201: "NewSiteSecret"},
+        body="NewSite",
+        raises=(errors.MissingProperty, errors.AlreadyThere, errors.UnknownBot),
+    )
     async def add_site(self, exchange: Exchange) -> None:
         """Register a site, and show its first secret."""
         self._check(exchange)
@@ -219,6 +247,11 @@ class Admin:
         secret = await self._registrations.rotate(site.id, 1)
         await exchange.json(201, _encode(_site(self._registrations.site(site.id)) | {"secret": secret.secret}))
 
+    @_operation(
+        {200: "Site"},
+        body="SiteChange",
+        raises=(errors.MissingProperty, errors.UnknownSite, errors.ReadOnly),
+    )
     async def change_site(self, exchange: Exchange) -> None:
         """Change what the body names, and leave the rest."""
         self._check(exchange)
@@ -226,36 +259,46 @@ class Admin:
         changed = await self._registrations.change_site(exchange.path("site"), lambda old: _merged(old, body))
         await exchange.json(200, _encode(_site(changed)))
 
+    @_operation({204: None}, raises=(errors.UnknownSite, errors.ReadOnly))
     async def remove_site(self, exchange: Exchange) -> None:
         """Forget a site, and refuse everything that came from it."""
         self._check(exchange)
         await self._registrations.remove_site(exchange.path("site"))
         await exchange.answer(204, b"")
 
+    @_operation({200: "Secret"}, raises=(errors.UnknownSite, errors.UnknownKey))
     async def rotate(self, exchange: Exchange) -> None:
         """A new secret; what descends from the old one lives on."""
         self._check(exchange)
         secret = await self._registrations.rotate(exchange.path("site"), _number(exchange))
         await exchange.json(200, _encode(_secret(secret)))
 
+    @_operation({200: "Secret"}, raises=(errors.UnknownSite, errors.UnknownKey))
     async def revoke(self, exchange: Exchange) -> None:
         """A new secret; what descends from the old one is refused."""
         self._check(exchange)
         secret = await self._registrations.revoke(exchange.path("site"), _number(exchange))
         await exchange.json(200, _encode(_secret(secret)))
 
+    @_operation(
+        {200: "Site"},
+        body="Revocation",
+        raises=(errors.MissingProperty, errors.UnknownSite),
+    )
     async def revoke_ski(self, exchange: Exchange) -> None:
         """Refuse a secret that is not one of the two keys, and its descendants."""
         self._check(exchange)
         ski = _read(await exchange.json_body(), _Revocation).ski
         await exchange.json(200, _encode(_site(await self._registrations.revoke_ski(exchange.path("site"), ski))))
 
+    @_operation({200: "Site"}, raises=(errors.UnknownSite, errors.UnknownKey))
     async def remove_secret(self, exchange: Exchange) -> None:
         """Do without a key; what descends from it lives on."""
         self._check(exchange)
         site = await self._registrations.remove_secret(exchange.path("site"), _number(exchange))
         await exchange.json(200, _encode(_site(site)))
 
+    @_operation({200: "Token"}, body="TokenParameters", raises=(errors.UnknownSite,))
     async def make_token(self, exchange: Exchange) -> None:
         """A token for a new conversation, as Generate Token gives one, without presenting a secret."""
         self._check(exchange)
@@ -268,6 +311,7 @@ class Admin:
 
     # Conversations
 
+    @_operation({200: "KnownConversation"}, raises=(errors.UnknownConversation,))
     async def conversation(self, exchange: Exchange) -> None:
         """Where a conversation stands, and who takes part. Not what was said."""
         self._check(exchange)
@@ -285,12 +329,14 @@ class Admin:
         }
         await exchange.json(200, _encode(said))
 
+    @_operation({204: None}, raises=(errors.UnknownConversation,))
     async def delete_conversation(self, exchange: Exchange) -> None:
         """Delete a conversation at once; its streams close with 4404 (specification 9)."""
         self._check(exchange)
         await self._retention.delete(exchange.path("conversation"))
         await exchange.answer(204, b"")
 
+    @_operation({200: "Forgotten"}, body="Person", raises=(errors.MissingProperty,))
     async def forget(self, exchange: Exchange) -> None:
         """Forget a person: delete every conversation in which they took part (specification 9)."""
         self._check(exchange)
@@ -299,11 +345,13 @@ class Admin:
 
     # What bots did not take
 
+    @_operation({200: "Failures"})
     async def failures(self, exchange: Exchange) -> None:
         """The activities that bots did not take, oldest first."""
         self._check(exchange)
         await exchange.json(200, _encode({"failures": [_failure(each) for each in await self._redelivery.failed()]}))
 
+    @_operation({204: None}, raises=(errors.UnknownActivity, errors.NotServing, *openapi.DELIVERY))
     async def redeliver(self, exchange: Exchange) -> None:
         """Offer one of them to its bot once more."""
         self._check(exchange)
@@ -312,7 +360,7 @@ class Admin:
 
 
 def _number(exchange: Exchange) -> int:
-    number = exchange.path("key")
+    number = exchange.path("number")
     if number not in ("1", "2"):
         raise UnknownKey
     return int(number)

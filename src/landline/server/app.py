@@ -13,6 +13,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
+import msgspec
 import structlog
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
@@ -45,7 +46,7 @@ from landline.core.stream import Timing
 from landline.core.tokens import ANY_ORIGIN, Keys, origin
 from landline.errors import ConfigurationError, Draining, StoreUnavailable
 from landline.ports import Store
-from landline.server import admin, attachments, connector, directline, openapi
+from landline.server import admin, attachments, connector, directline, openapi, openapi_page
 from landline.server.certificates import fingerprint
 from landline.server.declared import declared
 from landline.server.exchange import GRACE_S, JSON, Exchange, Manners, Resource
@@ -107,6 +108,7 @@ class Server:
         self._listening = listening
         self._directory = Directory(settings.data)
         self._ready = False
+        self._document_page: bytes | None = None
         self._hear_until = 0.0  # once it stops: when it waits for bots no longer
         self._closers = contextlib.AsyncExitStack()
 
@@ -314,7 +316,8 @@ class Server:
         for path, endpoint in (("/live", self._live), ("/ready", self._is_ready)):
             routes.append(Route(path, Resource(path, bots, GET=endpoint, HEAD=endpoint)))
         routes += issuer.routes()
-        routes.append(Route("/openapi.json", Resource("/openapi.json", bots, GET=self._openapi)))
+        for path, endpoint in (("/openapi.json", self._openapi), ("/docs/api", self._api_page)):
+            routes.append(Route(path, Resource(path, bots, GET=endpoint)))
         self._document = openapi.document(routes, settings.public_url or "/")
         routes += self._more(self)
         routes.append(Route("/", Resource("/", bots, GET=self._welcome)))
@@ -347,8 +350,14 @@ class Server:
         """The OpenAPI document."""
         await exchange.answer(200, self._document, JSON)
 
+    async def _api_page(self, exchange: Exchange) -> None:
+        """The same for people."""
+        if self._document_page is None:  # made once: anybody may ask
+            self._document_page = openapi_page.page(msgspec.json.decode(self._document))
+        await exchange.answer(200, self._document_page, *openapi_page.HEADERS)
+
     async def _welcome(self, exchange: Exchange) -> None:
-        places = f"Clients: {directline.PREFIX}\nHealth:  /live  /ready\nAPI:     /openapi.json\n"
+        places = f"Clients: {directline.PREFIX}\nHealth:  /live  /ready\nAPI:     /docs/api  /openapi.json\n"
         lines = f"Landline, a Direct Line 3.0 channel.\n\n{places}"
         await exchange.answer(200, lines.encode(), (b"content-type", b"text/plain; charset=utf-8"))
 

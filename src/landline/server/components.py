@@ -10,6 +10,7 @@ from typing import Any
 from landline.core.bot_tokens import CONNECTOR
 from landline.core.tokens import NAME_CHARACTERS, ORIGINS
 from landline.core.watermark import BEGINNING
+from landline.server import admin_schemas
 
 Json = dict[str, Any]
 
@@ -26,12 +27,14 @@ TAGS = {
     "Attachments": "Who has the link has the bytes. Links are made by uploads, and come in activities.",
     "Authority": "Where bots with an app id get their tokens, and learn which keys are ours. It is at the base of the "
     "service URL; below `/adfs` there; and below the name of a tenant, which may be any. SDKs look for it everywhere.",
+    "Admin": "What operators ask and change, with the admin credential. Behind a proxy these paths should stay inside.",
     "Health": "For whoever watches over the server.",
 }
 MEANINGS = {
     101: "The stream is open.",
     200: "Done.",
     201: "Made.",
+    204: "Done; there is nothing more to say.",
     206: "The part that was asked for.",
 }
 HEADERS_OF_ERRORS = {416: ("Content-Range",), 429: ("Retry-After",), 503: ("Retry-After",)}
@@ -214,6 +217,7 @@ SCHEMAS: dict[str, Json] = {
         error=_object(("code", "message"), code=_name, message=_text, innerHttpError={"type": "object"}),
     ),
     "Status": _object(("status",), status={"enum": ["live", "ready"]}),
+    **admin_schemas.SCHEMAS,
 }
 
 _ID = "Kq3vW9sTz1"
@@ -287,6 +291,7 @@ EXAMPLES: dict[str, Any] = {
     },
     "GrantedToken": {"token_type": "Bearer", "expires_in": 3600, "ext_expires_in": 3600, "access_token": "eyJ..."},
     "TokenError": {"error": "invalid_client", "error_description": "What is wrong, in words."},
+    **admin_schemas.EXAMPLES,
 }
 
 PARAMETERS: dict[str, Json] = {
@@ -411,6 +416,7 @@ PARAMETERS: dict[str, Json] = {
         "schema": _text,
         "example": "bytes=0-1023",
     },
+    **admin_schemas.PARAMETERS,
 }
 
 HEADERS: dict[str, Json] = {
@@ -436,5 +442,10 @@ SECURITY: dict[str, Json] = {
         "scheme": "bearer",
         "bearerFormat": "JWT",
         "description": "What a bot with an app id got from the authority. A bot without one shows nothing.",
+    },
+    "admin": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The setting `admin_secret`, or the content of `admin-secret` in the data directory.",
     },
 }

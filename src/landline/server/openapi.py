@@ -47,7 +47,7 @@ _NOT_ACCEPTABLE = {
 CREDENTIALS: tuple[Raised, ...] = (errors.MissingCredential, errors.Forbidden, errors.TokenExpired)
 _STORE: tuple[Raised, ...] = (errors.StoreUnavailable, errors.DeadlinePassed)
 _BODY: tuple[Raised, ...] = (errors.BadSyntax, errors.BadArgument, errors.TooSlow, errors.UnsupportedMediaType)
-_DELIVERY: tuple[Raised, ...] = (
+DELIVERY: tuple[Raised, ...] = (
     errors.BotRejected,
     errors.BotUnreachable,
     errors.BotTimedOut,
@@ -56,8 +56,11 @@ _DELIVERY: tuple[Raised, ...] = (
 )
 ADDING: tuple[Raised, ...] = (errors.MissingProperty, errors.ConversationFull, errors.OutcomeUnknown)
 """What may come of anything that makes a conversation's log longer."""
-SENDING: tuple[Raised, ...] = (*ADDING, errors.Conflict, errors.RateLimited, *_DELIVERY)
+SENDING: tuple[Raised, ...] = (*ADDING, errors.Conflict, errors.RateLimited, *DELIVERY)
 """What may come of an activity that a client sends (5.5)."""
+
+_OPTIONAL = ("TokenParameters",)
+"""Bodies that may be absent."""
 
 NOBODY = ""
 """In the security of an operation: it also opens to who shows nothing."""
@@ -163,7 +166,7 @@ def _operation(name: str, template: str, endpoint: Callable[..., Any], described
     if parameters:
         found["parameters"] = parameters
     if described.body is not None:
-        found["requestBody"] = {"required": described.body != "TokenParameters", "content": _content(described.body)}
+        found["requestBody"] = {"required": described.body not in _OPTIONAL, "content": _content(described.body)}
     return found
 
 
@@ -214,6 +217,8 @@ def _shared(described: Operation) -> tuple[Raised, ...]:
     kinds: tuple[Raised, ...] = (errors.TooLarge, errors.UrlTooLong)
     if {"secret", "token"} & set(described.security):
         kinds += CREDENTIALS
+    if "admin" in described.security:
+        kinds += (errors.MissingCredential, errors.Forbidden)
     if described.body == "TokenRequest":
         kinds += (errors.TooSlow,)
     elif described.body == "Upload":
