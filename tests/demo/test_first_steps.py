@@ -88,7 +88,7 @@ def test_the_page_prints_the_same_store_as_the_demo_uses() -> None:
 @pytest.fixture
 async def outlived(tmp_path: Path, open_page: Browsers) -> AsyncIterator[tuple[WebChat, Relay, Landline]]:
     """The page of docs/howto/web-chat.md behind a line that can be cut, when its first token has expired."""
-    life_s = 3
+    life_s = 8
     bot_port, files = free_port(), printed("first-steps.md") | printed("web-chat.md")
     async with (
         Landline(
