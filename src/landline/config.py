@@ -20,6 +20,7 @@ from msgspec import Meta
 
 from landline.core.bot import (
     ENDPOINT,
+    MICROSOFT,
     URL,
     AccountId,
     ChannelId,
@@ -37,8 +38,7 @@ from landline.core.bot import (
     Url,
     may_be_called,
 )
-from landline.core.bot_tokens import MICROSOFT
-from landline.core.tokens import origin, trusted_origins
+from landline.core.origins import origin, trusted_origins
 from landline.errors import BadArgument, ConfigurationError
 
 _SECRET = re.compile(r"[A-Za-z0-9._-]{24,}", re.ASCII)
