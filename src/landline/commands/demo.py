@@ -7,14 +7,15 @@ from typing import Any
 
 import click
 
-from landline.commands.options import exit_codes, settings_flags
+from landline.commands.groups import BySubject
+from landline.commands.options import exit_codes, settings_flags, warn_of_unknown_variables
 from landline.config import settings_from
 
 _DEFAULTS = {"LANDLINE_DATA": "landline-data/demo", "LANDLINE_LOG_LEVEL": "warning"}
 """Data is kept, so that a page goes on where it was when the demo is started again; apart from what `serve` keeps."""
 
 
-@click.command()
+@click.command(cls=BySubject)
 @settings_flags
 def demo(**flags: Any) -> None:
     """Run the server with a bot of its own and a page that can cut its own line. For this machine only."""
@@ -26,5 +27,6 @@ def demo(**flags: Any) -> None:
         from landline.commands.running import run
         from landline.demo.server import Demo
 
+        warn_of_unknown_variables(lambda line: click.echo(f"landline: {line}", err=True))
         shown = Demo(settings)
         run(shown, lambda: click.echo(f"\nLandline's demo is at {shown.url}\nCtrl-C stops it.\n"))

@@ -74,3 +74,28 @@ class Group(click.Group):
     """A group of such commands."""
 
     command_class = Command
+
+
+class Option(click.Option):
+    """An option that `--help` shows under its subject."""
+
+    def __init__(self, *declarations: Any, subject: str, **attributes: Any) -> None:
+        super().__init__(*declarations, **attributes)
+        self.subject = subject
+
+
+class BySubject(click.Command):
+    """A command whose options are listed by subject, those without one at the end."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """As click does it, in several sections."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for each in self.get_params(ctx):
+            record = each.get_help_record(ctx)
+            if record is not None:
+                subject = each.subject if isinstance(each, Option) else "Besides"
+                sections.setdefault(subject, []).append(record)
+        besides = sections.pop("Besides", [])
+        for subject, records in [*sections.items(), ("Besides", besides)]:
+            with formatter.section(subject):
+                formatter.write_dl(records)

@@ -20,6 +20,7 @@ import click
 import msgspec
 
 from landline.bots.sdks import Identity
+from landline.commands.options import warn_of_unknown_variables
 from landline.config import Settings, settings_from
 from landline.errors import DataDirectoryError, DirectoryInUse, StartupError
 from landline.stores.directory import ADDRESS_FILE, ADMIN_SECRET_FILE, STORE_FILE, Directory
@@ -38,6 +39,7 @@ class Office:
     """Where a command asks: a running server, or the store."""
 
     def __init__(self, data: Path | None, config: Path | None) -> None:
+        warn_of_unknown_variables(lambda line: click.echo(f"landline: {line}", err=True))
         try:
             self._settings = settings_from({"data": data}, os.environ, config)
         except StartupError as error:

@@ -15,6 +15,7 @@ from typing import Protocol
 import click
 import structlog
 
+from landline.commands.options import warn_of_unknown_variables
 from landline.config import Settings
 from landline.core.bot import SHORT_LIFE, SHORT_LIFE_S
 from landline.server.app import Server
@@ -80,6 +81,7 @@ def _spare_the_collector() -> None:
 
 def _say_what_to_expect(settings: Settings, files: int | None) -> None:
     _log.info("open files", limit=files or "unlimited", enough_for="about as many streams")
+    warn_of_unknown_variables(_log.warning)
     if settings.bot is None and not settings.bots:
         _log.warning("no bot endpoint is configured: conversations work, but nobody answers (--bot)")
     if settings.tls_cert is not None:

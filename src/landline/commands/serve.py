@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
+from landline.commands.groups import BySubject
 from landline.commands.options import exit_codes, settings_flags
 from landline.config import settings_from
 
 
-@click.command()
+@click.command(cls=BySubject)
 @click.option("--config", type=click.Path(path_type=Path), envvar="LANDLINE_CONFIG", help="TOML file with settings.")
 @settings_flags
 def serve(config: Path | None, **flags: Any) -> None:
