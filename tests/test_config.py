@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 import msgspec
 import pytest
 
-from landline.cli import serve
+from landline.commands.serve import serve
 from landline.config import Settings, description, settings_from
 from landline.errors import ConfigurationError
 

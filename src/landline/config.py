@@ -6,6 +6,7 @@ that order wins (design section 6). Secrets are never flags: a command line is p
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import math
 import re
@@ -19,8 +20,7 @@ import msgspec
 from msgspec import Meta
 
 from landline.core.bot import (
-    ENDPOINT,
-    URL,
+    MICROSOFT,
     AccountId,
     ChannelId,
     Concurrency,
@@ -37,8 +37,9 @@ from landline.core.bot import (
     Url,
     may_be_called,
 )
-from landline.core.bot_tokens import MICROSOFT
-from landline.core.tokens import origin, trusted_origins
+from landline.core.origins import origin, trusted_origins
+from landline.core.units import measured
+from landline.core.wording import in_words
 from landline.errors import BadArgument, ConfigurationError
 
 _SECRET = re.compile(r"[A-Za-z0-9._-]{24,}", re.ASCII)
@@ -46,6 +47,8 @@ _APP_SECRET = re.compile(r"[A-Za-z0-9._~-]{24,}", re.ASCII)
 _HOST = re.compile(r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", re.ASCII)
 _KEY_SET = re.compile(r"(https://|http://(localhost|127\.0\.0\.1|\[::1\])[:/])[^\s#@]+", re.ASCII)
 _PREFIX = "LANDLINE_"
+_NO_SETTINGS = ("LANDLINE_CONFIG",)
+"""Variables that are read, and are no settings."""
 DEFAULT_SITE = "default"
 """The site that there is where none is named."""
 
@@ -344,6 +347,22 @@ def description(name: str) -> str:
 _HINTS: dict[str, Any] = get_type_hints(Settings, include_extras=True)
 
 
+def is_switch(name: str) -> bool:
+    """Whether a setting is true or false."""
+    return "bool" in str(_HINTS[name])
+
+
+def choices(name: str) -> tuple[str, ...]:
+    """What a setting can be, where that is one of a few words."""
+    return choices_of(_HINTS[name])
+
+
+def choices_of(hint: Any) -> tuple[str, ...]:
+    """The words that a pattern such as `^(a|b)$` allows."""
+    patterns = (part.pattern for part in getattr(hint, "__metadata__", ()) if isinstance(part, Meta) and part.pattern)
+    return next((tuple(each[2:-2].split("|")) for each in patterns if re.fullmatch(r"\^\([A-Za-z|]+\)\$", each)), ())
+
+
 def _from_file(config: Path | None) -> dict[str, Any]:
     if config is None:
         return {}
@@ -355,11 +374,37 @@ def _from_file(config: Path | None) -> dict[str, Any]:
         raise ConfigurationError(f"config: {config}: {error}") from error
 
 
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"{_PREFIX}{name.upper()}"
+
+
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    named = {f"{_PREFIX}{field.upper()}": field for field in Settings.__struct_fields__}
+    named = {variable(field): field for field in Settings.__struct_fields__}
     if "LANDLINE_BOTS" in environment:
         raise ConfigurationError("bots: are tables of the file, and cannot be given in the environment")
-    return {named[key]: value for key, value in environment.items() if key in named}
+    return {named[key]: value for key, value in environment.items() if key in named and not _is_kubernetes(key, value)}
+
+
+_OF_A_SERVICE = re.compile(r"LANDLINE_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
+_ADDRESS_OF_A_SERVICE = re.compile(r"(tcp|udp|sctp)://.*", re.DOTALL)
+
+
+def _is_kubernetes(key: str, value: str) -> bool:
+    """Whether this is one of the variables that Kubernetes makes for a service whose name begins with `landline`."""
+    return bool(
+        _OF_A_SERVICE.fullmatch(key) or (key.endswith("_PORT") and _ADDRESS_OF_A_SERVICE.fullmatch(value.strip()))
+    )
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[tuple[str, str | None]]:
+    """The variables that look like settings and are none, each with the one that was probably meant."""
+    known = [*map(variable, Settings.__struct_fields__), *_NO_SETTINGS]
+    return [
+        (key, next(iter(difflib.get_close_matches(key, known, 1, 0.8)), None))
+        for key, value in sorted(environment.items())
+        if key.startswith(_PREFIX) and key not in known and not _is_kubernetes(key, value)
+    ]
 
 
 def _converted(name: str, value: object, source: str) -> object:
@@ -373,19 +418,26 @@ def _converted(name: str, value: object, source: str) -> object:
     if value == "":
         raise ConfigurationError(f"{name}: is empty ({source})")
     try:
+        value = _measured(name, value)
         settled = msgspec.convert(value, hint, strict=False, dec_hook=lambda kind, given: kind(given))
         _CHECKS.get(name, _finite)(settled)
     except (ValueError, TypeError) as error:  # msgspec's is a ValueError
-        raise ConfigurationError(f"{name}: {reason(error)} ({source})") from error
+        place, why = in_words(str(error))
+        raise ConfigurationError(f"{name}{place}: {why} ({source})") from error
     return settled
 
 
-def reason(error: Exception) -> str:
-    """Why a value was refused, for people."""
-    said = str(error)
-    for pattern in (URL, ENDPOINT):
-        said = said.replace(f"`str` matching regex {pattern!r}", "an http or https URL")
-    return said
+def _measured(name: str, value: object) -> object:
+    """`value` with durations and sizes as numbers, those in tables too. Raises `ValueError`."""
+    if isinstance(value, str):
+        return measured(name, value)
+    if name == "bots" or name == "sites":
+        tables = value if isinstance(value, list) else []
+        return [
+            {key: _measured(str(key), each) for key, each in table.items()} if isinstance(table, dict) else table
+            for table in tables
+        ] or value
+    return value
 
 
 # What a type cannot say. Each raises ValueError with the reason; no reason repeats a secret.

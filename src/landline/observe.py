@@ -19,12 +19,32 @@ import logging
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 
 import msgspec
-import structlog
-from structlog.tracebacks import ExceptionDictTransformer
+
+
+@contextlib.contextmanager
+def _hidden(module: str) -> Iterator[None]:
+    """Nobody finds this module meanwhile, unless it was imported before.
+
+    structlog imports rich, where it is installed, for tracebacks that are never printed here; that took as long as
+    structlog itself and all that it needs. So this module is the first to import structlog."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]  # what import takes for "there is none"
+    try:
+        yield
+    finally:
+        del sys.modules[module]
+
+
+with _hidden("rich"):
+    import structlog
+    from structlog.tracebacks import ExceptionDictTransformer
 
 MOMENT_S = 0.01
 """How long a line waits for others: less than anybody who watches can see."""

@@ -9,10 +9,9 @@ from landline.channel.registry import Registry
 from landline.channel.tokens import Grant, Lives, Tokens, new_conversation_id
 from landline.core.conversation import Account, Conversation, is_conversation_id
 from landline.core.log import ConversationId
+from landline.core.origins import ORIGINS, ORIGINS_CHARACTERS
 from landline.core.tokens import (
     NAME_CHARACTERS,
-    ORIGINS,
-    ORIGINS_CHARACTERS,
     TOKEN_CHARACTERS,
     Claims,
     Keys,

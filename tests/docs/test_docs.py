@@ -154,7 +154,12 @@ def test_pages_name_no_variable_or_flag_that_does_not_exist(page: Path) -> None:
 def commands(group: click.Group | None = None, above: str = "") -> Mapping[str, click.Command]:
     """Everything that can be typed behind `landline`, by its words."""
     found: dict[str, click.Command] = {}
-    for name, command in (group or main).commands.items():  # type: ignore[attr-defined]  # a group
+    within = group or main
+    assert isinstance(within, click.Group)
+    context = click.Context(within)
+    for name in within.list_commands(context):
+        command = within.get_command(context, name)
+        assert command is not None
         if isinstance(command, click.Group):
             found |= commands(command, f"{above}{name} ")
         else:

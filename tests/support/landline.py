@@ -86,7 +86,11 @@ class Landline:
         """Start the process and wait until `/ready` answers 200."""
         arguments = ["serve", "--port", str(self.port), "--data", str(self.data)]
         for name, value in self.settings.items():
-            arguments += [f"--{name.replace('_', '-')}", str(value)]
+            flag = name.replace("_", "-")
+            if isinstance(value, bool):
+                arguments.append(f"--{flag}" if value else f"--no-{flag}")
+            else:
+                arguments += [f"--{flag}", str(value)]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("LANDLINE_")} | self._environment
         if self.secret:
             environment["LANDLINE_SECRET"] = self.secret

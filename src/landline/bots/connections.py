@@ -1,4 +1,4 @@
-"""The connections to all bots: made when they are needed, kept for a while, used again while they are good.
+"""The connections to all bots and issuers: made when they are needed, kept for a while, used again while they are good.
 
 A connection is kept if its answer came to a clean end. Before it is used again the kernel is asked whether the bot has
 closed it: what became of a POST written to such a connection cannot be known, so it could not be repeated.
@@ -72,6 +72,16 @@ class Connections:
             head += b"Connection: close\r\n"
         request = b"%sContent-Length: %d\r\n\r\n%s" % (head, len(body), body)
         return await connection.post(request, taken, last=apart)
+
+    async def get(self, url: str) -> Answer:
+        """GET JSON over a connection of its own; answers once the head of the answer is there. Raises like `post`."""
+        origin, target, authority = _place(url)
+        connection = await self._connect(origin)
+        request = (
+            f"GET {target} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: landline/{__version__}\r\n"
+            "Accept: application/json\r\nConnection: close\r\n\r\n"
+        )
+        return await connection.post(request.encode("ascii"), lambda: None, last=True)
 
     def _kept(self, origin: Origin) -> Connection | None:
         """The connection that was used last, while it is good: the others may grow old."""
@@ -188,6 +198,16 @@ async def _addresses(origin: Origin) -> Sequence[AddrInfoType]:
 @lru_cache(1024)
 def _endpoint(url: str) -> tuple[Origin, bytes]:
     """Where a POST to `url` goes, and its head as far as it is always the same. Raises `NotAUrl`."""
+    origin, target, authority = _place(url)
+    head = (
+        f"POST {target} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: landline/{__version__}\r\n"
+        "Content-Type: application/json; charset=utf-8\r\n"
+    )
+    return origin, head.encode("ascii")
+
+
+def _place(url: str) -> tuple[Origin, str, str]:
+    """Where a request for `url` goes, its target, and what stands in its `Host`. Raises `NotAUrl`."""
     try:
         parts = urlsplit(url)
         host = (parts.hostname or "").encode("idna").decode()
@@ -202,8 +222,4 @@ def _endpoint(url: str) -> tuple[Origin, bytes]:
     if port not in (None, standard):
         authority += f":{port}"
     target = quote(parts.path or "/", safe=_IN_PATH) + (f"?{quote(parts.query, safe=_IN_PATH)}" if parts.query else "")
-    head = (
-        f"POST {target} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: landline/{__version__}\r\n"
-        "Content-Type: application/json; charset=utf-8\r\n"
-    )
-    return Origin(host.rstrip("."), standard if port is None else port, tls), head.encode("ascii")
+    return Origin(host.rstrip("."), standard if port is None else port, tls), target, authority

@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import ssl
 from collections.abc import Mapping
 
-import aiohttp
 import msgspec
 import structlog
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
 
-from landline import __version__
+from landline.bots.connections import Connections
+from landline.bots.wire import Broken
 from landline.errors import IssuerUnavailable
 
 _FRESH_S = 86_400.0
@@ -71,11 +72,8 @@ class HttpIssuers:
     def __init__(self, key_sets: Mapping[str, str]) -> None:
         """`key_sets` has the address of the key set of each issuer."""
         self._issuers = {issuer: _Issuer(url) for issuer, url in key_sets.items()}
-        self._session = aiohttp.ClientSession(
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": f"landline/{__version__}"},
-            timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S),
-        )
+        self._connections: Connections | None = None
+        """Made when the first issuer is asked: to read the authorities of the system takes a while."""
 
     async def key(self, issuer: str, kid: str) -> RSAPublicKey | None:
         """See `landline.ports.TrustedIssuers.key`."""
@@ -96,19 +94,23 @@ class HttpIssuers:
         """Fetch the keys; those that are known stay if that fails."""
         issuer.tried_at = _now()
         try:
-            issuer.keys = _keys_in(await self._document(issuer.url))
-        except (aiohttp.ClientError, OSError, ValueError) as error:  # a timeout is an OSError
+            async with asyncio.timeout(_TIMEOUT_S):
+                document = await self._document(issuer.url)
+            issuer.keys = _keys_in(document)
+        except (Broken, OSError, ValueError) as error:  # a timeout is an OSError
             issuer.failed = True
             _log.warning("the keys of a trusted issuer could not be fetched", url=issuer.url, error=repr(error))
         else:
             issuer.failed, issuer.fetched_at = False, _now()
 
     async def _document(self, url: str) -> bytes:
-        async with self._session.get(url, allow_redirects=False) as answer:
+        if self._connections is None:
+            self._connections = Connections(await asyncio.to_thread(ssl.create_default_context), _TIMEOUT_S)
+        with await self._connections.get(url) as answer:
             if answer.status != 200:
                 raise ValueError(f"answered {answer.status}")
             document = bytearray()
-            async for part in answer.content.iter_any():
+            while part := await answer.read():
                 document += part
                 if len(document) > _DOCUMENT_BYTES:
                     raise ValueError("the document is too large")
@@ -116,7 +118,8 @@ class HttpIssuers:
 
     async def close(self) -> None:
         """See `landline.ports.TrustedIssuers.close`."""
-        await self._session.close()
+        if self._connections is not None:
+            await self._connections.close()
 
 
 def _keys_in(document: bytes) -> dict[str, RSAPublicKey]:

@@ -10,7 +10,7 @@ import enum
 
 import msgspec
 
-from landline.core.bot_tokens import CONNECTOR
+from landline.core.bot import CONNECTOR
 
 _SERVICE = "CONNECTIONS__SERVICE_CONNECTION__SETTINGS__"
 _CONNECTION = "connections__landline__settings__"

@@ -12,8 +12,8 @@ from landline.channel.keys import SigningKeys
 from landline.channel.registry import Registry
 from landline.channel.tokens import random_id
 from landline.core import bot_tokens
-from landline.core.bot import Bot
-from landline.core.bot_tokens import CONNECTOR, Said
+from landline.core.bot import CONNECTOR, Bot
+from landline.core.bot_tokens import Said
 from landline.core.tokens import digest
 from landline.errors import BadArgument, BotNotAuthenticated, Forbidden
 from landline.ports import Clock, TrustedIssuers

@@ -20,7 +20,7 @@ import structlog
 
 from landline.channel.registry import Registry
 from landline.channel.streams import OpenStreams
-from landline.core import tokens
+from landline.core import origins, tokens
 from landline.core.bot import SHORT_LIFE, SHORT_LIFE_S, Bot, Own, Profile, Site, may_be_called
 from landline.core.stream import FORBIDDEN
 from landline.errors import (
@@ -532,7 +532,7 @@ def _warn_of_short_life(own: Own, before: Own | None, **whose: str) -> None:
 
 def _normal(site: Site) -> Site:
     """With its origins in the one spelling that is compared. Raises `BadArgument`."""
-    return msgspec.structs.replace(site, trusted_origins=tokens.trusted_origins(site.trusted_origins))
+    return msgspec.structs.replace(site, trusted_origins=origins.trusted_origins(site.trusted_origins))
 
 
 def _bot(bot_id: str) -> str:

@@ -10,7 +10,7 @@ from collections import OrderedDict
 import msgspec
 
 from landline.channel.registry import Registry
-from landline.core import tokens
+from landline.core import origins, tokens
 from landline.core.bot import Bot, Own, Site
 from landline.core.conversation import Account, Conversation
 from landline.core.log import ConversationId
@@ -158,7 +158,7 @@ class Tokens:
 
     def _check_trusted(self, site: Site, origin: str | None, named: tuple[str, ...]) -> None:
         trusted = site.trusted_origins or named
-        if site.enhanced_authentication and origin is not None and trusted and not tokens.trusts(trusted, origin):
+        if site.enhanced_authentication and origin is not None and trusted and not origins.trusts(trusted, origin):
             raise Forbidden("The origin is not trusted")
 
     def session(self, grant: Grant, origin: str | None, cookie: str | None) -> Session:
@@ -168,7 +168,7 @@ class Tokens:
         trusted = grant.site.trusted_origins or grant.claims.origin
         if not trusted:
             raise NotTrusted
-        if origin is None or not tokens.trusts(trusted, origin):
+        if origin is None or not origins.trusts(trusted, origin):
             raise NotTrusted("The origin is not in the Trusted Origin list.")
         if cookie is not None and _COOKIE.fullmatch(cookie):
             return Session(tokens.session_id(cookie, self._keys), None)

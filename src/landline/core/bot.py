@@ -16,6 +16,10 @@ URL = r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"  # no user and password: URLs are sho
 Url = Annotated[str, Meta(pattern=URL)]
 ENDPOINT = r"^(?i:https?)://[^\s/?#@]+(/[^\s?#]*)?(\?[^\s#]*)?$"
 """Where somebody else's server is, which may know its callers by a secret in the query: see `without_query`."""
+CONNECTOR = "https://api.botframework.com"
+"""The audience of what bots show to us; SDKs ask for it by this name, whoever the issuer is."""
+MICROSOFT = CONNECTOR
+"""An issuer of this name makes the Agents SDKs fetch keys from Microsoft, so ours must never have it (bot-side 5.1)."""
 BotId = Annotated[str, Meta(min_length=1, max_length=256)]
 SiteId = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
 Text = Annotated[str, Meta(min_length=1, max_length=256)]

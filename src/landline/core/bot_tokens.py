@@ -14,15 +14,9 @@ import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from landline.core.bot import Bot
+from landline.core.bot import CONNECTOR, Bot
 from landline.core.keys import SigningKey
 from landline.errors import BotNotAuthenticated
-
-CONNECTOR = "https://api.botframework.com"
-"""The audience of what bots show to us; SDKs ask for it by this name, whoever the issuer is."""
-
-MICROSOFT = CONNECTOR
-"""An issuer of this name makes the Agents SDKs fetch keys from Microsoft, so ours must never have it (bot-side 5.1)."""
 
 LEEWAY_S = 300
 """How far apart clocks may be. Every SDK allows as much to us."""

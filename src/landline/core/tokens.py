@@ -10,11 +10,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import ipaddress
 import json
 import re
 import struct
-from collections.abc import Iterable
 
 import jwt
 import msgspec
@@ -22,6 +20,7 @@ from msgspec import Raw
 
 from landline.core.activity import ID_CHARACTERS, items_of, lenient_string, members_of, string
 from landline.core.conversation import Account
+from landline.core.origins import trusted_origins
 from landline.errors import BadArgument, Forbidden, TokenExpired
 
 _US = "landline"
@@ -85,9 +84,6 @@ def is_ski(text: str) -> bool:
 TOKEN_CHARACTERS = 7680
 """The longest token: one that fits into the `t` of a stream URL, which may have 8 KiB (10; decision 24)."""
 NAME_CHARACTERS = 256
-ORIGINS = 256
-ORIGINS_CHARACTERS = 3500
-"""All of them together, so that they fit into a token beside the longest ids of ASCII."""
 
 
 class Claims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -249,61 +245,13 @@ def user_digest(user: str | None, keys: Keys) -> bytes:
     return _NO_USER if user is None else hmac.digest(keys.user, user.encode(), "sha256")[:8]
 
 
-# Origins, and what a request for a token asks for.
-
-_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?/?", re.ASCII)
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-ANY_ORIGIN = "*"
-
-
-def origin(text: str) -> str:
-    """The one spelling of an origin: scheme, host and port, lower case, no default port (4.6). `*` stands for itself.
-
-    Raises `BadArgument` for anything that is not an origin, a path among it.
-    """
-    if text == ANY_ORIGIN:
-        return text
-    form = _ORIGIN.fullmatch(text.lower())
-    if form is None:
-        raise BadArgument("A trusted origin is malformed")
-    scheme, host, port = form[1], form[2], int(form[3] or 0)
-    if host.startswith("["):
-        host = f"[{_ip6(host[1:-1])}]"
-    if port > 65535 or (form[3] and not port):
-        raise BadArgument("A trusted origin is malformed")
-    return f"{scheme}://{host}" if port in (0, _DEFAULT_PORTS.get(scheme)) else f"{scheme}://{host}:{port}"
-
-
-def trusted_origins(given: Iterable[str]) -> tuple[str, ...]:
-    """Origins in their one spelling, each once. Raises `BadArgument` for more than a token can carry, too
-    (decision 24)."""
-    origins = tuple(dict.fromkeys(map(origin, given)))
-    if len(origins) > ORIGINS:
-        raise BadArgument(f"There are more than {ORIGINS} trusted origins")
-    if sum(map(len, origins)) > ORIGINS_CHARACTERS:
-        raise BadArgument(f"The trusted origins have more than {ORIGINS_CHARACTERS} characters together")
-    return origins
-
-
-def trusts(trusted: tuple[str, ...], given: str) -> bool:
-    """Whether a page that a browser says is of the origin `given` is among `trusted` (4.6)."""
-    try:
-        return ANY_ORIGIN in trusted or origin(given) in trusted
-    except BadArgument:
-        return False  # such as "null", which is what a page without an origin of its own has
+# What a request for a token asks for.
 
 
 def session_id(cookie: str, keys: Keys) -> str:
     """What a page is told of its session (5.7). Not the cookie itself, which scripts must not see."""
     mac = hmac.digest(keys.session, cookie.encode(), "sha256")
     return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
-
-
-def _ip6(text: str) -> str:
-    try:
-        return str(ipaddress.IPv6Address(text))
-    except ValueError as error:
-        raise BadArgument("A trusted origin is malformed") from error
 
 
 class TokenParameters(msgspec.Struct, frozen=True):

@@ -28,6 +28,7 @@ from landline.core.failure import FailedDelivery
 from landline.core.keys import SigningKey
 from landline.core.log import ConversationId
 from landline.core.tokens import digest, read_parameters, ski_of
+from landline.core.wording import in_words
 from landline.errors import BadArgument, Forbidden, MissingProperty, NotServing, UnknownConversation, UnknownKey
 from landline.ports import Store
 from landline.server import openapi
@@ -396,7 +397,8 @@ def _converted(members: dict[str, object], kind: type[T], named: Sequence[str] |
     try:
         return msgspec.convert(members, kind)
     except msgspec.ValidationError as error:
-        raise BadArgument(str(error)) from error
+        place, why = in_words(str(error))
+        raise BadArgument(f"'{place}' {why}" if place else why) from error
 
 
 def _bot(bot: RegisteredBot) -> dict[str, object]:

@@ -41,9 +41,10 @@ from landline.channel.throttle import Rates, Throttle
 from landline.channel.tokens import Lives, Tokens
 from landline.config import Settings, key_sets
 from landline.core.bot import without_query
+from landline.core.origins import ANY_ORIGIN, origin
 from landline.core.rate import Rate
 from landline.core.stream import Timing
-from landline.core.tokens import ANY_ORIGIN, Keys, origin
+from landline.core.tokens import Keys
 from landline.errors import ConfigurationError, Draining, StoreUnavailable
 from landline.ports import Store
 from landline.server import admin, attachments, connector, directline, openapi, openapi_page
@@ -57,7 +58,7 @@ from landline.server.paths import Paths
 from landline.server.stream import Streaming
 from landline.server.websocket import Accept, Upgrade
 from landline.server.wheel import Wheel
-from landline.stores.directory import Directory
+from landline.stores.directory import ADDRESS_FILE, ADMIN_SECRET_FILE, Directory
 from landline.stores.sqlite import SqliteStore
 
 _FORM_BYTES = 65_536
@@ -66,10 +67,6 @@ _MARKS_S = 1.0
 """How long a stop waits for it to be on record what bots were told, when it waits for bots no longer."""
 
 _ANY_ADDRESS = ("0.0.0.0", "::", "")  # noqa: S104  # compared with, never listened on
-
-ADMIN_SECRET_FILE = "admin-secret"  # noqa: S105  # a name
-ADDRESS_FILE = "address"
-"""Files of the data directory: what the admin API is asked with, and where."""
 
 _log = structlog.get_logger(__name__)
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from landline.core.bot_tokens import CONNECTOR
-from landline.core.tokens import NAME_CHARACTERS, ORIGINS
+from landline.core.bot import CONNECTOR
+from landline.core.origins import ORIGINS
+from landline.core.tokens import NAME_CHARACTERS
 from landline.core.watermark import BEGINNING
 from landline.server import admin_schemas
 

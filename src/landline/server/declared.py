@@ -7,7 +7,8 @@ import msgspec
 from landline.channel.registrations import Declared
 from landline.config import DEFAULT_SITE, BotTable, Settings, SiteTable
 from landline.core.bot import Profile, Site
-from landline.core.tokens import digest, trusted_origins
+from landline.core.origins import trusted_origins
+from landline.core.tokens import digest
 
 
 def declared(settings: Settings) -> Declared:

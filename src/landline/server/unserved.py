@@ -17,12 +17,12 @@ from landline.channel.streams import OpenStreams
 from landline.channel.tokens import Tokens
 from landline.config import Settings
 from landline.server.admin import Admin
-from landline.server.app import ADDRESS_FILE, SystemClock, authority_of, keeping_of, keys_of, lives
+from landline.server.app import SystemClock, authority_of, keeping_of, keys_of, lives
 from landline.server.declared import declared
 from landline.server.exchange import EXTENSION, Arrival, Manners, Resource
 from landline.server.paths import Paths
 from landline.server.wheel import Wheel
-from landline.stores.directory import Directory
+from landline.stores.directory import ADDRESS_FILE, Directory
 from landline.stores.sqlite import SqliteStore
 
 

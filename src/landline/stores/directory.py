@@ -22,6 +22,10 @@ else:
 
 
 LOCK_FILE = "lock"
+STORE_FILE = "landline.db"
+ADMIN_SECRET_FILE = "admin-secret"  # noqa: S105  # a name
+ADDRESS_FILE = "address"
+"""Files of a data directory: its lock, the conversations, what the admin API is asked with, and where."""
 
 
 class Directory:

@@ -28,7 +28,7 @@ from landline.core.log import Accepted, ConversationId, Entry, NewEntry, Page
 from landline.errors import LandlineError, OutcomeUnknown, StoreError, StoreUnavailable
 from landline.ports import Clock
 from landline.stores import layout
-from landline.stores.directory import Directory
+from landline.stores.directory import STORE_FILE, Directory
 from landline.stores.lane import Job, Lane
 from landline.stores.notes import Notes, Taken
 from landline.stores.recent import Recent
@@ -36,7 +36,7 @@ from landline.stores.scrub import Scrubbing
 from landline.stores.tables import Reader, Writer
 from landline.stores.tail import Tail
 
-FILE = "landline.db"
+FILE = STORE_FILE
 
 _GROUP = 4096
 _READS = 64

@@ -1,0 +1,136 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
+from typing import Any, get_type_hints
+
+import click
+import msgspec
+from msgspec import Meta
+
+from landline.commands.groups import Option
+from landline.commands.subjects import SUBJECTS
+from landline.config import Settings, choices, choices_of, description, is_switch, unknown_variables, variable
+from landline.core.units import examples, measured
+from landline.core.wording import in_words
+from landline.errors import StartupError
+
+_NEVER_FLAGS = frozenset(("secret", "admin_secret", "bot_app_secret", "bots"))
+"""A command line is public, and has no tables."""
+
+Decorator = Callable[[Callable[..., None]], Callable[..., None]]
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print everything there is to know, as JSON.")
+
+
+# What can be said about a bot or a site
+
+
+def properties(kind: type[msgspec.Struct], *besides: str) -> Decorator:
+    """What can be said about a bot or a site, each as an option. None is what was not given."""
+    hints = get_type_hints(kind, include_extras=True)
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        for name in reversed(kind.__struct_fields__):
+            if name not in besides:
+                switch = "bool" in str(hints[name])
+                command = click.option(
+                    *_flags(name, switch=switch),
+                    name,
+                    default=None,
+                    metavar=None if switch else _metavar(name, choices_of(hints[name])),
+                    callback=None if switch else _converter(name, hints[name]),
+                    help=_description(hints[name]),
+                )(command)
+        return command
+
+    return add
+
+
+def _description(hint: Any) -> str:
+    return next(str(part.description) for part in hint.__metadata__ if isinstance(part, Meta) and part.description)
+
+
+def _converter(name: str, hint: Any) -> Callable[[click.Context, click.Parameter, str | None], object]:
+    def convert(context: click.Context, parameter: click.Parameter, text: str | None) -> object:
+        if text is None:
+            return None
+        given = [part.strip() for part in text.split(",") if part.strip()] if "tuple" in str(hint) else text
+        try:
+            value = measured(name, given) if isinstance(given, str) else given
+            return msgspec.to_builtins(msgspec.convert(value, hint, strict=False))
+        except ValueError as error:  # msgspec's is one
+            raise click.BadParameter(in_words(str(error))[1], context, parameter) from error
+
+    return convert
+
+
+def given(said: Mapping[str, object]) -> dict[str, object]:
+    """Without what was not said."""
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def _flags(name: str, *, switch: bool) -> tuple[str, ...]:
+    flag = name.replace("_", "-")
+    return (f"--{flag}/--no-{flag}",) if switch else (f"--{flag}",)
+
+
+def _metavar(name: str, words: tuple[str, ...]) -> str:
+    return "|".join(words) or ("DURATION" if examples(name)[:1] == "9" else "SIZE" if examples(name) else "VALUE")
+
+
+# Settings
+
+
+def settings_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Every setting as a flag, besides secrets: a command line is public."""
+    subjects = {name: subject for subject, names in SUBJECTS.items() for name in names}
+    known = [name for name in chain.from_iterable(SUBJECTS.values()) if name in Settings.__struct_fields__]
+    others = [name for name in Settings.__struct_fields__ if name not in subjects]
+    for name in reversed([*known, *others]):
+        if name not in _NEVER_FLAGS:
+            switch = is_switch(name)
+            command = click.option(
+                *_flags(name, switch=switch),
+                name,
+                cls=Option,
+                subject=subjects.get(name, "More settings"),
+                default=None,
+                metavar=None if switch else _metavar(name, choices(name)),
+                help=f"{description(name)} {_besides(name)}",
+            )(command)
+    return command
+
+
+def _besides(name: str) -> str:
+    """What a setting is without the flag, and where else it can be said."""
+    field = next(each for each in msgspec.structs.fields(Settings) if each.name == name)
+    default = (
+        ""
+        if field.default in (None, ())
+        else f"default: {str(field.default).lower()}; "
+        if isinstance(field.default, bool)
+        else f"default: {field.default}; "
+    )
+    return f"[{default}{variable(name)}]"
+
+
+def warn_of_unknown_variables(warn: Callable[[str], None]) -> None:
+    """Say what looks like a setting in the environment and is none: it has no effect, and may be misspelt."""
+    for name, meant in unknown_variables(os.environ):
+        warn(f"{name} is no setting, and has no effect" + (f": did you mean {meant}?" if meant else ""))
+
+
+@contextlib.contextmanager
+def exit_codes() -> Iterator[None]:
+    """A start that fails says so in one line: 2 for the configuration, 3 for the data directory."""
+    try:
+        yield
+    except StartupError as error:
+        click.echo(f"landline: {error.message}", err=True)
+        sys.exit(error.exit_code)

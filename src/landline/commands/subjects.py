@@ -1,0 +1,90 @@
+"""The settings by subject, for `landline serve --help`; as docs/reference/settings.md has them."""
+
+from __future__ import annotations
+
+SUBJECTS: dict[str, tuple[str, ...]] = {
+    "The bot": (
+        "bot",
+        "bot_id",
+        "bot_name",
+        "bot_channel_id",
+        "bot_concurrency",
+        "bot_delivery",
+        "bot_turns",
+        "bot_create_conversations",
+        "bot_timeout_s",
+        "bot_connect_timeout_s",
+        "bot_app_id",
+        "bot_app_secret",
+        "bot_allowed_hosts",
+        "bots",
+        "bot_ca_file",
+    ),
+    "Addresses and data": (
+        "host",
+        "port",
+        "data",
+        "public_url",
+        "service_url",
+        "tls_cert",
+        "tls_key",
+        "trusted_proxies",
+        "cors_origins",
+    ),
+    "Secrets and tokens": (
+        "secret",
+        "admin_secret",
+        "enhanced_authentication",
+        "trusted_origins",
+        "token_ttl_s",
+        "token_chain_s",
+        "stream_url_ttl_s",
+        "clock_leeway_s",
+    ),
+    "Tokens between Landline and bots": (
+        "issuer",
+        "bot_token_ttl_s",
+        "key_lead_s",
+        "trusted_issuers",
+    ),
+    "Streams": (
+        "streams_per_conversation",
+        "keepalive_s",
+        "dead_peer_s",
+        "stall_s",
+        "close_timeout_s",
+        "drain_s",
+    ),
+    "Waiting": (
+        "join_wait_s",
+        "store_wait_s",
+        "idempotency_ttl_s",
+        "header_timeout_s",
+        "body_stall_s",
+    ),
+    "Rates": (
+        "sends_per_s",
+        "polls_per_s",
+        "starts_per_s",
+        "poll_wait_s",
+        "start_wait_s",
+    ),
+    "Sizes": (
+        "activity_bytes",
+        "connector_bytes",
+        "upload_bytes",
+        "upload_files",
+        "page_activities",
+        "page_bytes",
+    ),
+    "How long things are kept": (
+        "conversation_idle_ttl_s",
+        "activity_ttl_s",
+        "upload_ttl_s",
+    ),
+    "What operators see": (
+        "inner_http_error",
+        "log_level",
+    ),
+}
+"""A setting that is under none of them is listed last."""
