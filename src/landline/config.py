@@ -52,6 +52,7 @@ DEFAULT_SITE = "default"
 Seconds = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
 Wait = Annotated[float, Meta(ge=0)]
+Room = Annotated[int, Meta(ge=0)]
 
 
 class SiteTable(Own, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -244,6 +245,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Count, Meta(description="Largest upload, all its files together, of a client or the bot.")
     ] = 20_971_520
     upload_files: Annotated[Count, Meta(description="Most files in one upload, which may have 32 other parts.")] = 20
+    upload_bytes_total: Annotated[
+        Room, Meta(description="Most that the stored uploads of one conversation take up on the disk; 0 is no bound.")
+    ] = 268_435_456
+    upload_bytes_total_per_site: Annotated[
+        Room, Meta(description="Most that all that clients uploaded by way of one site takes up; 0 is no bound.")
+    ] = 10_737_418_240
+    free_space_floor_bytes: Annotated[
+        Room, Meta(description="Where less would be left free on the disk, uploads are refused; messages go on.")
+    ] = 268_435_456
+    members_per_conversation: Annotated[
+        int, Meta(ge=2, description="Members of one conversation, the bot among them. Who would be one more is refused.")
+    ] = 1000
     conversation_idle_ttl_s: Annotated[
         float,
         Meta(

@@ -8,6 +8,9 @@
     │   ├── MissingProperty          a mandatory property is absent
     │   ├── UnsupportedMediaType
     │   ├── TooLarge
+    │   │   ├── TooMuchInConversation  its stored uploads would be too many bytes
+    │   │   ├── TooMuchOfSite          likewise, of the site
+    │   │   └── TooLittleSpace         the disk is nearly full: no uploads
     │   ├── UrlTooLong
     │   ├── TooSlow                  the body did not come in time
     │   ├── RangeNotSatisfiable      a part was asked for that is not there
@@ -95,6 +98,18 @@ class UnsupportedMediaType(RequestError):
 
 class TooLarge(RequestError):
     """The request is larger than the limit"""
+
+
+class TooMuchInConversation(TooLarge):
+    """The conversation has no room for more uploads"""
+
+
+class TooMuchOfSite(TooLarge):
+    """The site has no room for more uploads"""
+
+
+class TooLittleSpace(TooLarge):
+    """The server is short of disk space: it takes no uploads for now, but messages without files"""
 
 
 class UrlTooLong(RequestError):

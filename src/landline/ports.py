@@ -267,7 +267,8 @@ class Draft(Protocol):
 
     async def write(self, piece: bytes, view: str = ORIGINAL) -> None:
         """Add to a view; the views come one after the other. Holds no more than a fixed amount in memory. Raises
-        `StoreUnavailable`."""
+        `StoreUnavailable`, and where there is no room for it `TooMuchInConversation`, `TooMuchOfSite` or
+        `TooLittleSpace`."""
         ...
 
 
@@ -303,14 +304,15 @@ class Blobs(Protocol):
         """Finish what is under way, then let go. Idempotent."""
         ...
 
-    def draft(self, conversation: ConversationId) -> Draft:
-        """Begin an attachment in a conversation."""
+    def draft(self, conversation: ConversationId, site: str | None = None) -> Draft:
+        """Begin an attachment in a conversation, brought by way of that site, if any. It counts against the bounds of
+        both from its first byte until it is discarded, dropped, forgotten or expired."""
         ...
 
     async def keep(self, drafts: Sequence[tuple[Draft, Attachment]], *, doubtful: bool = False) -> None:
         """Make drafts of one conversation durable and let them be found. What is given beside each draft becomes what
-        is known of it; `views` in it is ignored. What is `doubtful` is in doubt until it is settled. Raises
-        `StoreUnavailable`, and some may be kept then: discard all."""
+        is known of it; `views` and `site` in it are ignored. What is `doubtful` is in doubt until it is
+        settled. Raises what `Draft.write` does, and some may be kept then: discard all."""
         ...
 
     async def settle(self, attachments: Sequence[AttachmentId]) -> None:

@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from landline.blobs.files import FileBlobs
+from landline.blobs.totals import Bounds
 from landline.bots.credentials import Credentials
 from landline.bots.http import HttpBotTransport
 from landline.bots.issuers import HttpIssuers
@@ -188,7 +189,7 @@ class Server:
         self.store = store = SqliteStore(self._directory, clock)
         closers.push_async_callback(store.close)
         await store.open()
-        blobs = FileBlobs(settings.data / "blobs")
+        blobs = FileBlobs(settings.data / "blobs", _stored_bounds(settings))
         closers.push_async_callback(blobs.close)
         await blobs.open()
         self.registry = registry = Registry()
@@ -415,6 +416,12 @@ def _url(scheme: str, host: str, port: int) -> str:
 
 def _upload_bounds(settings: Settings) -> UploadBounds:
     return UploadBounds(settings.upload_files, settings.activity_bytes, settings.upload_ttl_s)
+
+
+def _stored_bounds(settings: Settings) -> Bounds:
+    return Bounds(
+        settings.upload_bytes_total, settings.upload_bytes_total_per_site, settings.free_space_floor_bytes
+    )
 
 
 def keeping_of(settings: Settings) -> Keeping:
