@@ -255,7 +255,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Room, Meta(description="Where less would be left free on the disk, uploads are refused; messages go on.")
     ] = 268_435_456
     members_per_conversation: Annotated[
-        int, Meta(ge=2, description="Members of one conversation, the bot among them. Who would be one more is refused.")
+        int,
+        Meta(ge=2, description="Members of a conversation, the bot among them. Who would be one more is refused."),
     ] = 1000
     conversation_idle_ttl_s: Annotated[
         float,

@@ -15,7 +15,8 @@
     │   ├── TooSlow                  the body did not come in time
     │   ├── RangeNotSatisfiable      a part was asked for that is not there
     │   ├── NotFound                 no such path
-    │   └── MethodNotAllowed
+    │   ├── MethodNotAllowed
+    │   └── TooManyMembers           somebody would be one member more than a conversation may have
     ├── CredentialError              who is asking
     │   ├── MissingCredential        nothing usable was presented
     │   ├── BotNotAuthenticated      a bot with an app id showed no good token
@@ -138,6 +139,10 @@ class MethodNotAllowed(RequestError):
     def __init__(self, allowed: tuple[str, ...]) -> None:
         super().__init__()
         self.allowed = allowed
+
+
+class TooManyMembers(RequestError):
+    """The conversation has as many members as it may have"""
 
 
 class CredentialError(LandlineError):

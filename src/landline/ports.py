@@ -102,7 +102,8 @@ class Store(Protocol):
         again, in this group, later, or after a restart, is answered what was assigned the first time. `Conflict` if it
         comes with another digest. An entry with an `original` is another version of that activity: `UnknownActivity`
         unless the original, or a version of it if it has expired, is there, not deleted, and the original is no such
-        version itself; decided in the same transaction."""
+        version itself; decided in the same transaction. An entry with a `newcomer` is `TooManyMembers` where that one
+        is no member and would be one more than there may be, unless its key is known."""
         ...
 
     async def delete(
@@ -223,8 +224,9 @@ class Store(Protocol):
         """The members in the order in which they became known. Raises `UnknownConversation`."""
         ...
 
-    async def join(self, conversation: ConversationId, account: Account) -> Sequence[Member]:
-        """Make `account` a member, its join due, unless it is one already; answer all members as `members` does."""
+    async def join(self, conversation: ConversationId, account: Account, most: int | None = None) -> Sequence[Member]:
+        """Make `account` a member, its join due, unless it is one already; answer all members as `members` does. Raises
+        `TooManyMembers`, with nothing changed, where it would be one more than `most`."""
         ...
 
     async def announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:

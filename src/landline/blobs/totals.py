@@ -1,9 +1,9 @@
 """How much is stored in uploads, per conversation and per site, and how much may be.
 
-Theory of operation. What is *taken* is what is on the disk and what is reserved by drafts: whoever writes reserves first,
-so concurrent uploads together stay within the bounds. Nothing of this is kept: what is on the disk says it all, and is
-counted anew. A conversation is counted when somebody uploads into it, since its files share a directory; sites are
-counted once after the start, file by file. Files that came later are counted when they are kept.
+Theory of operation. What is *taken* is what is on the disk and what is reserved by drafts: whoever writes reserves
+first, so concurrent uploads together stay within the bounds. Nothing of this is kept: what is on the disk says it all,
+and is counted anew. A conversation is counted when somebody uploads into it, since its files share a directory. Sites
+are counted once after the start, file by file; files that come later are counted when they are kept.
 
 A file counts in whole blocks. So the number of files is bounded, too: an empty one takes a block.
 

@@ -220,7 +220,15 @@ class Server:
         uses = Uses(store, clock, keeping.grain_s)
         self.streams.tell(uses.left)
         calls = BotCalls(store, repeats, uses, clock, store_wait_s=settings.store_wait_s)
-        delivery = Delivery(store, transport, registry, clock, hear=calls.hear, join_wait_s=settings.join_wait_s)
+        delivery = Delivery(
+            store,
+            transport,
+            registry,
+            clock,
+            hear=calls.hear,
+            join_wait_s=settings.join_wait_s,
+            members=settings.members_per_conversation,
+        )
 
         async def hear_bots_out() -> None:
             await delivery.finish(self._hear_until)
@@ -252,7 +260,7 @@ class Server:
         trusted = HttpIssuers(key_sets(settings.trusted_issuers))
         closers.push_async_callback(trusted.close)
         bot_tokens = BotTokens(registry, keys, trusted, clock, issuer=issuer, life_s=settings.bot_token_ttl_s)
-        begun = BotConversations(store, calls, repeats, derived.conversation)
+        begun = BotConversations(store, calls, repeats, derived.conversation, members=settings.members_per_conversation)
         members = Members(store, delivery, clock, store_wait_s=wait_s)
         paths = self._paths(
             direct_line,
@@ -419,9 +427,7 @@ def _upload_bounds(settings: Settings) -> UploadBounds:
 
 
 def _stored_bounds(settings: Settings) -> Bounds:
-    return Bounds(
-        settings.upload_bytes_total, settings.upload_bytes_total_per_site, settings.free_space_floor_bytes
-    )
+    return Bounds(settings.upload_bytes_total, settings.upload_bytes_total_per_site, settings.free_space_floor_bytes)
 
 
 def keeping_of(settings: Settings) -> Keeping:
