@@ -72,7 +72,7 @@ def serve(config: Path | None, **flags: Any) -> None:
         log_to_stderr(settings.log_level)
         server = Server(settings, show_secret=_show_secret, listening=inherited_socket(os.environ, os.getpid()))
         files = raise_file_limit()
-        _run(server, lambda: _say_what_to_expect(settings, files))
+        _run(server, lambda: _say_what_to_expect(settings, files), lambda: settings_from(flags, os.environ, config))
 
 
 @main.command()
@@ -83,7 +83,11 @@ def demo(**flags: Any) -> None:
         settings = settings_from(flags, _DEMO_DEFAULTS | os.environ)
         log_to_stderr(settings.log_level)
         shown = Demo(settings)
-        _run(shown, lambda: click.echo(f"\nLandline's demo is at {shown.url}\nCtrl-C stops it.\n"))
+        _run(
+            shown,
+            lambda: click.echo(f"\nLandline's demo is at {shown.url}\nCtrl-C stops it.\n"),
+            lambda: settings_from(flags, _DEMO_DEFAULTS | os.environ),
+        )
 
 
 @main.command("dev-cert")
@@ -186,10 +190,12 @@ class _Service(Protocol):
 
     async def stop(self) -> None: ...
 
+    def reload(self, read: Callable[[], Settings]) -> None: ...
 
-def _run(service: _Service, say_started: Callable[[], None]) -> None:
+
+def _run(service: _Service, say_started: Callable[[], None], read: Callable[[], Settings]) -> None:
     with asyncio.Runner(loop_factory=_new_loop) as runner:
-        runner.run(_until_told_to_stop(service, say_started))
+        runner.run(_until_told_to_stop(service, say_started, read))
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -201,11 +207,13 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-async def _until_told_to_stop(service: _Service, say_started: Callable[[], None]) -> None:
+async def _until_told_to_stop(service: _Service, say_started: Callable[[], None], read: Callable[[], Settings]) -> None:
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C cancels us instead
             asyncio.get_running_loop().add_signal_handler(number, told.set)
+    with contextlib.suppress(NotImplementedError, AttributeError):  # Windows has none
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.reload, read)
     try:
         await service.start()
         say_started()

@@ -236,6 +236,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     start_wait_s: Annotated[
         Wait, Meta(description="How long a start or token call may be made to wait before it is refused.")
     ] = 10
+    connections_per_address: Annotated[
+        int,
+        Meta(ge=0, description="Open connections of one address; an IPv6 /64 is one. More are refused. 0 is no bound."),
+    ] = 4096
     streams_per_conversation: Annotated[
         int, Meta(ge=1, le=32, description="Open streams of one conversation. One more closes the oldest with 4409.")
     ] = 8

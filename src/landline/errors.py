@@ -25,6 +25,7 @@
     │   ├── NotTrusted               a page of this origin may not know its session
     │   └── TokenExpired             once good, no longer
     ├── RateLimited                  too often; the answer says when to come back
+    │   └── TooManyConnections       of one address
     ├── UnknownConversation          unknown, not started, gone, or another bot's
     ├── UnknownActivity              a bot named an activity it may not touch
     ├── UnknownMember                a bot named somebody who takes no part
@@ -182,6 +183,13 @@ class RateLimited(LandlineError):
         """`wait_s` is how long it would have taken until the caller's turn."""
         super().__init__()
         self.wait_s = wait_s
+
+
+class TooManyConnections(RateLimited):
+    """This address has too many connections"""
+
+    def __init__(self) -> None:
+        super().__init__(1.0)
 
 
 class UnknownConversation(LandlineError):

@@ -225,8 +225,9 @@ class Store(Protocol):
         ...
 
     async def join(self, conversation: ConversationId, account: Account, most: int | None = None) -> Sequence[Member]:
-        """Make `account` a member, its join due, unless it is one already; answer all members as `members` does. Raises
-        `TooManyMembers`, with nothing changed, where it would be one more than `most`."""
+        """Make `account` a member (see `core.conversation.as_member`), its join due, unless it is one already; answer
+        all members as `members` does. Raises `TooManyMembers`, with nothing changed, where it would be one more than
+        `most`."""
         ...
 
     async def announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:

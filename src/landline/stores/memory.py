@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from landline.core.conversation import Account, Conversation, Member, NewConversation
+from landline.core.conversation import Account, Conversation, Member, NewConversation, as_member
 from landline.core.failure import FailedDelivery
 from landline.core.log import (
     LAST_SEQUENCE,
@@ -65,7 +65,7 @@ class _Log:
         self.left: set[str] = set()
         for account, is_bot in ((Account(started.bot_id), True), (started.user, False), (started.guest, False)):
             if account is not None:
-                self.members.setdefault(account.id, Member(account, is_bot=is_bot, announced=False))
+                self.members.setdefault(account.id, Member(as_member(account), is_bot=is_bot, announced=False))
 
     @property
     def head(self) -> int:
@@ -314,7 +314,7 @@ class MemoryStore:
         members = self._log(conversation).members
         if account.id not in members and most is not None and len(members) >= most:
             raise TooManyMembers
-        members.setdefault(account.id, Member(account, is_bot=False, announced=False))
+        members.setdefault(account.id, Member(as_member(account), is_bot=False, announced=False))
         return list(members.values())
 
     async def announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:

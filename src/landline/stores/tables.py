@@ -15,7 +15,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from landline.core.conversation import Account, Conversation, Member, NewConversation
+from landline.core.conversation import Account, Conversation, Member, NewConversation, as_member
 from landline.core.failure import FailedDelivery
 from landline.core.log import (
     LAST_SEQUENCE,
@@ -764,7 +764,7 @@ class Writer(Reader):
             ON CONFLICT (conversation, account_id) DO UPDATE
             SET name = excluded.name, announced = 0, rank = excluded.rank, has_left = 0 WHERE has_left
             """,
-            (number, account.id, account.name, is_bot),
+            (number, account.id, as_member(account).name, is_bot),
         )
 
     def _look_up(self, conversation: ConversationId) -> Stand:
