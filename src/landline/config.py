@@ -55,6 +55,7 @@ DEFAULT_SITE = "default"
 Seconds = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
 Wait = Annotated[float, Meta(ge=0)]
+Room = Annotated[int, Meta(ge=0)]
 
 
 class SiteTable(Own, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -238,6 +239,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     start_wait_s: Annotated[
         Wait, Meta(description="How long a start or token call may be made to wait before it is refused.")
     ] = 10
+    connections_per_address: Annotated[
+        int,
+        Meta(ge=0, description="Open connections of one address; an IPv6 /64 is one. More are refused. 0 is no bound."),
+    ] = 4096
     streams_per_conversation: Annotated[
         int, Meta(ge=1, le=32, description="Open streams of one conversation. One more closes the oldest with 4409.")
     ] = 8
@@ -247,6 +252,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Count, Meta(description="Largest upload, all its files together, of a client or the bot.")
     ] = 20_971_520
     upload_files: Annotated[Count, Meta(description="Most files in one upload, which may have 32 other parts.")] = 20
+    upload_bytes_total: Annotated[
+        Room, Meta(description="Most that the stored uploads of one conversation take up on the disk; 0 is no bound.")
+    ] = 268_435_456
+    upload_bytes_total_per_site: Annotated[
+        Room, Meta(description="Most that all that clients uploaded by way of one site takes up; 0 is no bound.")
+    ] = 10_737_418_240
+    free_space_floor_bytes: Annotated[
+        Room, Meta(description="Where less would be left free on the disk, uploads are refused; messages go on.")
+    ] = 268_435_456
+    members_per_conversation: Annotated[
+        int,
+        Meta(ge=2, description="Members of a conversation, the bot among them. Who would be one more is refused."),
+    ] = 1000
     conversation_idle_ttl_s: Annotated[
         float,
         Meta(

@@ -8,11 +8,15 @@
     │   ├── MissingProperty          a mandatory property is absent
     │   ├── UnsupportedMediaType
     │   ├── TooLarge
+    │   │   ├── TooMuchInConversation  its stored uploads would be too many bytes
+    │   │   ├── TooMuchOfSite          likewise, of the site
+    │   │   └── TooLittleSpace         the disk is nearly full: no uploads
     │   ├── UrlTooLong
     │   ├── TooSlow                  the body did not come in time
     │   ├── RangeNotSatisfiable      a part was asked for that is not there
     │   ├── NotFound                 no such path
-    │   └── MethodNotAllowed
+    │   ├── MethodNotAllowed
+    │   └── TooManyMembers           somebody would be one member more than a conversation may have
     ├── CredentialError              who is asking
     │   ├── MissingCredential        nothing usable was presented
     │   ├── BotNotAuthenticated      a bot with an app id showed no good token
@@ -21,6 +25,7 @@
     │   ├── NotTrusted               a page of this origin may not know its session
     │   └── TokenExpired             once good, no longer
     ├── RateLimited                  too often; the answer says when to come back
+    │   └── TooManyConnections       of one address
     ├── UnknownConversation          unknown, not started, gone, or another bot's
     ├── UnknownActivity              a bot named an activity it may not touch
     ├── UnknownMember                a bot named somebody who takes no part
@@ -97,6 +102,18 @@ class TooLarge(RequestError):
     """The request is larger than the limit"""
 
 
+class TooMuchInConversation(TooLarge):
+    """The conversation has no room for more uploads"""
+
+
+class TooMuchOfSite(TooLarge):
+    """The site has no room for more uploads"""
+
+
+class TooLittleSpace(TooLarge):
+    """The server is short of disk space: it takes no uploads for now, but messages without files"""
+
+
 class UrlTooLong(RequestError):
     """The URL is too long"""
 
@@ -123,6 +140,10 @@ class MethodNotAllowed(RequestError):
     def __init__(self, allowed: tuple[str, ...]) -> None:
         super().__init__()
         self.allowed = allowed
+
+
+class TooManyMembers(RequestError):
+    """The conversation has as many members as it may have"""
 
 
 class CredentialError(LandlineError):
@@ -162,6 +183,13 @@ class RateLimited(LandlineError):
         """`wait_s` is how long it would have taken until the caller's turn."""
         super().__init__()
         self.wait_s = wait_s
+
+
+class TooManyConnections(RateLimited):
+    """This address has too many connections"""
+
+    def __init__(self) -> None:
+        super().__init__(1.0)
 
 
 class UnknownConversation(LandlineError):

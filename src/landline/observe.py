@@ -55,7 +55,7 @@ def log_to_stderr(level: str) -> None:
     lines = _Lines()
     atexit.register(lines.flush)
     person = sys.stderr.isatty()
-    from_level = structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()])
+    from_level = _changeable(_from_level(level))
     structlog.configure(
         processors=_for_people() if person else [_JsonLine()],
         wrapper_class=from_level if person else _in_one_step(from_level),
@@ -63,6 +63,29 @@ def log_to_stderr(level: str) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(handlers=[_FromLibraries()], level=logging.WARNING, force=True)
+
+
+def change_level(level: str) -> None:
+    """Send lines of this level and above from now on, where `log_to_stderr` was called before. Loggers that are in use
+    are of one class, which changes."""
+    kind = structlog.get_config()["wrapper_class"]
+    if getattr(kind, "is_changeable", False):
+        for name, method in vars(_from_level(level)).items():
+            if not name.startswith("__"):
+                setattr(kind, name, method)
+
+
+def _from_level(level: str) -> type[structlog.typing.FilteringBoundLogger]:
+    return structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()])
+
+
+def _changeable(wrapper: type[structlog.typing.FilteringBoundLogger]) -> type[structlog.typing.FilteringBoundLogger]:
+    """Not structlog's own class of that level, which others have too."""
+
+    class Changeable(wrapper):  # type: ignore[misc, valid-type]
+        is_changeable = True
+
+    return Changeable
 
 
 def _in_one_step(wrapper: type[structlog.typing.FilteringBoundLogger]) -> type[structlog.typing.FilteringBoundLogger]:

@@ -102,7 +102,8 @@ class Store(Protocol):
         again, in this group, later, or after a restart, is answered what was assigned the first time. `Conflict` if it
         comes with another digest. An entry with an `original` is another version of that activity: `UnknownActivity`
         unless the original, or a version of it if it has expired, is there, not deleted, and the original is no such
-        version itself; decided in the same transaction."""
+        version itself; decided in the same transaction. An entry with a `newcomer` is `TooManyMembers` where that one
+        is no member and would be one more than there may be, unless its key is known."""
         ...
 
     async def delete(
@@ -223,8 +224,10 @@ class Store(Protocol):
         """The members in the order in which they became known. Raises `UnknownConversation`."""
         ...
 
-    async def join(self, conversation: ConversationId, account: Account) -> Sequence[Member]:
-        """Make `account` a member, its join due, unless it is one already; answer all members as `members` does."""
+    async def join(self, conversation: ConversationId, account: Account, most: int | None = None) -> Sequence[Member]:
+        """Make `account` a member (see `core.conversation.as_member`), its join due, unless it is one already; answer
+        all members as `members` does. Raises `TooManyMembers`, with nothing changed, where it would be one more than
+        `most`."""
         ...
 
     async def announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
@@ -267,7 +270,8 @@ class Draft(Protocol):
 
     async def write(self, piece: bytes, view: str = ORIGINAL) -> None:
         """Add to a view; the views come one after the other. Holds no more than a fixed amount in memory. Raises
-        `StoreUnavailable`."""
+        `StoreUnavailable`, and where there is no room for it `TooMuchInConversation`, `TooMuchOfSite` or
+        `TooLittleSpace`."""
         ...
 
 
@@ -303,14 +307,15 @@ class Blobs(Protocol):
         """Finish what is under way, then let go. Idempotent."""
         ...
 
-    def draft(self, conversation: ConversationId) -> Draft:
-        """Begin an attachment in a conversation."""
+    def draft(self, conversation: ConversationId, site: str | None = None) -> Draft:
+        """Begin an attachment in a conversation, brought by way of that site, if any. It counts against the bounds of
+        both from its first byte until it is discarded, dropped, forgotten or expired."""
         ...
 
     async def keep(self, drafts: Sequence[tuple[Draft, Attachment]], *, doubtful: bool = False) -> None:
         """Make drafts of one conversation durable and let them be found. What is given beside each draft becomes what
-        is known of it; `views` in it is ignored. What is `doubtful` is in doubt until it is settled. Raises
-        `StoreUnavailable`, and some may be kept then: discard all."""
+        is known of it; `views` and `site` in it are ignored. What is `doubtful` is in doubt until it is
+        settled. Raises what `Draft.write` does, and some may be kept then: discard all."""
         ...
 
     async def settle(self, attachments: Sequence[AttachmentId]) -> None:

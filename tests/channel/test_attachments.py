@@ -57,7 +57,7 @@ class Stage:
         return Attachments(self.blobs, self.store, activities, self.clock, bounds, store_wait_s=5)
 
     async def upload(self, conversation: Conversation, content: bytes = b"content", within_s: float = 5) -> str:
-        async with self.files.receive(conversation) as upload:
+        async with self.files.receive(self.channel.secret, conversation) as upload:
             upload.begin(HEAD, Role.FILE)
             await upload.write(content)
             deadline = time.monotonic() + within_s
@@ -176,14 +176,14 @@ async def test_a_sender_that_is_cancelled_in_the_append_leaves_the_file_to_the_e
 
 async def test_an_upload_that_is_refused_or_never_sent_leaves_nothing(stage: Stage) -> None:
     conversation = await stage.channel.start()
-    async with stage.files.receive(conversation) as upload:
+    async with stage.files.receive(stage.channel.secret, conversation) as upload:
         upload.begin(HEAD, Role.FILE)
         await upload.write(bytes(1_000_000))
         assert len(stage.kept()) == 1
     assert stage.kept() == []
 
     async def two_activities() -> None:
-        async with stage.files.receive(conversation) as upload:
+        async with stage.files.receive(stage.channel.secret, conversation) as upload:
             upload.begin(HEAD, Role.FILE)
             await upload.write(bytes(1_000_000))
             upload.begin(Head(), Role.ACTIVITY)
@@ -197,7 +197,7 @@ async def test_an_upload_that_is_refused_or_never_sent_leaves_nothing(stage: Sta
 @pytest.mark.item(111)
 async def test_files_and_activity_are_bounded(stage: Stage) -> None:
     conversation = await stage.channel.start()
-    async with stage.files.receive(conversation) as upload:
+    async with stage.files.receive(stage.channel.secret, conversation) as upload:
         upload.begin(HEAD, Role.FILE)
         upload.begin(HEAD, Role.FILE)
         with pytest.raises(TooLarge):

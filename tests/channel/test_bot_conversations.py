@@ -20,7 +20,7 @@ DAY_MS = 86_400_000
 
 
 async def start(channel: Channel, request_id: str | None = "call", key: bytes = b"k" * 32) -> Begun:
-    conversations = BotConversations(channel.store, channel.bots, channel.repeats, key)
+    conversations = BotConversations(channel.store, channel.bots, channel.repeats, key, members=1000)
     return await conversations.start(STARTER, json.dumps(ASKED).encode(), time.monotonic() + 5, request_id)
 
 

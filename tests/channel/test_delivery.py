@@ -21,6 +21,7 @@ from landline.errors import (
     LandlineError,
     NoBot,
     StoreUnavailable,
+    TooManyMembers,
 )
 from landline.stores.memory import MemoryStore
 from support.channel import BOT, Channel, TestClock, registry
@@ -40,9 +41,9 @@ class StuckStore(MemoryStore):
         self.fails = False
         self.marks_fail = False
 
-    async def join(self, conversation: ConversationId, account: Account) -> Sequence[Member]:
+    async def join(self, conversation: ConversationId, account: Account, most: int | None = None) -> Sequence[Member]:
         await self._trouble()
-        return await super().join(conversation, account)
+        return await super().join(conversation, account, most)
 
     async def members(self, conversation: ConversationId) -> Sequence[Member]:
         await self._trouble()
@@ -316,6 +317,20 @@ async def test_a_later_user_is_announced_before_its_first_activity_and_never_aga
     ]
 
 
+async def test_who_is_one_member_too_many_says_nothing_and_is_told(transport: ScriptedTransport) -> None:
+    channel = Channel(MemoryStore(TestClock()), transport, most_members=3)
+    conversation = await channel.start()
+    said = [channel.send(conversation, "hi", f"u{number}") for number in range(2)]
+    await asyncio.gather(*said)
+    for kind in ("message", "typing", "invoke"):
+        with pytest.raises(TooManyMembers):
+            await channel.send(conversation, "me too", "u2", type=kind)
+    await channel.send(conversation, "hi again", "u1")
+    assert sorted(await channel.texts(conversation)) == ["hi", "hi", "hi again"]
+    assert sorted(chain.from_iterable(transport.joins)) == [BOT.id, "u0", "u1"]
+    await channel.delivery.close()
+
+
 async def test_users_who_write_at_the_same_time_are_each_announced_once(
     channel: Channel, transport: ScriptedTransport
 ) -> None:
@@ -554,9 +569,9 @@ class CountingStore(MemoryStore):
         super().__init__(TestClock())
         self.writes: list[str] = []
 
-    async def join(self, conversation: ConversationId, account: Account) -> Sequence[Member]:
+    async def join(self, conversation: ConversationId, account: Account, most: int | None = None) -> Sequence[Member]:
         self.writes.append(f"join {account.id}")
-        return await super().join(conversation, account)
+        return await super().join(conversation, account, most)
 
     async def record_failure(self, failure: FailedDelivery, most: int) -> None:
         self.writes.append("failure")

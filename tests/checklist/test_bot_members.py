@@ -176,7 +176,7 @@ async def a_connector(path: Path, **changes: object) -> AsyncIterator[tuple[Chan
     bounds = UploadBounds(20, 262_144, None)
     files = Attachments(blobs, channel.store, channel.activities, clock, bounds, store_wait_s=5)
     manners = Manners(deadline_s=10, body_bytes=1 << 20, cross_origin=False)
-    conversations = BotConversations(channel.store, channel.bots, channel.repeats, b"k" * 32)
+    conversations = BotConversations(channel.store, channel.bots, channel.repeats, b"k" * 32, members=1000)
     issuers, keys = HttpIssuers({}), SigningKeys(channel.store, clock, lead_s=90_000)
     tokens = BotTokens(bots, keys, issuers, clock, issuer="https://landline.example", life_s=3600)
     app_id = bots.bot("bot").app_id

@@ -17,12 +17,14 @@ from landline.core.log import (
     Audience,
     ConversationId,
     Entry,
+    Newcomer,
     NewEntry,
     Original,
     Page,
+    SendKey,
     Transient,
 )
-from landline.errors import ConversationFull, DeadlinePassed, StoreUnavailable, UnknownConversation
+from landline.errors import ConversationFull, DeadlinePassed, StoreUnavailable, TooManyMembers, UnknownConversation
 from landline.ports import Store
 from support.clock import NOON_MS
 from support.stores import BOT, Home, a_conversation
@@ -422,6 +424,22 @@ async def test_who_is_a_member_does_not_join_again(store: Store) -> None:
 async def test_a_user_with_the_bots_id_is_the_bot(store: Store) -> None:
     await store.start(a_conversation("A", BOT))
     assert await store.members(A) == [Member(Account(BOT), is_bot=True, announced=False)]
+
+
+async def test_no_more_members_join_and_none_of_them_speaks_than_there_may_be(store: Store) -> None:
+    await store.start(a_conversation("A", "ann"))
+    await store.join(A, Account("bob"), 3)
+    with pytest.raises(TooManyMembers):
+        await store.join(A, Account("eve"), 3)
+    for keyed in (None, SendKey("eve", "key", b"digest", 0)):
+        with pytest.raises(TooManyMembers):
+            await store.append(A, NewEntry(b'{"text":"eve"}', key=keyed, newcomer=Newcomer("eve", 3)), SOON)
+    await store.append(A, NewEntry(b'{"text":"bob"}', newcomer=Newcomer("bob", 3)), SOON)
+    assert await log(store, A) == [b'{"text":"bob"}']
+    assert len(await store.join(A, Account("bob"), 3)) == 3
+    await store.leave(A, "ann")
+    await store.append(A, NewEntry(b'{"text":"eve"}', newcomer=Newcomer("eve", 3)), SOON)
+    assert [member.account.id for member in await store.join(A, Account("eve"), 3)] == [BOT, "bob", "eve"]
 
 
 async def test_one_user_who_joins_twice_at_once_is_one_member(store: Store) -> None:

@@ -81,6 +81,7 @@ class Channel:
     join_wait_s: float = 5
     store_wait_s: float = 5
     idempotency_ttl_s: float = 86_400
+    most_members: int = 1000
     lives: Lives = LIVES
     bounds: PageBounds = BOUNDS
 
@@ -90,7 +91,13 @@ class Channel:
         self.repeats = Repeats(self.clock, self.idempotency_ttl_s)
         self.bots = BotCalls(self.store, self.repeats, self.uses, self.clock, store_wait_s=self.store_wait_s)
         self.delivery = Delivery(
-            self.store, self.transport, self.registry, self.clock, hear=self.bots.hear, join_wait_s=self.join_wait_s
+            self.store,
+            self.transport,
+            self.registry,
+            self.clock,
+            hear=self.bots.hear,
+            join_wait_s=self.join_wait_s,
+            members=self.most_members,
         )
         self.members = Members(self.store, self.delivery, self.clock, store_wait_s=self.store_wait_s)
         self.redelivery = Redelivery(self.store, self.registry, self.delivery)

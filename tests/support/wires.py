@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
+from landline.server.crowd import Crowd
 from landline.server.http import Door, Limits
 from landline.server.listener import Listener, listening_sockets
 from landline.server.websocket import Accept, Refuse, Upgrade, WebSocket
@@ -112,8 +114,12 @@ class Wires:
     `/forbidden`, `/broken`; not at `/page`. HTTP: `/hold` answers when `release` is set, `/unread` answers 413 without
     reading the body, `/big` answers 4 MiB, everything else answers what it was asked, as JSON."""
 
-    def __init__(self, kind: str = "asyncio", **limits: Any) -> None:
+    def __init__(
+        self, kind: str = "asyncio", *, crowd: Crowd | None = None, tls: ssl.SSLContext | None = None, **limits: Any
+    ) -> None:
         self.kind = kind
+        self._crowd = crowd
+        self._tls = tls
         self.limits = Limits(**limits)
         self.handlers: list[Recorder] = []
         self.upgrades: list[Upgrade] = []
@@ -186,7 +192,8 @@ class Wires:
         self.decide = asyncio.Event()
         self.wheel = Wheel(self.loop)
         listener = listening_socket()
-        self.listener = Listener(self._app, [listener], Door(self.limits, self.wheel, self._on_upgrade))
+        door = Door(self.limits, self.wheel, self._on_upgrade, crowd=self._crowd)
+        self.listener = Listener(self._app, [listener], door, self._tls)
         self.port = self.listener.addresses[0][1]
         await self.listener.start()
         self._started.set_result(None)

@@ -8,7 +8,8 @@ finds aside what is to be looked into, and need not look through everything.
 
 The files of a conversation share a directory, whose name is a digest of the conversation and the beginning of each of
 their ids: so an id leads to its file without an index, and a conversation is forgotten by removing a directory. All
-names are lower-case hexadecimal, since some file systems do not tell `a` from `A`.
+names are lower-case hexadecimal, since some file systems do not tell `a` from `A`. A file's name begins with what names
+the process that wrote it, so that what is counted after a start can be told from what came meanwhile (see `totals`).
 
 Nothing here runs on the event loop but the bookkeeping; a few threads of our own do the rest, so that a slow disk does
 not hold up whatever else uses the loop's threads.
@@ -22,6 +23,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -33,9 +35,10 @@ from typing import BinaryIO, TypeVar
 import msgspec
 import structlog
 
+from landline.blobs.totals import Bounds, Totals, blocks
 from landline.core.attachments import ORIGINAL, Attachment, AttachmentId, View
 from landline.core.log import ConversationId
-from landline.errors import DataDirectoryError, StoreUnavailable
+from landline.errors import DataDirectoryError, LandlineError, StoreUnavailable, TooLittleSpace
 from landline.ports import Draft
 
 _PIECE_BYTES = 256 * 1024
@@ -45,6 +48,11 @@ _THREADS = 4
 _DIRECTORY = 20
 """How many digits of an id name the directory: 80 bits, so that no two conversations share one."""
 _ID = re.compile(r"[0-9a-f]{60}")
+_PROCESS_BYTES, _NAME_BYTES = 4, 16
+_COUNT_WAIT_S = 5.0
+"""How long an upload waits until sites are counted. What is found later counts then."""
+_BEHIND_ALL = "g"
+"""Comes after every name."""
 _MARK = b"LLA1"
 _TAIL_BYTES = len(_MARK) + 4
 
@@ -56,19 +64,26 @@ T = TypeVar("T")
 class FileBlobs:
     """Implements `landline.ports.Blobs` below one directory, which one process owns."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, bounds: Bounds | None = None) -> None:
         """Touches nothing yet."""
+        self.totals = Totals(bounds or Bounds())
+        self._bounds = bounds or Bounds()
+        self._process = secrets.token_hex(_PROCESS_BYTES)
+        self._counted_to = ""  # the last directory whose older files count for their sites
+        self._counting: asyncio.Task[None] | None = None
         self._path = path
         self._aside = path / "aside"
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="landline-blobs")
         self._directories = threading.Lock()
-        """Held while a directory is made and filled, or removed because it is empty."""
+        """Held while a directory is made and filled, counted, or emptied: what is there and what counts are one."""
         self._discarding: set[asyncio.Task[None]] = set()
         self._doubts: list[tuple[AttachmentId, ConversationId]] = []
 
     async def open(self) -> None:
         """As `Blobs.open`."""
         await asyncio.get_running_loop().run_in_executor(self._threads, self._prepare)
+        if self._bounds.site_bytes:
+            self._counting = asyncio.create_task(self._count_sites())
 
     def _prepare(self) -> None:
         try:
@@ -95,12 +110,55 @@ class FileBlobs:
 
     async def close(self) -> None:
         """As `Blobs.close`."""
+        if self._counting is not None:
+            self._counting.cancel()
         await asyncio.to_thread(self._threads.shutdown)
 
-    def draft(self, conversation: ConversationId) -> FileDraft:
+    # What counts
+
+    async def _count_sites(self) -> None:
+        """Find out what earlier processes have stored, by site."""
+        try:
+            for shard in await self.run(lambda: sorted(self._path.glob("[0-9a-f][0-9a-f]"))):
+                await self.run(partial(self._count_sites_in, shard))
+            self._counted_to = _BEHIND_ALL
+        except LandlineError as error:
+            _log.warning("some uploads were not counted for their sites", reason=error.message)
+
+    def _count_sites_in(self, shard: Path) -> None:
+        for directory in sorted(shard.iterdir()):
+            with self._directories:
+                for file in directory.iterdir() if directory.exists() else ():
+                    if not file.name.startswith(self._process):
+                        size, site = _weight(file)
+                        if site is not None:
+                            self.totals.found(site, blocks(size))
+                self._counted_to = directory.name
+
+    async def sites_counted(self) -> None:
+        """Return when they are, or when that takes long."""
+        if self._counting is not None and not self._counting.done():
+            await asyncio.wait((self._counting,), timeout=_COUNT_WAIT_S)
+
+    def count(self, directory: str) -> None:
+        """What is stored in that directory. Runs on a thread."""
+        path = self._directory(directory)
+        with self._directories:
+            files = path.iterdir() if path.exists() else ()
+            self.totals.count(directory, sum(blocks(file.stat().st_size) for file in files))
+
+    def check_space(self, more: int) -> None:
+        """Raises `TooLittleSpace` where so many bytes more would leave too few free. Runs on a thread."""
+        floor = self._bounds.free_floor_bytes
+        if floor and shutil.disk_usage(self._path).free - more < floor:
+            raise TooLittleSpace
+
+    # As the port says
+
+    def draft(self, conversation: ConversationId, site: str | None = None) -> FileDraft:
         """As `Blobs.draft`."""
-        name = secrets.token_hex(20)
-        return FileDraft(self, AttachmentId(_directory(conversation) + name), self._aside / name)
+        name = self._process + secrets.token_hex(_NAME_BYTES)
+        return FileDraft(self, AttachmentId(_directory(conversation) + name), self._aside / name, site)
 
     async def keep(self, drafts: Sequence[tuple[Draft, Attachment]], *, doubtful: bool = False) -> None:
         """As `Blobs.keep`."""
@@ -114,13 +172,15 @@ class FileBlobs:
         for draft, attachment in drafts:
             draft.finish(attachment)
         with self._directories:
-            places = {draft.aside: self._place(draft.id) for draft, _ in drafts}
-            for directory in {place.parent for place in places.values()}:
+            places = [(draft, self._place(draft.id)) for draft, _ in drafts]
+            for directory in {place.parent for _, place in places}:
                 self._make(directory)
-            for aside, place in places.items():
-                if not (doubtful and _has_two_names(aside, place)):
-                    aside.rename(place)
-        for directory in {place.parent for place in places.values()}:
+            for draft, place in places:
+                if not (doubtful and _has_two_names(draft.aside, place)):
+                    draft.aside.rename(place)
+                draft.is_kept = True
+                draft.end()
+        for directory in {place.parent for _, place in places}:
             _sync(directory)
 
     def _make(self, directory: Path) -> None:
@@ -148,8 +208,16 @@ class FileBlobs:
         await self.run(lambda: self._remove(self._place(attachment)))
 
     def _remove(self, place: Path) -> None:
-        """By both names, if it has two."""
-        place.unlink(missing_ok=True)
+        with self._directories:
+            self._remove_counted(place)
+
+    def _remove_counted(self, place: Path) -> None:
+        """By both names, if it has two; it counts no longer. For who holds the lock."""
+        with contextlib.suppress(FileNotFoundError):
+            size, site = _weight(place) if self._bounds.site_bytes else (place.stat().st_size, None)
+            place.unlink()
+            counts = place.name.startswith(self._process) or place.parent.name <= self._counted_to
+            self.totals.take(place.parent.name, site if counts else None, -blocks(size))
         (self._aside / place.name).unlink(missing_ok=True)
 
     async def discard(self, drafts: Sequence[Draft]) -> None:
@@ -170,8 +238,12 @@ class FileBlobs:
     def _discard(self, drafts: Sequence[FileDraft]) -> None:
         for draft in drafts:
             draft.close()
-            draft.aside.unlink(missing_ok=True)
-            self._place(draft.id).unlink(missing_ok=True)
+            if draft.is_kept:
+                self._remove(self._place(draft.id))
+            else:
+                draft.aside.unlink(missing_ok=True)
+                self._place(draft.id).unlink(missing_ok=True)
+                draft.give_back()
 
     async def find(self, attachment: AttachmentId) -> FileBlob | None:
         """As `Blobs.find`."""
@@ -198,7 +270,7 @@ class FileBlobs:
         with self._directories:
             if directory.exists():
                 for path in directory.iterdir():
-                    self._remove(path)
+                    self._remove_counted(path)
                 directory.rmdir()
                 _sync(directory.parent)
 
@@ -249,9 +321,13 @@ class FileBlobs:
 class FileDraft:
     """Implements `landline.ports.Draft`: a file that nobody can find yet."""
 
-    def __init__(self, blobs: FileBlobs, attachment: AttachmentId, aside: Path) -> None:
+    def __init__(self, blobs: FileBlobs, attachment: AttachmentId, aside: Path, site: str | None) -> None:
         self._id = attachment
         self.aside = aside
+        self.is_kept = False
+        self._site = site
+        self._reserves = False
+        self._taken = 0
         self.busy: asyncio.Future[None] | None = None
         """What a thread is doing with it, or did last."""
         self._blobs = blobs
@@ -268,12 +344,51 @@ class FileDraft:
         """As `Draft.write`."""
         assert view not in self._sizes or view == list(self._sizes)[-1], "views come one after the other"
         self._sizes[view] = self._sizes.get(view, 0) + len(piece)
+        if not self._reserves:
+            await self._begin()
+        self._take(sum(self._sizes.values()))
         self._waiting += piece
         if len(self._waiting) >= _PIECE_BYTES:
             self.busy = self._blobs.run(self._flush)
             await asyncio.shield(self.busy)
 
+    # What it takes up, against what may be taken up.
+
+    @property
+    def _directory(self) -> str:
+        return self._id[:_DIRECTORY]
+
+    async def _begin(self) -> None:
+        if self._site is not None:
+            await self._blobs.sites_counted()
+        while not self._blobs.totals.begin(self._directory):
+            await self._blobs.run(lambda: self._blobs.count(self._directory))
+        self._reserves = True
+
+    def _take(self, size: int) -> None:
+        """Have room for so many bytes in all."""
+        more = blocks(size) - self._taken
+        if more:
+            self._blobs.totals.take(self._directory, self._site, more)
+            self._taken += more
+
+    def give_back(self) -> None:
+        """It was not kept."""
+        taken, self._taken = self._taken, 0
+        if taken:
+            self._blobs.totals.take(self._directory, self._site, -taken)
+        self.end()
+
+    def end(self) -> None:
+        """It reserves nothing more."""
+        if self._reserves:
+            self._reserves = False
+            self._blobs.totals.end(self._directory)
+
+    # What runs on a thread
+
     def _flush(self) -> None:
+        self._blobs.check_space(len(self._waiting))
         waiting, self._waiting = self._waiting, bytearray()
         if self._file is None:
             self._file = _new(self.aside)
@@ -282,8 +397,13 @@ class FileDraft:
     def finish(self, attachment: Attachment) -> None:
         """Write down what is known, and make all of it durable. Runs on a thread."""
         views = tuple(View(view, size) for view, size in self._sizes.items())
-        known = msgspec.json.encode(msgspec.structs.replace(attachment, views=views))
+        known = msgspec.json.encode(msgspec.structs.replace(attachment, views=views, site=self._site))
         self._waiting += b"".join((known, len(known).to_bytes(4), _MARK))
+        while not self._reserves:  # nothing was written, which has to be found somewhere all the same
+            self._reserves = self._blobs.totals.begin(self._directory)
+            if not self._reserves:
+                self._blobs.count(self._directory)
+        self._take(sum(self._sizes.values()) + len(known) + _TAIL_BYTES)
         self._flush()
         assert self._file is not None
         os.fsync(self._file.fileno())
@@ -345,6 +465,16 @@ def _what_is_known(file: BinaryIO) -> Attachment:
         return msgspec.json.decode(file.read(size), type=Attachment)
     except msgspec.DecodeError as error:
         raise OSError("a file is no attachment") from error
+
+
+def _weight(path: Path) -> tuple[int, str | None]:
+    """The size of an attachment's file, and the site that it came by."""
+    with path.open("rb") as file:
+        try:
+            site = _what_is_known(file).site
+        except OSError:
+            site = None
+        return os.fstat(file.fileno()).st_size, site
 
 
 def _new(path: Path) -> BinaryIO:

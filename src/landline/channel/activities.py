@@ -16,7 +16,7 @@ from landline.core import activity, links, log
 from landline.core.activity import ClientActivity, Kind
 from landline.core.bot import Bot
 from landline.core.conversation import Conversation
-from landline.core.log import Accepted, Audience, NewEntry, SendKey
+from landline.core.log import Accepted, Audience, Newcomer, NewEntry, SendKey
 from landline.core.watermark import Replay, watermark
 from landline.errors import BadArgument
 from landline.ports import Clock, Store
@@ -121,7 +121,9 @@ class Activities:
     ) -> str:
         accepted = None
         if posted.kind in (Kind.STORED, Kind.STREAMS_ONLY):
-            accepted = await append(self._store, conversation, entry_of(posted.kind, posted.stored, key), deadline)
+            newcomer = self._delivery.newcomer(conversation.id, posted.sender)
+            entry = entry_of(posted.kind, posted.stored, key, newcomer)
+            accepted = await append(self._store, conversation, entry, deadline)
             activity_id = log.activity_id(conversation.id, accepted.sequence)
             time = log.timestamp(accepted.time_ms)
             if accepted.taken:
@@ -169,9 +171,10 @@ def append(
     return patiently(deadline if give_up is None else give_up, lambda: store.append(conversation.id, entry, deadline))
 
 
-def entry_of(kind: Kind, stored: bytes, key: SendKey | None = None) -> NewEntry:
+def entry_of(kind: Kind, stored: bytes, key: SendKey | None = None, newcomer: Newcomer | None = None) -> NewEntry:
     """The log entry of a stored activity of either kind (6.3)."""
-    return NewEntry(stored, Audience.STREAMS if kind is Kind.STREAMS_ONLY else Audience.EVERYONE, key=key)
+    audience = Audience.STREAMS if kind is Kind.STREAMS_ONLY else Audience.EVERYONE
+    return NewEntry(stored, audience, None, key, newcomer)
 
 
 def pass_by(store: Store, clock: Clock, conversation: Conversation, kind: Kind, stored: bytes) -> tuple[str, str]:

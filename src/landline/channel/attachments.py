@@ -57,7 +57,7 @@ class UploadBounds(msgspec.Struct, frozen=True):
 class Upload:
     """An upload on its way in: its files aside on disk, its activity in memory."""
 
-    def __init__(self, blobs: Blobs, conversation: ConversationId, bounds: UploadBounds) -> None:
+    def __init__(self, blobs: Blobs, conversation: ConversationId, site: str, bounds: UploadBounds) -> None:
         self.activity: bytearray | None = None
         self.files: list[tuple[Draft, Head]] = []
         self.is_recorded = False
@@ -66,6 +66,7 @@ class Upload:
         """Whether one does."""
         self._blobs = blobs
         self._conversation = conversation
+        self._site = site
         self._bounds = bounds
         self._role = Role.NEITHER
         self._parts = hashlib.sha256()
@@ -92,10 +93,10 @@ class Upload:
         elif role is Role.FILE:
             if len(self.files) == self._bounds.files:
                 raise TooLarge(f"The upload has more than {self._bounds.files} files")
-            self.files.append((self._blobs.draft(self._conversation), head))
+            self.files.append((self._blobs.draft(self._conversation, self._site), head))
 
     async def write(self, piece: bytes) -> None:
-        """Some of its bytes. Raises `TooLarge`, `StoreUnavailable`."""
+        """Some of its bytes. Raises `TooLarge`, also where there is no room for more uploads; `StoreUnavailable`."""
         self._part.update(piece)
         if self._role is Role.FILE:
             await self.files[-1][0].write(piece)
@@ -133,9 +134,9 @@ class Attachments:
     # From clients
 
     @contextlib.asynccontextmanager
-    async def receive(self, conversation: Conversation) -> AsyncIterator[Upload]:
+    async def receive(self, grant: Grant, conversation: Conversation) -> AsyncIterator[Upload]:
         """An upload to be filled and sent. Of one that is refused, or never sent, nothing is left."""
-        upload = Upload(self._blobs, conversation.id, self._bounds)
+        upload = Upload(self._blobs, conversation.id, grant.site.id, self._bounds)
         try:
             yield upload
         finally:

@@ -42,8 +42,10 @@ class Begun(msgspec.Struct, frozen=True):
 class BotConversations:
     """The use cases of a bot around its conversations as a whole."""
 
-    def __init__(self, store: Store, calls: BotCalls, repeats: Repeats, key: bytes) -> None:
-        """`key` is what names are made with where they must not be guessed and yet be found again."""
+    def __init__(self, store: Store, calls: BotCalls, repeats: Repeats, key: bytes, *, members: int) -> None:
+        """`key` is what names are made with where they must not be guessed and yet be found again. A conversation has
+        at most so many `members`, the bot among them."""
+        self._most_members = min(MEMBERS, members - 1)
         self._store = store
         self._calls = calls
         self._repeats = repeats
@@ -59,8 +61,8 @@ class BotConversations:
         """
         _check_may_start(bot)
         members, said = activity.first_words(body, bot_id=bot.id)
-        if len(members) > MEMBERS:
-            raise BadArgument(f"More than {MEMBERS} members")
+        if len(members) > self._most_members:
+            raise BadArgument(f"More than {self._most_members} members")
         name = await self._name(bot, body, request_id)
         if said is not None:
             activity.from_bot(said, conversation=name, bot=bot, reply_to=None)

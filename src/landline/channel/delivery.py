@@ -26,7 +26,7 @@ from landline.core import activity, log
 from landline.core.bot import Bot
 from landline.core.conversation import Account, Conversation, Member
 from landline.core.failure import FailedDelivery
-from landline.core.log import ConversationId
+from landline.core.log import ConversationId, Newcomer
 from landline.errors import BotRejected, BotUnreachable, DeliveryError, LandlineError, NoBot, StoreError
 from landline.ports import BotAnswer, BotTransport, Clock, Store
 
@@ -125,18 +125,28 @@ class Delivery:
         *,
         hear: Hear,
         join_wait_s: float,
+        members: int,
     ) -> None:
+        """A conversation has at most so many `members`, the bot among them."""
         self._store = store
         self._transport = transport
         self._registry = registry
         self._clock = clock
         self._hear = hear
         self._join_wait_s = join_wait_s
+        self._most_members = members
         self._lines: dict[ConversationId, Place] = {}
         self._announced = _Known()
         self._joined = _Known()
         self._tasks: set[asyncio.Task[object]] = set()
         self._unwritten: set[asyncio.Task[object]] = set()  # joins on their way to bots
+
+    def newcomer(self, conversation: ConversationId, sender: Account) -> Newcomer | None:
+        """The sender, unless it is known to take part already."""
+        member = conversation, sender.id
+        if member in self._announced or member in self._joined:
+            return None
+        return Newcomer(sender.id, self._most_members)
 
     def check_bot(self, conversation: Conversation, sender: Account) -> None:
         """Raises `NoBot` where there is nobody to bring anything to: known before a place is taken and before anything
@@ -163,8 +173,9 @@ class Delivery:
         """POST `body` to the conversation's bot in its turn, after the joins that are due, the sender's among them.
 
         The body is made when it is to be written: who waits holds nothing twice. `sequence` is its number, if it has
-        one. Raises `DeliveryError`; if it could be offered again, that is recorded for operators, unless there is no
-        bot to offer it to. The place has been left when this ends.
+        one. Raises `TooManyMembers` where the sender can be no member, and `DeliveryError`; if it could be offered
+        again, that is recorded for operators, unless there is no bot to offer it to. The place has been left when this
+        ends.
         """
         try:
             return await self._deliver(conversation, sender, body, deadline, place, once=once)
@@ -202,7 +213,7 @@ class Delivery:
             self._keep(self._take_part(conversation, sender))
 
     async def _take_part(self, conversation: ConversationId, sender: Account) -> None:
-        await self._store.join(conversation, sender)
+        await self._store.join(conversation, sender, self._most_members)
         self._joined.add((conversation, sender.id))
 
     async def _record(self, conversation: Conversation, sequence: int, error: DeliveryError) -> None:
@@ -278,7 +289,8 @@ class Delivery:
     async def _join(self, conversation: Conversation, bot: Bot, sender: Account, deadline: float) -> None:
         if (conversation.id, sender.id) in self._announced and (conversation.id, bot.id) in self._announced:
             return
-        members = await self._members(lambda: self._store.join(conversation.id, sender), deadline)
+        joining = partial(self._store.join, conversation.id, sender, self._most_members)
+        members = await self._members(joining, deadline)
         await self._tell(conversation, bot, members, deadline)
 
     async def _members(self, ask: Callable[[], Awaitable[Sequence[Member]]], deadline: float) -> Sequence[Member]:

@@ -176,6 +176,24 @@ class Registrations:
         async with self._changing:
             await self._load()
 
+    async def declare(self, declared: Declared) -> None:
+        """Take over the secrets of what is declared already; nothing else of `declared`. Tokens that descend from a
+        secret that is gone live on, as after a restart. Raises `StoreError`, with nothing changed."""
+        sites = {site.id for site in self._declared.sites}
+        bots = {profile.id for profile in self._declared.profiles}
+        async with self._changing:
+            former = self._declared
+            self._declared = msgspec.structs.replace(
+                former,
+                secrets={secret: site for secret, site in declared.secrets.items() if site in sites},
+                app_secrets={bot: secrets for bot, secrets in declared.app_secrets.items() if bot in bots},
+            )
+            try:
+                await self._load()
+            except BaseException:
+                self._declared = former
+                raise
+
     async def _load(self) -> None:
         kept = await self._store.kept(_PREFIX)
         missing = [each.id for each in self._declared.profiles if _service_keys(each.id) not in kept]

@@ -29,4 +29,8 @@ def demo(**flags: Any) -> None:
 
         warn_of_unknown_variables(lambda line: click.echo(f"landline: {line}", err=True))
         shown = Demo(settings)
-        run(shown, lambda: click.echo(f"\nLandline's demo is at {shown.url}\nCtrl-C stops it.\n"))
+        run(
+            shown,
+            lambda: click.echo(f"\nLandline's demo is at {shown.url}\nCtrl-C stops it.\n"),
+            lambda: settings_from(flags, _DEFAULTS | os.environ),
+        )

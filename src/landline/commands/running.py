@@ -28,11 +28,11 @@ _SOON = dt.timedelta(days=14)
 _log = structlog.get_logger(__name__)
 
 
-def run_server(settings: Settings) -> None:
-    """What `landline serve` does. Raises `StartupError`."""
+def run_server(settings: Settings, read: Callable[[], Settings]) -> None:
+    """What `landline serve` does; `read` reads the settings again. Raises `StartupError`."""
     server = Server(settings, show_secret=_show_secret, listening=inherited_socket(os.environ, os.getpid()))
     files = raise_file_limit()
-    run(server, lambda: _say_what_to_expect(settings, files))
+    run(server, lambda: _say_what_to_expect(settings, files), read)
 
 
 class Service(Protocol):
@@ -42,11 +42,14 @@ class Service(Protocol):
 
     async def stop(self) -> None: ...
 
+    def reload(self, read: Callable[[], Settings]) -> None: ...
 
-def run(service: Service, say_started: Callable[[], None]) -> None:
-    """Start it, say so, and stop it at SIGTERM or Ctrl-C. Raises `StartupError`."""
+
+def run(service: Service, say_started: Callable[[], None], read: Callable[[], Settings]) -> None:
+    """Start it, say so, and stop it at SIGTERM or Ctrl-C; at SIGHUP it takes from `read` what may change while it runs.
+    Raises `StartupError`."""
     with asyncio.Runner(loop_factory=_new_loop) as runner:
-        runner.run(_until_told_to_stop(service, say_started))
+        runner.run(_until_told_to_stop(service, say_started, read))
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -58,11 +61,13 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-async def _until_told_to_stop(service: Service, say_started: Callable[[], None]) -> None:
+async def _until_told_to_stop(service: Service, say_started: Callable[[], None], read: Callable[[], Settings]) -> None:
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C cancels us instead
             asyncio.get_running_loop().add_signal_handler(number, told.set)
+    with contextlib.suppress(NotImplementedError, AttributeError):  # Windows has none
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.reload, read)
     try:
         await service.start()
         say_started()

@@ -25,4 +25,4 @@ def serve(config: Path | None, **flags: Any) -> None:
         log_to_stderr(settings.log_level)
         from landline.commands.running import run_server
 
-        run_server(settings)
+        run_server(settings, lambda: settings_from(flags, os.environ, config))

@@ -51,14 +51,16 @@ class View(msgspec.Struct, frozen=True):
     size: int
 
 
-class Attachment(msgspec.Struct, frozen=True):
-    """What is known of bytes that are kept. `made_ms`: UTC, milliseconds since 1970."""
+class Attachment(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is known of bytes that are kept. `made_ms`: UTC, milliseconds since 1970. `site`: by which a client brought
+    them; what a bot uploads came by none."""
 
     conversation: ConversationId
     name: str
     content_type: str
     made_ms: int
     views: tuple[View, ...] = ()
+    site: str | None = None
 
     def size_of(self, view: str) -> int | None:
         """How many bytes the view has, or None where there is no such view."""

@@ -22,6 +22,10 @@ class Account(msgspec.Struct, frozen=True):
     name: str | None = None
 
 
+MEMBER_NAME_CHARACTERS = 256
+"""A member's name is cut to this: all members are read when one more joins, and a sender may write any name."""
+
+
 class Member(msgspec.Struct, frozen=True):
     """An account in a conversation; `is_bot` for the bot itself. `announced` says that the bot was told."""
 
@@ -57,6 +61,13 @@ class Conversation(msgspec.Struct, frozen=True):
     head: int
     last_ms: int | None
     oldest: int = 0
+
+
+def as_member(account: Account) -> Account:
+    """The account, as it is kept of a member."""
+    if len(account.name or "") <= MEMBER_NAME_CHARACTERS:
+        return account
+    return msgspec.structs.replace(account, name=(account.name or "")[:MEMBER_NAME_CHARACTERS])
 
 
 def is_conversation_id(text: str) -> bool:

@@ -55,6 +55,13 @@ class SendKey(msgspec.Struct, frozen=True, gc=False):
     since_ms: int = 0
 
 
+class Newcomer(msgspec.Struct, frozen=True, gc=False):
+    """A sender that may not be a member yet, and how many members there may be."""
+
+    account_id: str
+    most_members: int
+
+
 class NewEntry(msgspec.Struct, frozen=True, gc=False):
     """An activity on its way into the log. `body`: a JSON object, at least one member, without `id` and `timestamp`.
 
@@ -64,6 +71,7 @@ class NewEntry(msgspec.Struct, frozen=True, gc=False):
     audience: Audience = Audience.EVERYONE
     original: Original | None = None
     key: SendKey | None = None
+    newcomer: Newcomer | None = None
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from starlette.routing import BaseRoute
@@ -34,6 +34,13 @@ class Demo:
         """Where the page is."""
         assert self._server is not None
         return self._server.url
+
+    def reload(self, read: Callable[[], Settings]) -> None:
+        """As `Server.reload`; bot and secret stay the demo's own."""
+        server = self._server
+        if server is not None:
+            ours = server.settings
+            server.reload(lambda: msgspec.structs.replace(read(), bot=ours.bot, secret=ours.secret))
 
     async def start(self) -> None:
         """Start the bot, then the server. Raises `StartupError`; then nothing is left open."""

@@ -116,6 +116,10 @@ class Admin:
         )
         return [Route(resource.template, resource) for resource in resources]
 
+    def admit(self, credential: str) -> None:
+        """Be asked with this from now on."""
+        self._credential = digest(credential)
+
     def _check(self, exchange: Exchange) -> None:
         """Raises `MissingCredential` or `Forbidden`. Digests are compared, in constant time."""
         if not hmac.compare_digest(digest(exchange.bearer()), self._credential):

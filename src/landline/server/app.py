@@ -19,6 +19,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from landline.blobs.files import FileBlobs
+from landline.blobs.totals import Bounds
 from landline.bots.credentials import Credentials
 from landline.bots.http import HttpBotTransport
 from landline.bots.issuers import HttpIssuers
@@ -49,12 +50,14 @@ from landline.errors import ConfigurationError, Draining, StoreUnavailable
 from landline.ports import Store
 from landline.server import admin, attachments, connector, directline, openapi, openapi_page
 from landline.server.certificates import fingerprint
+from landline.server.crowd import Network, crowd_of
 from landline.server.declared import declared
 from landline.server.exchange import GRACE_S, JSON, Exchange, Manners, Resource
 from landline.server.http import Door, Limits
 from landline.server.issuer import Issuer
 from landline.server.listener import Listener, listening_sockets, tls_context
 from landline.server.paths import Paths
+from landline.server.reload import Reload
 from landline.server.stream import Streaming
 from landline.server.websocket import Accept, Upgrade
 from landline.server.wheel import Wheel
@@ -108,6 +111,7 @@ class Server:
         self._document_page: bytes | None = None
         self._hear_until = 0.0  # once it stops: when it waits for bots no longer
         self._closers = contextlib.AsyncExitStack()
+        self._reloads: set[asyncio.Task[None]] = set()
 
     # What others may use of a server that was started.
 
@@ -131,9 +135,9 @@ class Server:
     def _scheme(self) -> str:
         return "http" if self.settings.tls_cert is None else "https"
 
-    def _address(self) -> str:
+    def _address(self, settings: Settings) -> str:
         """For those who know the data directory, and so need nobody to vouch for our certificate."""
-        certificate = self.settings.tls_cert
+        certificate = settings.tls_cert
         return self.url if certificate is None else f"{self.url} {fingerprint(certificate)}"
 
     # Life
@@ -161,6 +165,25 @@ class Server:
         finally:  # a stop that is cut short still lets go of everything
             await self._closers.aclose()
 
+    def reload(self, read: Callable[[], Settings]) -> None:
+        """Take over what `read` answers as far as it can change while the server runs (`server/reload.py`), soon. Does
+        nothing while the server starts or stops."""
+        if self._ready:
+            reloading = asyncio.create_task(self._reload.reload(read))
+            self._reloads.add(reloading)
+            reloading.add_done_callback(self._reloads.discard)
+
+    def _show(self, settings: Settings) -> None:
+        """Show another certificate. Raises `ConfigurationError`."""
+        tls = _tls(settings)
+        assert tls is not None
+        address = self._address(settings)
+        self.listener.show(tls)
+        self._directory.write(ADDRESS_FILE, address)
+
+    def _admit(self, settings: Settings) -> None:
+        self._operators.admit(admin_secret(settings, self._directory))
+
     @property
     def _request_s(self) -> float:
         """The longest that a request can take (8.6)."""
@@ -187,7 +210,7 @@ class Server:
         self.store = store = SqliteStore(self._directory, clock)
         closers.push_async_callback(store.close)
         await store.open()
-        blobs = FileBlobs(settings.data / "blobs")
+        blobs = FileBlobs(settings.data / "blobs", _stored_bounds(settings))
         closers.push_async_callback(blobs.close)
         await blobs.open()
         self.registry = registry = Registry()
@@ -218,7 +241,15 @@ class Server:
         uses = Uses(store, clock, keeping.grain_s)
         self.streams.tell(uses.left)
         calls = BotCalls(store, repeats, uses, clock, store_wait_s=settings.store_wait_s)
-        delivery = Delivery(store, transport, registry, clock, hear=calls.hear, join_wait_s=settings.join_wait_s)
+        delivery = Delivery(
+            store,
+            transport,
+            registry,
+            clock,
+            hear=calls.hear,
+            join_wait_s=settings.join_wait_s,
+            members=settings.members_per_conversation,
+        )
 
         async def hear_bots_out() -> None:
             await delivery.finish(self._hear_until)
@@ -250,7 +281,7 @@ class Server:
         trusted = HttpIssuers(key_sets(settings.trusted_issuers))
         closers.push_async_callback(trusted.close)
         bot_tokens = BotTokens(registry, keys, trusted, clock, issuer=issuer, life_s=settings.bot_token_ttl_s)
-        begun = BotConversations(store, calls, repeats, derived.conversation)
+        begun = BotConversations(store, calls, repeats, derived.conversation, members=settings.members_per_conversation)
         members = Members(store, delivery, clock, store_wait_s=wait_s)
         paths = self._paths(
             direct_line,
@@ -264,13 +295,19 @@ class Server:
             return direct_line.on_upgrade(paths.within(request.path), request)
 
         address = None if settings.trusted_proxies else sockets[0].getsockname()[:2]
-        self.listener = Listener(paths, sockets, Door(_limits(settings), wheel, on_upgrade, address), tls)
+        crowd = crowd_of(settings.connections_per_address, _proxies(settings))
+        self.listener = Listener(paths, sockets, Door(_limits(settings), wheel, on_upgrade, address, crowd), tls)
         closers.push_async_callback(self.listener.stop, self._request_s)
         await self.listener.start()
         closers.push_async_callback(hear_bots_out)  # a bot that greets may do so over a connection that is open
         # Where the commands of this machine find us.
-        self._directory.write(ADDRESS_FILE, self._address())
+        self._directory.write(ADDRESS_FILE, self._address(settings))
         closers.callback(self._directory.remove, ADDRESS_FILE)
+        self._reload = Reload(settings, show=self._show, admit=self._admit, declare=registrations.declare)
+        closers.push_async_callback(self._finish_reloads)
+
+    async def _finish_reloads(self) -> None:
+        await asyncio.gather(*self._reloads, return_exceptions=True)
 
     def _keep_sweeping(self, work: Coroutine[object, object, None], closers: contextlib.AsyncExitStack) -> None:
         sweeping = asyncio.create_task(work)
@@ -298,7 +335,7 @@ class Server:
             await (unknown if in_api else unknown_elsewhere)(scope, receive, send)
 
         credential = admin_secret(settings, self._directory)
-        operators = admin.Admin(
+        self._operators = operators = admin.Admin(
             self.registrations,
             self.tokens,
             self.keys,
@@ -380,11 +417,15 @@ def _client_manners(settings: Settings) -> Manners:
         deadline_s=settings.bot_timeout_s,
         body_bytes=settings.activity_bytes,
         public_url=settings.public_url and settings.public_url.rstrip("/"),
-        trusted_proxies=tuple(map(ipaddress.ip_network, settings.trusted_proxies)),
+        trusted_proxies=_proxies(settings),
         cors_origins=_origins(settings),
         show_inner=settings.inner_http_error,
         upload_bytes=settings.upload_bytes,
     )
+
+
+def _proxies(settings: Settings) -> tuple[Network, ...]:
+    return tuple(map(ipaddress.ip_network, settings.trusted_proxies))
 
 
 def _bot_manners(settings: Settings) -> Manners:
@@ -421,6 +462,10 @@ def _url(scheme: str, host: str, port: int) -> str:
 
 def _upload_bounds(settings: Settings) -> UploadBounds:
     return UploadBounds(settings.upload_files, settings.activity_bytes, settings.upload_ttl_s)
+
+
+def _stored_bounds(settings: Settings) -> Bounds:
+    return Bounds(settings.upload_bytes_total, settings.upload_bytes_total_per_site, settings.free_space_floor_bytes)
 
 
 def keeping_of(settings: Settings) -> Keeping:

@@ -218,7 +218,7 @@ class DirectLine:
         grant, name = self._in_scope(exchange)
         self._throttle.send((grant.bot.id, name), *grant.whose)
         conversation = await self._conversations.find(grant, name)
-        async with self._files.receive(conversation) as upload:
+        async with self._files.receive(grant, conversation) as upload:
             await _receive(exchange, upload)
             activity_id = await self._files.send(
                 grant, conversation, upload, exchange.query("userId"), exchange.deadline, _key(exchange)

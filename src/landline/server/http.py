@@ -31,6 +31,7 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 from uvicorn.server import ServerState
 
 from landline.errors import LandlineError
+from landline.server.crowd import Crowd, Place, refusal
 from landline.server.cycle import Cycle, status_line
 from landline.server.exchange import EXTENSION, JSON, Arrival, cross_origin, cross_origin_lines, operation_id
 from landline.server.problems import UNEXPECTED, Problem, problem_of
@@ -63,6 +64,7 @@ PIPELINED = 16
 
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 _REQUEST_LINE = re.compile(rb"[\r\n]*([!#$%&'*+.^_`|~0-9A-Za-z-]+) [!-~]+ HTTP/1\.[01]\r?\n")
+_GONE = ("0.0.0.0", 0)  # noqa: S104  # whom a connection is from that ended before anybody looked
 _NOT_HTTP = b"This is an HTTP server.\n"
 _ONCE = (b"host", b"authorization", b"content-length")
 _CROSS_ORIGIN_PATH = b"/v3/directline"
@@ -96,12 +98,15 @@ class Door(msgspec.Struct, frozen=True):
 
     `address` is the listener's own. Where it is given, no connection is asked for its ends, and requests have no
     `client`: that was a tenth of an upgrade and 350 bytes of a stream, and only trusted proxies need it.
+
+    `crowd` counts connections by address, and may have no place for one more.
     """
 
     limits: Limits
     wheel: Wheel
     on_upgrade: OnUpgrade
     address: tuple[str, int] | None = None
+    crowd: Crowd | None = None
 
 
 class _NotAcceptable(Exception):
@@ -150,6 +155,7 @@ class HttpProtocol(asyncio.Protocol):
         "loop",
         "parser",
         "pipeline",
+        "place",
         "scheme",
         "server",
         "server_state",
@@ -179,6 +185,7 @@ class HttpProtocol(asyncio.Protocol):
         self.tasks = server_state.tasks
         self.loop = _loop or door.wheel.loop
         self.parser: httptools.HttpRequestParser | _Renamed = _parser(self)
+        self.place: Place | None = None  # in the crowd; what was accepted before TLS has one already
         self.cycle: Cycle | None = None  # the one that is being answered, or was last
         self.pipeline: deque[Cycle] = deque()  # those behind it
         self._door = door
@@ -216,6 +223,14 @@ class HttpProtocol(asyncio.Protocol):
         self.server = get_local_addr(transport) if asked else self._door.address
         self.client = get_remote_addr(transport) if asked else None
         self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
+        crowd = self._door.crowd
+        if crowd is not None and self.place is None:
+            self.place = crowd.enter((transport.get_extra_info("peername") or _GONE)[0])
+            if self.place is None:
+                self._over = True
+                transport.write(refusal())
+                transport.close()
+                return
         self._head_at = self._door.wheel.time() + self._limits.header_timeout_s
         self._watch_until(self._head_at)
 
@@ -229,7 +244,14 @@ class HttpProtocol(asyncio.Protocol):
         self.flow.resume_writing()
         if exc is None:
             self.transport.close()
+        self.leave()
         del self.parser  # they point at each other
+
+    def leave(self) -> None:
+        """It takes no place in the crowd any more."""
+        place, self.place = self.place, None
+        if place is not None:
+            place.leave()
 
     def data_received(self, data: bytes) -> None:
         """Bytes arrived."""
@@ -735,6 +757,7 @@ class HttpProtocol(asyncio.Protocol):
         named = b"x-correlating-operationid: %b\r\n%b" % (operation.encode(), crossing)
         answer = handshake_answer(request.fields, named)
         socket = WebSocket(transport, decision, self._door.wheel, self._limits.close_timeout_s)
+        socket.place, self.place = self.place, None
         socket.open(answer, early, paused)
 
     def _let_go(self) -> None:

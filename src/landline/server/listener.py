@@ -35,6 +35,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from landline.errors import ConfigurationError
+from landline.server.crowd import Place
 from landline.server.http import Door, HttpProtocol
 
 BACKLOG = 4096
@@ -51,6 +52,13 @@ _DATE_S = 1.0
 
 USER_TIMEOUT_S = 60
 """A peer that acknowledges nothing for this long is gone."""
+
+_AT_ONCE = 64
+"""Connections that are accepted before others get their turn."""
+
+_NO_MORE_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_FILES_S = 1.0
+"""How long it waits for some to be closed."""
 
 _GOODBYE_S = 1.0
 """How long a client may take at a stop to end TLS from its side, when everything else has been said."""
@@ -199,10 +207,12 @@ class Listener:
             server_header=False,
             backlog=BACKLOG,
             timeout_keep_alive=door.limits.keep_alive_s,
-            ssl_context_factory=None if tls is None else lambda config, default: tls,
         )
         self._server = uvicorn.Server(self._config)
-        self._speaks_tls = tls is not None
+        self._door = door
+        self._tls = tls
+        self._accepting: list[asyncio.Task[None]] = []
+        self._shaking: set[asyncio.Task[None]] = set()
         self._ticking: asyncio.Task[None] | None = None
 
     @property
@@ -214,8 +224,63 @@ class Listener:
         """Accept connections from now on."""
         self._config.load()
         self._server.lifespan = self._config.lifespan_class(self._config)
-        await self._server.startup(sockets=self._sockets)
+        if self._tls is None:
+            await self._server.startup(sockets=self._sockets)
+        else:
+            self._server.servers = []
+            self._accepting = [asyncio.create_task(self._accept(each)) for each in self._sockets]
         self._ticking = asyncio.create_task(self._keep_the_date())
+
+    # Under TLS connections are accepted here: before the handshake, a protocol learns of nobody. Without, that would be
+    # twice what an accept costs.
+
+    async def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        with contextlib.closing(listening):
+            while True:
+                for _ in range(_AT_ONCE):
+                    try:
+                        connection, address = await loop.sock_accept(listening)
+                    except OSError as error:  # or who was to be accepted is gone
+                        if error.errno in _NO_MORE_FILES:
+                            _log.error("no connection can be accepted", error=error.strerror)
+                            await asyncio.sleep(_FILES_S)
+                        break
+                    self._admit(connection, address)
+                await asyncio.sleep(0)
+
+    def _admit(self, connection: socket.socket, address: _Address) -> None:
+        place = None
+        if self._door.crowd is not None:
+            place = self._door.crowd.enter(address[0])
+            if place is None:
+                connection.close()
+                return
+        shaking = asyncio.create_task(self._shake_hands(connection, place))
+        self._shaking.add(shaking)
+        shaking.add_done_callback(self._shaking.discard)
+
+    async def _shake_hands(self, connection: socket.socket, place: Place | None) -> None:
+        """The handshake has the time that a head has: what follows it has as much again."""
+        server = self._server
+        protocol = HttpProtocol(self._door, self._config, server.server_state, server.lifespan.state)
+        protocol.place = place
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: protocol,
+                connection,
+                ssl=self._tls,
+                ssl_handshake_timeout=self._door.limits.header_timeout_s,
+            )
+        except OSError:
+            protocol.leave()  # nobody who speaks TLS, or not in time
+        except BaseException:
+            protocol.leave()
+            raise
+
+    def show(self, tls: ssl.SSLContext) -> None:
+        """From now on, who connects is shown this certificate. Raises nothing, and changes no open connection."""
+        self._tls = tls
 
     async def _keep_the_date(self) -> None:
         """What is left to do of uvicorn's main loop, which wakes up ten times a second: an eighth of what ten thousand
@@ -228,17 +293,20 @@ class Listener:
         """Refuse new connections. Those that are open are served as before."""
         for server in self._server.servers:
             server.close()
+        for accepting in self._accepting:
+            accepting.cancel()
 
     async def stop(self, timeout_s: float) -> None:
         """Let requests finish that are under way, and serve the open connections meanwhile; then what is on its way;
         for `timeout_s` at most. What is left is cut. Idempotent."""
         if self._ticking is None:
             return
+        self.stop_listening()
         ticking, self._ticking = self._ticking, None
         ticking.cancel()
         await asyncio.wait((ticking,))
         state = self._server.server_state
-        cutting = asyncio.create_task(self._cut_the_silent()) if self._speaks_tls else None
+        cutting = None if self._tls is None else asyncio.create_task(self._cut_the_silent())
         until = asyncio.get_running_loop().time() + timeout_s
         if state.tasks:
             # A bot whose turn is under way says what it has to say over a connection that is open.
@@ -253,6 +321,9 @@ class Listener:
                 task.cancel()
         if cutting is not None:
             cutting.cancel()
+        for task in (*self._accepting, *self._shaking):
+            task.cancel()
+        await asyncio.gather(*self._accepting, *self._shaking, return_exceptions=True)
         for connection in list(state.connections):
             connection.transport.abort()
         if state.tasks:

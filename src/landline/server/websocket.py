@@ -19,6 +19,7 @@ from typing import Protocol
 
 import msgspec
 
+from landline.server.crowd import Place
 from landline.server.wheel import Timer, Wheel
 
 WRITE_BUFFER_BYTES = 32 * 1024
@@ -208,12 +209,14 @@ class WebSocket(asyncio.Protocol):
         "_transport",
         "_wheel",
         "paused",
+        "place",
     )
 
     def __init__(self, transport: asyncio.Transport, accepted: Accept, wheel: Wheel, close_timeout_s: float) -> None:
         """`close_timeout_s` bounds every way to end: when it is over, the connection is cut."""
         self.paused = False
         """Whether the transport has asked to stop writing. What is sent nevertheless piles up in memory."""
+        self.place: Place | None = None
         self._transport = transport
         self._handler: Handler | None = accepted.handler
         self._max_message_bytes = accepted.max_message_bytes
@@ -319,6 +322,8 @@ class WebSocket(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over."""
+        if self.place is not None:
+            self.place.leave()
         self._state = _GONE
         self._rest = None
         self._fragments = None

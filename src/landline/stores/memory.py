@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from landline.core.conversation import Account, Conversation, Member, NewConversation
+from landline.core.conversation import Account, Conversation, Member, NewConversation, as_member
 from landline.core.failure import FailedDelivery
 from landline.core.log import (
     LAST_SEQUENCE,
@@ -31,6 +31,7 @@ from landline.errors import (
     ConversationFull,
     DeadlinePassed,
     StoreUnavailable,
+    TooManyMembers,
     UnknownActivity,
     UnknownConversation,
 )
@@ -64,7 +65,7 @@ class _Log:
         self.left: set[str] = set()
         for account, is_bot in ((Account(started.bot_id), True), (started.user, False), (started.guest, False)):
             if account is not None:
-                self.members.setdefault(account.id, Member(account, is_bot=is_bot, announced=False))
+                self.members.setdefault(account.id, Member(as_member(account), is_bot=is_bot, announced=False))
 
     @property
     def head(self) -> int:
@@ -202,6 +203,10 @@ class MemoryStore:
             return earlier
         if entry.original is not None and log.original(entry.original.sequence).is_deleted:
             raise UnknownActivity
+        if entry.newcomer is not None:
+            members, newcomer = log.members, entry.newcomer
+            if len(members) >= newcomer.most_members and newcomer.account_id not in members:
+                raise TooManyMembers
         accepted = self._add(log, log.next(self._clock.now_ms()), entry, entry.original)
         if entry.key is not None:
             log.sent[entry.key.sender, entry.key.key] = _Sent(entry.key.digest, accepted)
@@ -303,11 +308,13 @@ class MemoryStore:
         self._check_open()
         return list(self._log(conversation).members.values())
 
-    async def join(self, conversation: ConversationId, account: Account) -> Sequence[Member]:
+    async def join(self, conversation: ConversationId, account: Account, most: int | None = None) -> Sequence[Member]:
         """As `Store.join`."""
         self._check_open()
         members = self._log(conversation).members
-        members.setdefault(account.id, Member(account, is_bot=False, announced=False))
+        if account.id not in members and most is not None and len(members) >= most:
+            raise TooManyMembers
+        members.setdefault(account.id, Member(as_member(account), is_bot=False, announced=False))
         return list(members.values())
 
     async def announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:

@@ -360,9 +360,9 @@ class SqliteStore:
         """As `Store.members`."""
         return await self._read(lambda reader: reader.members(conversation))
 
-    async def join(self, conversation: ConversationId, account: Account) -> Sequence[Member]:
+    async def join(self, conversation: ConversationId, account: Account, most: int | None = None) -> Sequence[Member]:
         """As `Store.join`."""
-        return await self._write(lambda writer: writer.join(conversation, account))
+        return await self._write(lambda writer: writer.join(conversation, account, most))
 
     async def announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
         """As `Store.announced`."""

@@ -15,7 +15,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from landline.core.conversation import Account, Conversation, Member, NewConversation
+from landline.core.conversation import Account, Conversation, Member, NewConversation, as_member
 from landline.core.failure import FailedDelivery
 from landline.core.log import (
     LAST_SEQUENCE,
@@ -24,12 +24,13 @@ from landline.core.log import (
     Audience,
     ConversationId,
     Entry,
+    Newcomer,
     NewEntry,
     Original,
     Page,
     SendKey,
 )
-from landline.errors import Conflict, ConversationFull, UnknownActivity, UnknownConversation
+from landline.errors import Conflict, ConversationFull, TooManyMembers, UnknownActivity, UnknownConversation
 from landline.stores.recent import Place, Recent
 
 _STANDS = 32_768
@@ -415,6 +416,8 @@ class Writer(Reader):
         stand = self._stands.get(conversation) or self._look_up(conversation)
         if new.key is not None or new.original is not None:
             return self._append_with_care(stand, new)
+        if new.newcomer is not None:
+            self._check_place(stand, new.newcomer)
         sequence, time_ms = self._next(stand)
         place = stand.number << SEQUENCE_BITS | sequence
         self._entries.append((self._arrive(place), place, time_ms, new.audience, new.body))
@@ -445,12 +448,23 @@ class Writer(Reader):
             return earlier
         if new.original is not None and self._is_deleted(stand, new.original.sequence):
             raise UnknownActivity
+        if new.newcomer is not None:
+            self._check_place(stand, new.newcomer)
         sequence, time_ms = self._next(stand)
         if new.key is not None:
             # A send that was too old gives its key away.
             name = _key(stand.number, new.key)
             self.connection.execute("UPDATE entries SET send_key = NULL WHERE send_key = ?", (name,))
         return self._insert(stand, Entry(sequence, time_ms, new.body, new.audience, new.original), new.key)
+
+    def _check_place(self, stand: Stand, newcomer: Newcomer) -> None:
+        """Whoever speaks joins: where there is no place, nothing is said."""
+        members, among_them = self.connection.execute(
+            "SELECT count(*), coalesce(sum(account_id = ?2), 0) FROM members WHERE conversation = ?1 AND NOT has_left",
+            (stand.number, newcomer.account_id),
+        ).get
+        if members >= newcomer.most_members and not among_them:
+            raise TooManyMembers
 
     def _insert(self, stand: Stand, entry: Entry, key: SendKey | None = None) -> Entry:
         first, original = stand.number << SEQUENCE_BITS, entry.original
@@ -668,9 +682,14 @@ class Writer(Reader):
                 self._add_member(number, account, is_bot=False)
         return True
 
-    def join(self, conversation: ConversationId, account: Account) -> Sequence[Member]:
+    def join(self, conversation: ConversationId, account: Account, most: int | None) -> Sequence[Member]:
         """As `Store.join`."""
         number = self._known(conversation)
+        members = self._members(number)
+        if any(member.account.id == account.id for member in members):
+            return members
+        if most is not None and len(members) >= most:
+            raise TooManyMembers
         self._add_member(number, account, is_bot=False)
         return self._members(number)
 
@@ -745,7 +764,7 @@ class Writer(Reader):
             ON CONFLICT (conversation, account_id) DO UPDATE
             SET name = excluded.name, announced = 0, rank = excluded.rank, has_left = 0 WHERE has_left
             """,
-            (number, account.id, account.name, is_bot),
+            (number, account.id, as_member(account).name, is_bot),
         )
 
     def _look_up(self, conversation: ConversationId) -> Stand:
