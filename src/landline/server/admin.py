@@ -20,7 +20,7 @@ from landline.channel.registrations import RegisteredBot, RegisteredSite, Regist
 from landline.channel.retention import Retention
 from landline.channel.tokens import Tokens
 from landline.core import activity, log
-from landline.core.bot import Profile, Site
+from landline.core.bot import Profile, Site, in_words
 from landline.core.conversation import is_conversation_id
 from landline.core.failure import FailedDelivery
 from landline.core.keys import SigningKey
@@ -348,7 +348,7 @@ def _converted(members: dict[str, object], kind: type[T], named: Sequence[str] |
     try:
         return msgspec.convert(members, kind)
     except msgspec.ValidationError as error:
-        raise BadArgument(str(error)) from error
+        raise BadArgument(in_words(error)) from error
 
 
 def _bot(bot: RegisteredBot) -> dict[str, object]:

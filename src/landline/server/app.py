@@ -38,7 +38,7 @@ from landline.channel.retention import Keeping, Retention, Uses
 from landline.channel.streams import OpenStreams
 from landline.channel.throttle import Rates, Throttle
 from landline.channel.tokens import Lives, Tokens
-from landline.config import Settings, key_sets
+from landline.config import Settings
 from landline.core.bot import without_query
 from landline.core.rate import Rate
 from landline.core.stream import Timing
@@ -206,7 +206,7 @@ class Server:
         if any(bot.app_id for bot in registry.bots()):
             await keys.ring()  # rather now than in somebody's request
         for bot in registry.bots():
-            if bot.app_id is not None and not (bot.app_secrets or settings.trusted_issuers):
+            if bot.app_id is not None and not (bot.app_secrets or bot.trusted_issuers):
                 _log.warning("the bot has an app id and no secret: it cannot call back", bot=bot.id)
         transport = HttpBotTransport(
             connect_timeout_s=settings.bot_connect_timeout_s,
@@ -248,7 +248,7 @@ class Server:
         direct_line = directline.DirectLine(
             tokens, throttle, conversations, activities, files, streaming, _client_manners(settings)
         )
-        trusted = HttpIssuers(key_sets(settings.trusted_issuers))
+        trusted = HttpIssuers(settings.issuer_keys_s)
         closers.push_async_callback(trusted.close)
         bot_tokens = BotTokens(registry, keys, trusted, clock, issuer=issuer, life_s=settings.bot_token_ttl_s)
         begun = BotConversations(store, calls, repeats, derived.conversation)
