@@ -758,7 +758,6 @@ async def test_a_bot_trusts_the_issuers_that_it_names_and_else_those_of_the_serv
     tmp_path: Path, bot: ScriptedBot
 ) -> None:
     async with Authority() as first, Authority() as second:
-        second.key = SigningKey.of(new_key(), 0)
         server = Landline(tmp_path / "data", trusted_issuers=first.setting, issuer_keys_s=0.05, drain_s=0)
         async with server as landline, Operator(landline) as operator, DirectLine(landline.directline) as nobody:
             elsewhere = f"https://second.example={second.url}"

@@ -188,6 +188,8 @@ class Server:
         self.store = store = SqliteStore(self._directory, clock)
         closers.push_async_callback(store.close)
         await store.open()
+        if mend := self._directory.open_to_others():
+            _log.warning("other users may look into the data directory", data=str(settings.data), mend=mend)
         blobs = FileBlobs(settings.data / "blobs")
         closers.push_async_callback(blobs.close)
         await blobs.open()
