@@ -24,7 +24,7 @@ import msgspec
 from msgspec import Meta
 from yarl import URL
 
-from landline.bots.sdks import Identity, Sdk, rendered
+from landline.bots.sdks import Identity, Sdk, rendered, warning_of
 from landline.config import DEFAULT_SITE, Settings, reason, settings_from
 from landline.core.bot import Profile, Site, without_query
 from landline.errors import DataDirectoryError, DirectoryInUse, StartupError
@@ -257,7 +257,7 @@ def add_bot(office: Office, id_: str, sdk: str | None, **said: object) -> None:
     if told is None:
         _print_secret(secret)
     else:
-        click.echo(rendered(Sdk(sdk), msgspec.structs.replace(told, secret=secret)), nl=False)
+        _print_settings(Sdk(sdk), msgspec.structs.replace(told, secret=secret))
 
 
 @bot.command("change")
@@ -344,7 +344,14 @@ def bot_settings(office: Office, id_: str, sdk: str) -> None:
     app_id = office.ask("GET", "bots", id_)["app_id"]
     if app_id is None:
         _end(f"the bot {id_!r} has no app id, and needs no settings")
-    click.echo(rendered(Sdk(sdk), office.identity(app_id)), nl=False)
+    _print_settings(Sdk(sdk), office.identity(app_id))
+
+
+def _print_settings(sdk: Sdk, identity: Identity) -> None:
+    """Alone on standard output, so that they can go into a file; what is wrong with them beside it."""
+    click.echo(rendered(sdk, identity), nl=False)
+    if warning := warning_of(sdk, identity):
+        click.echo(f"landline: {warning}", err=True)
 
 
 @click.group("signing-key", cls=_Group)

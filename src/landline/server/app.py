@@ -54,6 +54,7 @@ from landline.server.issuer import Issuer
 from landline.server.listener import Listener, listening_sockets, tls_context
 from landline.server.paths import Paths
 from landline.server.stream import Streaming
+from landline.server.user_tokens import UserTokens
 from landline.server.websocket import Accept, Upgrade
 from landline.server.wheel import Wheel
 from landline.stores.directory import Directory
@@ -316,6 +317,7 @@ class Server:
         for path, endpoint in (("/live", self._live), ("/ready", self._is_ready)):
             routes.append(Route(path, Resource(path, bots, GET=endpoint, HEAD=endpoint)))
         routes += issuer.routes()
+        routes += UserTokens(_issuer_manners(settings)).routes()
         routes.append(Route("/openapi.json", Resource("/openapi.json", bots, GET=self._openapi)))
         self._document = openapi.document(routes, settings.public_url or "/")
         routes += self._more(self)
