@@ -14,7 +14,6 @@ import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -35,6 +34,8 @@ from landline.core.bot import (
     SiteId,
     Turns,
     Url,
+    connectable,
+    key_sets,
     may_be_called,
 )
 from landline.core.origins import origin, trusted_origins
@@ -45,10 +46,10 @@ from landline.errors import BadArgument, ConfigurationError
 _SECRET = re.compile(r"[A-Za-z0-9._-]{24,}", re.ASCII)
 _APP_SECRET = re.compile(r"[A-Za-z0-9._~-]{24,}", re.ASCII)
 _HOST = re.compile(r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", re.ASCII)
-_KEY_SET = re.compile(r"(https://|http://(localhost|127\.0\.0\.1|\[::1\])[:/])[^\s#@]+", re.ASCII)
 _PREFIX = "LANDLINE_"
 _NO_SETTINGS = ("LANDLINE_CONFIG",)
 """Variables that are read, and are no settings."""
+_SMALLEST, _LARGEST = 1e-9, 1e12
 DEFAULT_SITE = "default"
 """The site that there is where none is named."""
 
@@ -220,9 +221,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     trusted_issuers: Annotated[
         tuple[str, ...],
         Meta(
-            description="Other issuers whose tokens bots may show, each as its name, `=`, and the URL of its key set."
+            description="Other issuers whose tokens bots may show, each as its name, `=`, and the URL of its key set. "
+            "A bot that names its own has only those."
         ),
     ] = ()
+    issuer_keys_s: Annotated[
+        Seconds,
+        Meta(
+            le=86_400,
+            description="How old the keys of a trusted issuer may be before they are read again. What it has withdrawn "
+            "is refused then.",
+        ),
+    ] = 3600
     sends_per_s: Annotated[
         PerSecond, Meta(description="Activities that clients may send into one conversation; bursts are twice that.")
     ] = 20
@@ -309,11 +319,6 @@ def settings_from(flags: Mapping[str, object], environment: Mapping[str, str], c
     settings = Settings(**chosen)  # type: ignore[arg-type]  # each value was converted to its field's type
     _check_together(settings)
     return settings
-
-
-def key_sets(trusted_issuers: tuple[str, ...]) -> dict[str, str]:
-    """The address of the key set of each issuer."""
-    return {issuer: url for issuer, _, url in (each.partition("=") for each in trusted_issuers)}
 
 
 def _check_together(settings: Settings) -> None:
@@ -431,6 +436,8 @@ def _converted(name: str, value: object, source: str) -> object:
     hint = _HINTS[name]
     if isinstance(value, str):
         value = value.strip()  # what was read from a file into a variable ends with a newline
+        if "\0" in value:
+            raise ConfigurationError(f"{name}: has a null character in it ({source})")
         if "tuple" in str(hint):
             value = [part.strip() for part in value.split(",") if part.strip()]
     if value == "":
@@ -462,18 +469,18 @@ def _measured(name: str, value: object) -> object:
 
 
 def _finite(value: object) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
+    """Numbers that can be calculated with: twice the largest, and one divided by the smallest, are numbers, too."""
+    if not isinstance(value, float) or value == 0:
+        return
+    if not math.isfinite(value):
         raise ValueError("a finite number is expected")
+    if not _SMALLEST <= abs(value) <= _LARGEST:
+        raise ValueError(f"a number from {_SMALLEST:g} to {_LARGEST:g} is expected")
 
 
 def _long_enough(secret: str) -> None:
     if not _SECRET.fullmatch(secret):
         raise ValueError("needs at least 24 characters of A-Z a-z 0-9 . _ -")
-
-
-def _addressable(url: str) -> None:
-    if urlsplit(url).port == 0:  # the property itself refuses what is no port
-        raise ValueError("port 0 cannot be connected to")
 
 
 def _networks(networks: tuple[str, ...]) -> None:
@@ -505,7 +512,7 @@ def _app_secrets(app_secrets: tuple[str, ...]) -> None:
 def _own_name(issuer: str) -> None:
     if issuer.rstrip("/").lower() == MICROSOFT:
         raise ValueError("bots would fetch Microsoft's keys instead of ours")
-    _addressable(issuer)
+    connectable(issuer)
 
 
 def _hosts(hosts: tuple[str, ...]) -> None:
@@ -515,12 +522,10 @@ def _hosts(hosts: tuple[str, ...]) -> None:
 
 
 def _key_sets(trusted: tuple[str, ...]) -> None:
-    for each in trusted:
-        issuer, _, url = each.partition("=")
-        if not issuer or not _KEY_SET.fullmatch(url):
-            raise ValueError(f"{each!r} is not ISSUER=URL, https unless on this machine")
-    if len(key_sets(trusted)) != len(trusted):
-        raise ValueError("an issuer is named twice")
+    try:
+        key_sets(trusted)
+    except BadArgument as error:
+        raise ValueError(error.message) from error
 
 
 def _distinct(what: str, given: list[str]) -> None:
@@ -538,7 +543,8 @@ def _bots(bots: tuple[BotTable, ...]) -> None:
     _distinct("sites have the same secret", [site.secret for site in sites if site.secret is not None])
     for bot in bots:
         if bot.endpoint is not None:
-            _addressable(bot.endpoint)
+            connectable(bot.endpoint)
+        _key_sets(bot.trusted_issuers or ())
         _app_secrets(bot.app_secret)
     for site in sites:
         _trusted_origins(site.trusted_origins)
@@ -551,9 +557,9 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "admin_secret": _long_enough,
     "bots": _bots,
     "trusted_origins": _trusted_origins,
-    "bot": _addressable,
-    "public_url": _addressable,
-    "service_url": _addressable,
+    "bot": connectable,
+    "public_url": connectable,
+    "service_url": connectable,
     "trusted_proxies": _networks,
     "cors_origins": _origins,
     "bot_app_secret": _app_secrets,

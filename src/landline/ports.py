@@ -393,13 +393,15 @@ class BotTransport(Protocol):
 
 
 class TrustedIssuers(Protocol):
-    """The keys of issuers whose tokens are good beside our own. Which these are, and where each has its keys, the
-    operator said; no address is ever taken from a token."""
+    """The keys of issuers whose tokens are good beside our own. Where these are the operator said, for each bot; no
+    address is ever taken from a token."""
 
-    async def key(self, issuer: str, kid: str) -> RSAPublicKey | None:
-        """The key of that name, or None where the issuer is not trusted or has no such key.
+    async def key(self, key_set: str, kid: str) -> RSAPublicKey | None:
+        """The key of that name, or None where the key set at that address has no such key. Asked at every use of a
+        token; a key that is taken out of its set is unknown here after a bounded time.
 
-        Raises `IssuerUnavailable` where its keys could not be fetched and none are known from before."""
+        Raises `IssuerUnavailable` where the set could not be fetched for so long that what is known of it may be wrong,
+        and where nothing is."""
         ...
 
     async def close(self) -> None:

@@ -60,7 +60,10 @@ class Bot(CheckBot, ActivityHandler):
         settings = connections.get_default_connection_configuration()
         self.app_id = settings.CLIENT_ID
         self._channel = Channel(settings) if self.app_id else None
-        self.adapter = CloudAdapter(connection_manager=connections)
+        endpoint = os.environ.get("TOKEN_SERVICE_ENDPOINT")
+        told = {"token_service_endpoint": endpoint} if endpoint else {}
+        factory = core.RestChannelServiceClientFactory(connections, **told)
+        self.adapter = CloudAdapter(connection_manager=connections, channel_service_client_factory=factory)
 
     async def turn(self, request: web.Request) -> web.StreamResponse:
         if self._channel is not None:
@@ -90,6 +93,18 @@ class Bot(CheckBot, ActivityHandler):
             context.streaming_response.queue_text_chunk(chunk)
             await asyncio.sleep(0.6)  # the SDK sends what has gathered every half second
         await context.streaming_response.end_stream()
+
+    async def do_signin(self, context: TurnContext) -> None:
+        card = schema.OAuthCard(
+            text="Sign in",
+            connection_name="github",
+            buttons=[schema.CardAction(type="signin", title="Sign in", value="https://issuer.example/authorize")],
+        )
+        await context.send_activity(core.MessageFactory.attachment(core.CardFactory.oauth_card(card), text="sign in"))
+        tokens = context.turn_state[self.adapter.USER_TOKEN_CLIENT_KEY]
+        activity = context.activity
+        token = await tokens.get_user_token(activity.from_property.id, "github", activity.channel_id)
+        await context.send_activity("token: " + (token.token if token and token.token else "none"))
 
     def connector(self, context: TurnContext) -> Any:
         return context.turn_state[self.adapter._AGENT_CONNECTOR_CLIENT_KEY]

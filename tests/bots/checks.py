@@ -16,7 +16,7 @@ A check bot is an ordinary bot, written as users of its SDK write theirs, that c
     attach                 uploads a picture through the connector and sends it
     create                 starts a conversation with whoever asks, says "I began this" there, and here "created <id>"
     stream                 streams "one two three" (Agents SDK only)
-    signin                 sends a sign-in card, and says what token the user has: "token: none" (Bot Framework only)
+    signin                 sends a sign-in card, and says what token the user has: "token: none"
     end                    sends endOfConversation
     (a file)               answers "got <n> bytes of <content type>"
     membersAdded           answers "hello <id>" for each member but itself
@@ -39,6 +39,7 @@ import base64
 import json
 import os
 import re
+import socket
 import sys
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
@@ -261,8 +262,20 @@ def asked_for(text: str, pattern: str) -> re.Match[str] | None:
     return re.fullmatch(pattern, text, re.DOTALL)
 
 
+def print_hosts() -> None:
+    """Have the log name every host that this process wants to reach."""
+    look_up = socket.getaddrinfo
+
+    def looking_up(host: Any, *more: Any, **besides: Any) -> Any:
+        print("looks up", host, flush=True)
+        return look_up(host, *more, **besides)
+
+    socket.getaddrinfo = looking_up
+
+
 def serve(bot: CheckBot) -> None:
     """Listen on the port that the command line names."""
+    print_hosts()
 
     async def proactive(request: web.Request) -> web.Response:
         wanted = await request.json()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -569,11 +570,11 @@ async def test_a_bot_that_is_started_anew_knows_the_key_that_came_in_place_of_on
 
 
 @authenticated_only
-@pytest.mark.parametrize("sdk", ["bb-py", "bb-js"], indirect=True, scope="module")
 async def test_a_sign_in_card_arrives_as_it_is_and_nobody_is_signed_in(
-    real_bot: RealBot, client: DirectLine, opened: Answer
+    landline: Landline, real_bot: RealBot, client: DirectLine, opened: Answer
 ) -> None:
-    """These SDKs ask for the user's token at the address that they are told in the same settings: ours."""
+    """SDKs ask for the user's token at the address that they are told in the same settings: ours, and no host of
+    Microsoft's. Our answer has no body: BB-js takes any for a token."""
     async with client.stream(opened.stream_url) as stream:
         await tell(client, real_bot, opened, "signin")
         (card,) = (await stream.until_text("sign in"))["attachments"]
@@ -582,3 +583,8 @@ async def test_a_sign_in_card_arrives_as_it_is_and_nobody_is_signed_in(
     assert card["content"]["connectionName"] == "github"
     (button,) = card["content"]["buttons"]
     assert (button["type"], button["value"]) == ("signin", "https://issuer.example/authorize")
+    assert '"route":"/api/usertoken/GetToken","status":404' in landline.log
+    hosts = set(re.findall(r"^looks up (.*)$", real_bot.log, re.MULTILINE))
+    assert hosts <= {"127.0.0.1", "localhost"}, hosts
+    if real_bot.sdk != "ag-js":
+        assert hosts, "the bot's log names the hosts that it looks up"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import jwt
+import msgspec
 import pytest
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
 from landline.channel import bot_tokens as module
 from landline.channel.bot_tokens import BotTokens
 from landline.channel.keys import SigningKeys
 from landline.channel.registry import Registry
 from landline.core.bot import Bot
+from landline.core.bot_tokens import Said
 from landline.core.tokens import digest
 from landline.errors import BotNotAuthenticated, Forbidden
 from landline.stores.memory import MemoryStore
@@ -19,10 +23,11 @@ from support.clock import FakeClock
 
 ISSUER, OTHER = "https://landline.example", "https://issuer.example"
 OTHER_KEY = new_key()
+OTHER_KEYS = "https://issuer.example/keys"
 TWIN = "22222222-2222-4333-8444-555555555555"
 
 
-def bot(bot_id: str, app_id: str | None, *secrets: str) -> Bot:
+def bot(bot_id: str, app_id: str | None, *secrets: str, trusted: tuple[str, ...] = (f"{OTHER}={OTHER_KEYS}",)) -> Bot:
     return Bot(
         id=bot_id,
         name=bot_id,
@@ -32,6 +37,7 @@ def bot(bot_id: str, app_id: str | None, *secrets: str) -> Bot:
         reference_grammar_id="",
         app_id=app_id,
         app_secrets=tuple(map(digest, secrets)),
+        trusted_issuers=trusted,
     )
 
 
@@ -39,13 +45,14 @@ BOT, ANONYMOUS, SECOND = bot("one", APP_ID, *APP_SECRETS), bot("nobody", None), 
 
 
 class Issuers:
-    """One other issuer, which counts how often its key is asked for."""
+    """Key sets by their addresses."""
 
-    asked = 0
+    def __init__(self) -> None:
+        self.key_sets: dict[str, dict[str, RSAPrivateKey]] = {OTHER_KEYS: {"k": OTHER_KEY}}
 
-    async def key(self, issuer: str, kid: str) -> RSAPublicKey | None:
-        self.asked += 1
-        return OTHER_KEY.public_key() if (issuer, kid) == (OTHER, "k") else None
+    async def key(self, key_set: str, kid: str) -> RSAPublicKey | None:
+        key = self.key_sets.get(key_set, {}).get(kid)
+        return None if key is None else key.public_key()
 
     async def close(self) -> None:
         pass
@@ -120,9 +127,17 @@ async def test_an_anonymous_bot_is_known_by_its_path_whatever_it_shows(tokens: B
 
 
 async def test_a_verified_token_costs_no_signature_and_bad_ones_push_none_out(
-    tokens: BotTokens, clock: FakeClock, issuers: Issuers, monkeypatch: pytest.MonkeyPatch
+    tokens: BotTokens, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_VERIFIED", 3)
+    checked: list[str] = []
+
+    def read(token: str, key: RSAPublicKey) -> Said:
+        checked.append(token)
+        return reading(token, key)
+
+    reading = module.bot_tokens.read
+    monkeypatch.setattr(module.bot_tokens, "read", read)
     now = clock.now_ms() // 1000
 
     def token(number: int, key: object = OTHER_KEY) -> str:
@@ -135,15 +150,66 @@ async def test_a_verified_token_costs_no_signature_and_bad_ones_push_none_out(
     for number in range(10):
         with pytest.raises(BotNotAuthenticated):
             await tokens.check(BOT, token(number, another))
-    asked = issuers.asked
+    checked.clear()
     await tokens.check(BOT, good[0])
-    assert issuers.asked == asked, "from the cache"
+    assert checked == [], "from the cache"
     for each in good[1:]:
         await tokens.check(BOT, each)
     await tokens.check(BOT, good[3])
-    assert issuers.asked == asked + 3
+    assert checked == good[1:]
     await tokens.check(BOT, good[0])
-    assert issuers.asked == asked + 4, "the oldest was forgotten"
+    assert checked == [*good[1:], good[0]], "the oldest was forgotten"
+
+
+def of_other(now_s: float, key: RSAPrivateKey = OTHER_KEY, **said: object) -> str:
+    """A token of the other issuer."""
+    good = {"iss": OTHER, "nbf": now_s, "exp": now_s + 60} | said
+    return forged({"alg": "RS256", "kid": "k"}, claims(**good), key)
+
+
+@pytest.mark.bot_item(90)
+async def test_a_kept_token_of_a_trusted_issuer_goes_with_its_key(
+    tokens: BotTokens, issuers: Issuers, clock: FakeClock
+) -> None:
+    now_s = clock.now_ms() / 1000
+    token = of_other(now_s)
+    await tokens.check(BOT, token)
+    another = new_key()
+    for left in ({}, {"k2": OTHER_KEY}, {"k": another}):
+        issuers.key_sets[OTHER_KEYS] = left
+        for _ in range(2):
+            with pytest.raises(BotNotAuthenticated):
+                await tokens.check(BOT, token)
+    await tokens.check(BOT, of_other(now_s, another))
+    issuers.key_sets[OTHER_KEYS] = {"k": OTHER_KEY}
+    await tokens.check(BOT, token)
+
+
+@pytest.mark.bot_item(90)
+async def test_an_issuer_that_one_bot_trusts_is_nobody_to_another(
+    tokens: BotTokens, issuers: Issuers, clock: FakeClock
+) -> None:
+    token = of_other(clock.now_ms() / 1000)
+    await tokens.check(BOT, token)
+    for trusted in ((), ("https://elsewhere.example=" + OTHER_KEYS,), (f"{OTHER}=https://elsewhere.example/keys",)):
+        careful = msgspec.structs.replace(BOT, id="careful", trusted_issuers=trusted)
+        with pytest.raises(BotNotAuthenticated):
+            await tokens.check(careful, token)
+    # One name, two places: each bot has the keys of its own.
+    issuers.key_sets["https://elsewhere.example/keys"] = {"k": new_key()}
+    with pytest.raises(BotNotAuthenticated):
+        await tokens.check(careful, token)
+    await tokens.check(BOT, token)
+
+
+@pytest.mark.bot_item(90)
+@pytest.mark.parametrize("date", [1e308, math.inf, -math.inf, math.nan, -1, True, False, "9999999999", 1e13, [1], {}])
+async def test_a_token_whose_dates_are_none_is_refused(tokens: BotTokens, clock: FakeClock, date: object) -> None:
+    now_s = clock.now_ms() / 1000
+    for claim in ("exp", "nbf", "iat"):
+        with pytest.raises(BotNotAuthenticated):
+            await tokens.check(BOT, of_other(now_s, **{claim: date}))
+    await tokens.check(BOT, of_other(now_s, iat=now_s, exp=now_s + 0.5))
 
 
 async def test_a_token_that_we_give_lives_as_long_as_we_say(tokens: BotTokens, clock: FakeClock) -> None:

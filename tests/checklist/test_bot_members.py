@@ -177,7 +177,7 @@ async def a_connector(path: Path, **changes: object) -> AsyncIterator[tuple[Chan
     files = Attachments(blobs, channel.store, channel.activities, clock, bounds, store_wait_s=5)
     manners = Manners(deadline_s=10, body_bytes=1 << 20, cross_origin=False)
     conversations = BotConversations(channel.store, channel.bots, channel.repeats, b"k" * 32, members=1000)
-    issuers, keys = HttpIssuers({}), SigningKeys(channel.store, clock, lead_s=90_000)
+    issuers, keys = HttpIssuers(3600), SigningKeys(channel.store, clock, lead_s=90_000)
     tokens = BotTokens(bots, keys, issuers, clock, issuer="https://landline.example", life_s=3600)
     app_id = bots.bot("bot").app_id
     token = None if app_id is None else (await tokens.grant(app_id, APP_SECRET, None)).token

@@ -1,4 +1,4 @@
-"""There is no token service here: nobody is signed in, and whoever asks is told so in JSON (bot-side 7)."""
+"""There is no token service here: nobody is signed in, and whoever asks is told so (bot-side 7)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from support.landline import Landline
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 OPERATIONS = (
-    ("GET", "/api/usertoken/GetToken?userId=ann&connectionName=github&channelId=directline"),
     ("POST", "/api/usertoken/GetAadTokens?userId=ann&connectionName=github&channelId=directline"),
     ("DELETE", "/api/usertoken/SignOut?userId=ann&connectionName=github&channelId=directline"),
     ("GET", "/api/usertoken/GetTokenStatus?userId=ann&channelId=directline"),
@@ -19,7 +18,10 @@ OPERATIONS = (
     ("GET", "/api/usertoken/GetTokenOrSignInResource?userId=ann&connectionName=github&channelId=directline&state=e30"),
     ("GET", "/api/botsignin/GetSignInUrl?state=e30"),
     ("GET", "/api/botsignin/GetSignInResource?state=e30"),
+    ("POST", "/api/usertoken/GetToken?userId=ann&connectionName=github&channelId=directline"),
+    ("GET", "/api/usertoken/made/up"),
 )
+GET_TOKEN = "/api/usertoken/GetToken?userId=ann&connectionName=github&channelId=directline&code=123456"
 CARD = {
     "contentType": "application/vnd.microsoft.card.oauth",
     "content": {
@@ -32,11 +34,26 @@ CARD = {
 }
 
 
+async def test_a_user_without_a_token_is_a_404_without_a_body(landline: Landline, bot: ScriptedBot) -> None:
+    """At the root of the base: whatever stands in a body there, BB-js takes it for the user's token. The log says what
+    was asked for, and not for whom."""
+    for headers in ({}, {"Authorization": "Bearer a.b.c"}):
+        answer = await bot.request("GET", landline.url + GET_TOKEN, headers=headers)
+        assert (answer.status, answer.body) == (404, b"")
+        assert "Content-Type" not in answer.headers
+        assert answer.headers["X-Correlating-OperationId"]
+    await bot.request("GET", f"{landline.url}/api/botsignin/GetSignInUrl?state=secret-state")
+    assert '"route":"/api/usertoken/GetToken","status":404' in landline.log
+    assert '"route":"/api/botsignin/GetSignInUrl","status":404' in landline.log
+    for secret in ("123456", "a.b.c", "secret-state"):
+        assert secret not in landline.log
+
+
 @pytest.mark.parametrize(("method", "path"), OPERATIONS, ids=[path.partition("?")[0] for _, path in OPERATIONS])
 async def test_who_asks_for_the_token_of_a_user_is_told_that_there_is_none(
     landline: Landline, bot: ScriptedBot, conversation_id: str, method: str, path: str
 ) -> None:
-    """404 is what SDKs take for "not signed in"; some break on an answer that is no JSON. With and without a token of
+    """404 is what SDKs take for "there is none"; some break on an answer that is no JSON. With and without a token of
     the bot, at the base that bots are told as that of the token service and below their own service URL."""
     for base in (landline.url, bot.service_url(conversation_id)):
         for headers in ({}, {"Authorization": "Bearer a.b.c"}):

@@ -753,6 +753,42 @@ async def test_of_three_bots_in_one_server_none_can_be_another(tmp_path: Path, b
         assert expected == {"one": 1, "two": 1, "three": len(tokens)}
 
 
+@pytest.mark.bot_item(90)
+async def test_a_bot_trusts_the_issuers_that_it_names_and_else_those_of_the_server(
+    tmp_path: Path, bot: ScriptedBot
+) -> None:
+    async with Authority() as first, Authority() as second:
+        server = Landline(tmp_path / "data", trusted_issuers=first.setting, issuer_keys_s=0.05, drain_s=0)
+        async with server as landline, Operator(landline) as operator, DirectLine(landline.directline) as nobody:
+            elsewhere = f"https://second.example={second.url}"
+            of_first, of_second = first.token(), second.token(iss="https://second.example")
+
+            async def heard(trusted: list[str] | None) -> tuple[int, int]:
+                """How the bot's calls with a token of each issuer are answered."""
+                await operator.done("PATCH", "/bots/one", {"trusted_issuers": trusted})
+                answers = [await speak(bot, conversation_id, bearer(each), url) for each in (of_first, of_second)]
+                return answers[0].status, answers[1].status
+
+            await operator.add_bot("one", bot.endpoint, app_id=APP_ID)
+            client = nobody.using(await operator.add_site("site-one", "one"))
+            conversation_id = (await client.start()).conversation_id
+            await bot.wait_for(lambda each: each.conversation_id == conversation_id)
+            url = bot.service_url(conversation_id)
+            assert await heard(None) == (200, 401)
+            assert await heard([elsewhere]) == (401, 200)
+            assert await heard([first.setting, elsewhere]) == (200, 200)
+            assert await heard([]) == (401, 401)
+            assert (await operator.done("GET", "/bots/one"))["trusted_issuers"] == []
+            for wrong in ("x", ["x"], [elsewhere, elsewhere], ["a=http://a.example/keys"]):
+                assert (await operator.call("PATCH", "/bots/one", {"trusted_issuers": wrong})).status == 400
+            # An issuer takes its key back: what the bot shows was good, and is kept, and is good no longer.
+            assert await heard(None) == (200, 401)
+            first.document = {"keys": []}
+            deadline = time.monotonic() + 10
+            while (await speak(bot, conversation_id, bearer(of_first), url)).status != 401:
+                assert time.monotonic() < deadline
+
+
 @pytest.mark.bot_item(69, 70, 71)
 async def test_a_bot_that_has_proven_who_it_is_starts_conversations_and_lists_its_own(
     tmp_path: Path, bot: ScriptedBot

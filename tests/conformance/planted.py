@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -290,6 +291,7 @@ PLANTS = (
     Plant(110, "paths stay in names", value(attachments, "file_name", lambda given: given or "attachment")),
     Plant(105, "templates are not filled", value(attachments, "_template", lambda attachment: None)),
     Plant(112, "scripts are shown", both(value(downloads, "may_be_shown", bool), value(downloads, "_HARMLESS", ()))),
+    Plant(213, "any parameters will do", value(attachments, "_MEDIA_TYPE", re.compile(r"[^/]+/[^;,]+(;.*)?"))),
     # G
     Plant(118, "pages are too long", lambda patch: None, {"page_activities": 150}),
     Plant(

@@ -140,6 +140,7 @@ def test_no_name_leads_anywhere_else(given_name: str) -> None:
     assert file_name(name) == name
 
 
+@pytest.mark.item(213)
 @pytest.mark.parametrize(
     ("given_type", "media_type"),
     [
@@ -153,6 +154,17 @@ def test_no_name_leads_anywhere_else(given_name: str) -> None:
         ("image/png\r\nX-Evil: 1", "application/octet-stream"),
         ("image/p\u00fcng", "application/octet-stream"),
         ("x/" + "y" * 300, "application/octet-stream"),
+        ("image/png;", "image/png;"),
+        ("image/png ; a=b ;; c=d", "image/png ; a=b ;; c=d"),
+        ('image/png; a="b, \\"c; d"', 'image/png; a="b, \\"c; d"'),
+        ("image/png;,text/html", "application/octet-stream"),
+        ("image/png; text/html", "application/octet-stream"),
+        ("image/png; a=b, text/html", "application/octet-stream"),
+        ("image/png; a = b", "application/octet-stream"),
+        ('image/png; a="b', "application/octet-stream"),
+        ('image/png; a="b"c', "application/octet-stream"),
+        ("image/png; a=", "application/octet-stream"),
+        ("image/png;a=b\0", "application/octet-stream"),
     ],
 )
 def test_what_is_no_media_type_is_plain_bytes(given_type: str | None, media_type: str) -> None:
@@ -175,6 +187,9 @@ def test_what_is_no_media_type_is_plain_bytes(given_type: str | None, media_type
         ("text/plain", False),
         ("application/pdf", False),
         ("imagetext/html", False),
+        ("image/png;,text/html", False),
+        ("image/png, text/html", False),
+        ('video/mp4; codecs="avc1, mp4a"', True),
     ],
 )
 def test_only_pictures_sound_and_films_are_shown_in_place(content_type: str, shown: bool) -> None:

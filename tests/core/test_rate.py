@@ -67,3 +67,13 @@ def test_another_rate_has_bursts_of_as_many_seconds() -> None:
     usual = Rate(per_s=20, burst=40, longest_wait_s=5)
     assert usual.at(5) == Rate(5, 10, 5)
     assert usual.at(0.1) == Rate(0.1, 1, 5)
+
+
+def test_a_rate_that_cannot_be_calculated_with_is_next_to_nothing_or_to_everything() -> None:
+    usual = Rate(per_s=20, burst=40, longest_wait_s=5)
+    everything, nothing = usual.at(1e308), usual.at(5e-324)
+    for _ in range(1000):
+        assert Bucket().turn(everything, 0.0) == 0
+    bucket = Bucket()
+    assert bucket.turn(nothing, 0.0) == 0
+    assert bucket.turn(nothing, 0.0) > 1e6

@@ -6,12 +6,14 @@ import asyncio
 import itertools
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from landline.conformance.directline import DirectLine
 from landline.conformance.scripted_bot import ScriptedBot
+from landline.core.bot import Profile, Site
 from support.landline import SECRET, Landline
 from support.operator import Operator, credential_of
 
@@ -135,6 +137,118 @@ async def test_what_cannot_be_understood_changes_nothing(
     before = [await operator.done("GET", "/bots"), await operator.done("GET", "/sites")]
     assert (await operator.call("POST", path, body)).error == error
     assert [await operator.done("GET", "/bots"), await operator.done("GET", "/sites")] == before
+
+
+ODD: list[Any] = [
+    None,
+    True,
+    -1,
+    1.5,
+    1e308,
+    10**400,
+    2**64,
+    "",
+    "x" * 5000,
+    "\0",
+    "a\r\nb",
+    "../..",
+    "\U0001f600",
+    "http://[",
+    "http://[::1",
+    "http://127.0.0.1:0/",
+    "http://127.0.0.1:99999/",
+    "http://127.0.0.1:x/",
+    "http://bot..example/",
+    f"http://{'a' * 64}.example/",
+    "http://bot$.example/",
+    [],
+    {},
+    [None],
+    ["x"],
+    ["="],
+    ["a=https://["],
+    ["a=https://a.example:99999/keys"],
+    ["a=https://a.example/1", "a=https://a.example/2"],
+    [f"{number}=https://a.example/" for number in range(33)],
+]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def narrow(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Operator]:
+    """The operator of a server whose bots may be on some hosts only, with one bot and one site to change."""
+    async with (
+        Landline(
+            tmp_path_factory.mktemp("narrow") / "data", bot_allowed_hosts="127.0.0.1,localhost", drain_s=0
+        ) as landline,
+        Operator(landline) as operator,
+    ):
+        await operator.add_bot("odd", "http://127.0.0.1:1/")
+        await operator.add_site("odd", "odd")
+        yield operator
+
+
+async def test_whatever_is_said_of_a_bot_or_a_site_is_taken_or_refused_in_words(narrow: Operator) -> None:
+    async def said(method: str, path: str, body: object) -> None:
+        answer = await narrow.call(method, path, body)
+        assert answer.status in (200, 201, 400, 409), (path, body, answer)
+        assert b"regex" not in answer.body, answer
+
+    for value in ODD:
+        for name in Profile.__struct_fields__:
+            await said("PATCH", "/bots/odd", {name: value})
+        for name in Site.__struct_fields__:
+            await said("PATCH", "/sites/odd", {name: value})
+        for path, body in (
+            ("/sites/odd/revocations", {"ski": value}),
+            ("/forget", {"user": value}),
+            ("/sites/odd/tokens", {"user": value}),
+            ("/sites/odd/tokens", {"user": {"id": "u", "name": value}}),
+            ("/sites/odd/tokens", {"trustedOrigins": value}),
+            ("/bots", value),
+            ("/sites", value),
+        ):
+            await said("POST", path, body)
+
+
+async def test_whatever_stands_in_a_path_or_a_query_is_found_or_not(narrow: Operator) -> None:
+    for odd in (
+        "%00",
+        "%FF",
+        "%2F",
+        "%2E%2E",
+        "%ED%A0%80",
+        "x" * 2000,
+        "a%0D%0Ab",
+        "-1",
+        "9" * 30,
+        "abcdefgh%7C" + "9" * 30,
+    ):
+        for method, path in (
+            ("GET", f"/bots/{odd}"),
+            ("PATCH", f"/bots/{odd}"),
+            ("DELETE", f"/bots/odd/service-keys/{odd}"),
+            ("POST", f"/bots/odd/app-secrets/{odd}/rotate"),
+            ("GET", f"/sites/{odd}"),
+            ("GET", f"/sites?bot={odd}"),
+            ("DELETE", f"/sites/odd/secrets/{odd}"),
+            ("POST", f"/sites/odd/secrets/{odd}/rotate"),
+            ("GET", f"/conversations/{odd}"),
+            ("DELETE", f"/conversations/{odd}"),
+            ("POST", f"/failures/{odd}/redeliver"),
+            ("DELETE", f"/signing-keys/{odd}"),
+        ):
+            answer = await narrow.call(method, path, {})
+            assert answer.status in (400, 404), (method, path, answer)
+
+
+async def test_a_malformed_endpoint_is_refused_before_it_is_asked_where_it_lies(narrow: Operator) -> None:
+    for endpoint in ("http://[", "http://[::1/", "http://127.0.0.1:99999/"):
+        for method, path, body in (("POST", "/bots", {"id": "new"}), ("PATCH", "/bots/odd", {})):
+            refused = await narrow.call(method, path, body | {"endpoint": endpoint})
+            assert refused.error == BAD
+            assert "'endpoint' is no URL that can be connected to" in refused.json["error"]["message"]
+    refused = await narrow.call("PATCH", "/bots/odd", {"endpoint": "http://elsewhere.example/"})
+    assert "bot_allowed_hosts" in refused.json["error"]["message"]
 
 
 async def test_a_change_names_what_it_changes_and_null_is_the_default(operator: Operator, site: str) -> None:

@@ -42,6 +42,18 @@ def test_keys_are_private_and_the_certificate_is_for_this_machine(tmp_path: Path
     assert stat.S_IMODE((tmp_path / "tls").stat().st_mode) == 0o700
 
 
+def test_with_any_umask_keys_are_private_and_what_others_have_to_trust_is_not(tmp_path: Path) -> None:
+    for umask in (0, 0o077):
+        before = os.umask(umask)
+        try:
+            files = make_certificate(tmp_path / f"{umask}" / "tls", HOSTS, NOW)
+        finally:
+            os.umask(before)
+        modes = [stat.S_IMODE(path.stat().st_mode) for path in (files.ca_key, files.key, files.ca, files.certificate)]
+        assert modes == [0o600, 0o600, 0o644, 0o644]
+        assert not stat.S_IMODE((tmp_path / f"{umask}").stat().st_mode) & 0o022
+
+
 def test_a_second_certificate_has_the_same_authority(tmp_path: Path) -> None:
     """So that nobody has to trust anything anew because a name was added."""
     first = make_certificate(tmp_path, HOSTS, NOW)

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,6 +27,68 @@ def test_a_directory_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
     tmp_path.chmod(0o750)
     Directory(tmp_path).take()
     assert mode(tmp_path) == 0o750
+
+
+@contextmanager
+def umask(value: int) -> Iterator[None]:
+    """What a user's shell takes away from the modes of new files."""
+    before = os.umask(value)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize("value", [0, 0o077])
+def test_what_is_made_is_private_whatever_the_umask_is(tmp_path: Path, value: int) -> None:
+    data = tmp_path / "made" / "on the way" / "data"
+    with umask(value):
+        directory = Directory(data)
+        directory.take()
+        directory.write("secret", "x")
+    assert not mode(tmp_path / "made") & 0o022
+    assert not mode(tmp_path / "made" / "on the way") & 0o022
+    assert (mode(data), mode(data / "secret"), mode(data / "lock")) == (0o700, 0o600, 0o600)
+    assert directory.open_to_others() is None
+    (data / "secret").chmod(0o644)
+    directory.write("secret", "y")
+    assert mode(data / "secret") == 0o600
+    directory.release()
+
+
+@pytest.mark.parametrize("open_to", [0o777, 0o722, 0o702, 0o1777])
+def test_a_directory_that_others_may_write_is_refused_with_the_command_that_mends_it(
+    tmp_path: Path, open_to: int
+) -> None:
+    data = tmp_path / "data of ours"
+    data.mkdir()
+    data.chmod(open_to)
+    with pytest.raises(DataDirectoryError, match="can be written by other users") as refused:
+        Directory(data).take()
+    assert list(data.iterdir()) == []
+    subprocess.run(["sh", "-c", refused.value.message.partition(": ")[2]], check=True)
+    directory = Directory(data)
+    directory.take()
+    mend = directory.open_to_others()
+    assert (mend is None) == (not open_to & 0o055)
+    if mend is not None:
+        subprocess.run(["sh", "-c", mend], check=True)
+        assert directory.open_to_others() is None
+    directory.release()
+
+
+def test_a_directory_of_another_user_is_refused(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a directory away")
+    os.chown(data, 4321, 4321)
+    tmp_path.chmod(0o755)
+    take = "from pathlib import Path; from landline.stores.directory import Directory; Directory(Path('data')).take()"
+    become = f"import os, landline.stores.directory; os.chdir({str(data.parent)!r}); os.setuid(1234)"
+    ended = subprocess.run([sys.executable, "-c", f"{become}; {take}"], capture_output=True, text=True, check=False)
+    assert "data belongs to another user: sudo chown -R 1234 data" in ended.stderr
+    Directory(data).take()  # root may
 
 
 def test_a_directory_has_one_owner_at_a_time(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from pathlib import Path
 
@@ -169,6 +170,9 @@ async def test_a_copy_is_put_back_whole_or_not_at_all(file: Path, embedded: InSq
     shutil.copytree(embedded.path, copy)
     (copy / "blobs").mkdir(exist_ok=True)
     (copy / "blobs" / "picture").write_bytes(b"bytes")
+    os.utime(copy / "blobs" / "picture", (1_000_000_000, 1_000_000_000))
+    for path in (copy, *copy.rglob("*")):  # as a copy over a network, or out of an archive, may be
+        path.chmod(0o777 if path.is_dir() else 0o666)
     with pytest.raises(DataDirectoryError, match="not empty"):
         doctor.put_back(copy, embedded.path, FILE, now_ms(embedded), ["lock"])
     fresh = tmp_path / "fresh"
@@ -182,7 +186,12 @@ async def test_a_copy_is_put_back_whole_or_not_at_all(file: Path, embedded: InSq
     with pytest.raises(DataDirectoryError, match="damaged"):
         doctor.put_back(damaged, fresh, FILE, now_ms(embedded), ["lock"])
     assert not fresh.exists()
+    fresh.mkdir()
+    fresh.chmod(0o777)
     assert doctor.put_back(copy, fresh, FILE, now_ms(embedded), ["lock"]) == 3
     assert (fresh / "blobs" / "picture").read_bytes() == b"bytes"
+    assert int((fresh / "blobs" / "picture").stat().st_mtime) == 1_000_000_000, "by which uploads expire"
+    for path in (fresh, *fresh.rglob("*")):
+        assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
     assert not (fresh / "lock").exists()
     assert {path.name for path in tmp_path.iterdir() if "restoring" in path.name} == set()

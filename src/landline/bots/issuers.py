@@ -1,8 +1,9 @@
 """The keys of other issuers that the operator trusts, fetched from the one address that was configured for each.
 
-A token decides nothing here but which entry of a fixed table is looked up. What it names besides (an issuer, a key, an
-address in its header) is never connected to, and no redirect is followed. However many tokens with unknown keys come,
-an issuer is asked once a minute at most.
+A token decides nothing here but which of a bot's trusted issuers is looked up. What it names besides (an issuer, a
+key, an address in its header) is never connected to, and no redirect is followed. However many tokens with unknown keys
+come, an issuer is asked once a minute at most. However few come, and all of them known, its keys are read again when
+they are older than a setting says: what it has withdrawn is good no longer then.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import asyncio
 import base64
 import contextlib
 import ssl
-from collections.abc import Mapping
 
 import msgspec
 import structlog
@@ -21,11 +21,13 @@ from landline.bots.connections import Connections
 from landline.bots.wire import Broken
 from landline.errors import IssuerUnavailable
 
-_FRESH_S = 86_400.0
 _UNKNOWN_S = 60.0
 _FAILED_S = 5.0
-"""Keys are fetched again when they are so old; because of a key that is not among them, or after a failure, when the
+"""Keys are fetched again, before they are old, because of a key that is not among them, or after a failure, when the
 last attempt is so long ago."""
+_KEPT = 24
+"""Keys that could not be read again are used for so many times the life of fresh ones: an issuer in trouble takes no
+bot away at once, and who keeps us from asking it cannot keep a key that it has withdrawn."""
 
 _TIMEOUT_S = 5.0
 _DOCUMENT_BYTES = 256 * 1024
@@ -50,10 +52,11 @@ class _KeySet(msgspec.Struct):
 class _Issuer:
     """One issuer: where its keys are, and which are known."""
 
-    __slots__ = ("failed", "fetched_at", "keys", "tried_at", "trying", "url")
+    __slots__ = ("failed", "fetched_at", "fresh_s", "keys", "tried_at", "trying", "url")
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, fresh_s: float) -> None:
         self.url = url
+        self.fresh_s = fresh_s
         self.keys: dict[str, RSAPublicKey] = {}
         self.fetched_at = self.tried_at = float("-inf")
         self.failed = False
@@ -61,32 +64,37 @@ class _Issuer:
 
     def should_ask(self, kid: str, now: float) -> bool:
         """Whether asking may bring this key, and may be done again by now."""
-        pause = _FAILED_S if self.failed else _UNKNOWN_S if kid not in self.keys else _FRESH_S
-        stale = kid not in self.keys or now - self.fetched_at > _FRESH_S
-        return stale and now - self.tried_at > pause
+        pause = _FAILED_S if self.failed else _UNKNOWN_S if kid not in self.keys else 0.0
+        stale = kid not in self.keys or now - self.fetched_at > self.fresh_s
+        return stale and now - self.tried_at > min(pause, self.fresh_s)
+
+    def is_known(self, now: float) -> bool:
+        """Whether what is known of it can be right."""
+        return now - self.fetched_at <= self.fresh_s * _KEPT
 
 
 class HttpIssuers:
     """Implements `landline.ports.TrustedIssuers`, on the running event loop."""
 
-    def __init__(self, key_sets: Mapping[str, str]) -> None:
-        """`key_sets` has the address of the key set of each issuer."""
-        self._issuers = {issuer: _Issuer(url) for issuer, url in key_sets.items()}
+    def __init__(self, fresh_s: float) -> None:
+        """Keys that are older than `fresh_s` are read again before they are used."""
+        self._fresh_s = fresh_s
+        self._issuers: dict[str, _Issuer] = {}  # by the address of its key set; only operators add one
         self._connections: Connections | None = None
         """Made when the first issuer is asked: to read the authorities of the system takes a while."""
 
-    async def key(self, issuer: str, kid: str) -> RSAPublicKey | None:
+    async def key(self, key_set: str, kid: str) -> RSAPublicKey | None:
         """See `landline.ports.TrustedIssuers.key`."""
-        known = self._issuers.get(issuer)
+        known = self._issuers.get(key_set)
         if known is None:
-            return None
+            known = self._issuers[key_set] = _Issuer(key_set, self._fresh_s)
         # Who comes while the keys are under way waits for them, rather than being told that there are none.
         coming = known.trying.locked() and kid not in known.keys
         if coming or known.should_ask(kid, _now()):
             async with known.trying:
                 if known.should_ask(kid, _now()):  # else somebody has asked while we waited
                     await self._ask(known)
-        if known.failed and not known.keys:
+        if known.failed and not known.is_known(_now()):
             raise IssuerUnavailable
         return known.keys.get(kid)
 

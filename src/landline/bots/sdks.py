@@ -47,8 +47,19 @@ class Identity(msgspec.Struct, frozen=True):
         return f"{self.base}/adfs"
 
 
+def warning_of(sdk: Sdk, identity: Identity) -> str | None:
+    """Why the settings cannot work as they are, for whoever reads them; None where they can (bot-side 6.3)."""
+    if identity.base.startswith("https://"):
+        return None
+    return (
+        f"{identity.base} is not https, and the library by which {sdk.value} fetches its tokens takes nothing else: "
+        "name an https service_url, or start the server with a certificate (landline dev-cert makes one)"
+    )
+
+
 def settings_of(sdk: Sdk, identity: Identity) -> dict[str, str]:
-    """The settings by the names that the SDK has for them."""
+    """The settings by the names that the SDK has for them. Each names us as the token service, too: by default the
+    SDKs send what we gave the bot, and the key of its service URL, to Microsoft's (bot-side 7)."""
     match sdk:
         case Sdk.BOTBUILDER_PYTHON:
             return {
@@ -86,6 +97,7 @@ def settings_of(sdk: Sdk, identity: Identity) -> dict[str, str]:
                 f"{_SERVICE}TENANTID": "adfs",
                 f"{_SERVICE}AUTHORITY": identity.authority,
                 f"{_SERVICE}ISSUERS": identity.issuer,
+                "TOKEN_SERVICE_ENDPOINT": identity.base,  # for the bot's own code: the SDK for Python reads it nowhere
             }
         case Sdk.AGENTS_JS:
             return {
@@ -96,6 +108,7 @@ def settings_of(sdk: Sdk, identity: Identity) -> dict[str, str]:
                 f"{_CONNECTION}validateIssuer": "true",
                 "connectionsMap__0__connection": "landline",
                 "connectionsMap__0__serviceUrl": "*",
+                "TOKEN_SERVICE_ENDPOINT": identity.base,
             }
 
 

@@ -12,8 +12,8 @@ from landline.channel.keys import SigningKeys
 from landline.channel.registry import Registry
 from landline.channel.tokens import random_id
 from landline.core import bot_tokens
-from landline.core.bot import CONNECTOR, Bot
-from landline.core.bot_tokens import Said
+from landline.core.bot import CONNECTOR, Bot, key_set_of
+from landline.core.bot_tokens import Said, Sealed
 from landline.core.tokens import digest
 from landline.errors import BadArgument, BotNotAuthenticated, Forbidden
 from landline.ports import Clock, TrustedIssuers
@@ -32,10 +32,11 @@ class BotToken(msgspec.Struct, frozen=True):
 
 
 class _Verified(msgspec.Struct, frozen=True):
-    """What a token says whose signature was good. `kid` is the key of ours that made it, if it is one of ours."""
+    """What a token says whose signature was good, and the key that it was good by."""
 
     said: Said
-    kid: str | None
+    sealed: Sealed
+    key: RSAPublicKey
 
 
 class BotTokens:
@@ -51,7 +52,7 @@ class BotTokens:
         issuer: str,
         life_s: int,
     ) -> None:
-        """`issuer` is our own name in tokens; those that `trusted` knows are good besides."""
+        """`issuer` is our own name in tokens; of those that a bot trusts besides, `trusted` finds the keys."""
         self._registry = registry
         self._keys = keys
         self._trusted = trusted
@@ -89,11 +90,7 @@ class BotTokens:
             return
         if token is None:
             raise BotNotAuthenticated
-        verified = self._verified.get(token)
-        if verified is None:
-            verified = await self._verify(token)
-        elif verified.kid is not None:
-            await self._our_key(verified.kid)  # it may have been withdrawn since
+        verified = await self._verify(bot, token)
         said = verified.said
         bot_tokens.check_time(said, self._clock.now_ms() / 1000)
         self._check_audience(said)
@@ -101,22 +98,26 @@ class BotTokens:
         if said.app_id != bot.app_id:
             raise Forbidden("The token belongs to another bot")
 
-    async def _verify(self, token: str) -> _Verified:
+    async def _verify(self, bot: Bot, token: str) -> _Verified:
         """By the key that must have signed it, among those that we know or know where to fetch. What the token says of
-        its issuer is looked up and never followed."""
-        sealed = bot_tokens.unopened(token)
-        if sealed.issuer == self._issuer:
-            return _Verified(bot_tokens.read(token, await self._our_key(sealed.kid)), sealed.kid)
-        key = await self._trusted.key(sealed.issuer, sealed.kid)
-        if key is None:
-            raise BotNotAuthenticated
-        return _Verified(bot_tokens.read(token, key), None)
+        its issuer is looked up and never followed.
 
-    async def _our_key(self, kid: str) -> RSAPublicKey:
-        key = await self._keys.find(kid)
+        The key is looked up each time, for it may have been withdrawn; the signature is checked once."""
+        kept = self._verified.get(token)
+        sealed = bot_tokens.unopened(token) if kept is None else kept.sealed
+        key = await self._key(bot, sealed)
         if key is None:
             raise BotNotAuthenticated
-        return key.private.public_key()
+        if kept is not None and kept.key == key:
+            return kept
+        return _Verified(bot_tokens.read(token, key), sealed, key)
+
+    async def _key(self, bot: Bot, sealed: Sealed) -> RSAPublicKey | None:
+        if sealed.issuer == self._issuer:
+            ours = await self._keys.find(sealed.kid)
+            return None if ours is None else ours.private.public_key()
+        key_set = key_set_of(sealed.issuer, bot.trusted_issuers)
+        return None if key_set is None else await self._trusted.key(key_set, sealed.kid)
 
     def _check_audience(self, said: Said) -> None:
         """Of other issuers a bot may also have a token for itself. Of ours that is what we show to the bot: whoever it

@@ -21,7 +21,7 @@ import structlog
 from landline.channel.registry import Registry
 from landline.channel.streams import OpenStreams
 from landline.core import origins, tokens
-from landline.core.bot import SHORT_LIFE, SHORT_LIFE_S, Bot, Own, Profile, Site, may_be_called
+from landline.core.bot import SHORT_LIFE, SHORT_LIFE_S, Bot, Own, Profile, Site, check_profile, may_be_called
 from landline.core.stream import FORBIDDEN
 from landline.errors import (
     AlreadyThere,
@@ -51,7 +51,7 @@ class Declared(msgspec.Struct, frozen=True):
 
     `default` is the site that exists because nothing else was said: it can be disabled, though not changed otherwise.
     `app_secrets` has the digests of more secrets that are never stored, by the id of the bot. `bot_hosts` says where
-    bots may be; nothing there means anywhere.
+    bots may be; nothing there means anywhere. `trusted_issuers` are those of bots that name none of their own.
     """
 
     profiles: tuple[Profile, ...]
@@ -60,6 +60,7 @@ class Declared(msgspec.Struct, frozen=True):
     default: str | None = None
     app_secrets: Mapping[str, tuple[bytes, ...]] = {}
     bot_hosts: tuple[str, ...] = ()
+    trusted_issuers: tuple[str, ...] = ()
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -238,8 +239,11 @@ class Registrations:
 
     def _bot(self, registered: RegisteredBot) -> Bot:
         current, *former = (each.key for each in registered.service_keys)
+        said = msgspec.structs.asdict(registered.profile)
+        if registered.profile.trusted_issuers is None:
+            said["trusted_issuers"] = self._declared.trusted_issuers
         return Bot(
-            **msgspec.structs.asdict(registered.profile),
+            **said,
             service_url=f"{self._service_base}/{current}",
             service_key=current,
             former_keys=tuple(former),
@@ -285,7 +289,7 @@ class Registrations:
         async def add() -> None:
             if profile.id in self._bots:
                 raise AlreadyThere
-            self._check_host(profile)
+            self._check(profile)
             # The key first: a bot without one could not be told where to answer.
             await self._put(_service_keys(profile.id), lambda kept: (self._new_service_key(),))
             await self._put(_bot(profile.id), lambda kept: profile)
@@ -302,7 +306,7 @@ class Registrations:
             new = change(old)
             if new.id != bot_id:
                 raise BadArgument("'id' cannot be changed")
-            self._check_host(new)
+            self._check(new)
             await self._put(_bot(bot_id), lambda kept: new)
             _warn_of_short_life(new, old, bot=bot_id)
 
@@ -380,7 +384,8 @@ class Registrations:
         await self._change(put)
         return self.bot(bot_id)
 
-    def _check_host(self, profile: Profile) -> None:
+    def _check(self, profile: Profile) -> None:
+        check_profile(profile)
         if profile.endpoint is not None and not may_be_called(profile.endpoint, self._declared.bot_hosts):
             raise BadArgument("'endpoint' is on a host that is not one of bot_allowed_hosts")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import msgspec
 
-from landline.bots.sdks import Sdk, rendered
+from landline.bots.sdks import Identity, Sdk, rendered, warning_of
 from landline.commands.groups import Group
 from landline.commands.office import Office, end, in_office
 from landline.commands.options import as_json_option, given, properties
@@ -42,7 +42,7 @@ def add_bot(office: Office, id_: str, sdk: str | None, **said: object) -> None:
     if told is None:
         print_secret(secret)
     else:
-        click.echo(rendered(Sdk(sdk), msgspec.structs.replace(told, secret=secret)), nl=False)
+        _print_settings(Sdk(sdk), msgspec.structs.replace(told, secret=secret))
 
 
 @bot.command("change")
@@ -125,4 +125,11 @@ def bot_settings(office: Office, id_: str, sdk: str) -> None:
     app_id = office.ask("GET", "bots", id_)["app_id"]
     if app_id is None:
         end(f"the bot {id_!r} has no app id, and needs no settings")
-    click.echo(rendered(Sdk(sdk), office.identity(app_id)), nl=False)
+    _print_settings(Sdk(sdk), office.identity(app_id))
+
+
+def _print_settings(sdk: Sdk, identity: Identity) -> None:
+    """Alone on standard output, so that they can go into a file; what is wrong with them beside it."""
+    click.echo(rendered(sdk, identity), nl=False)
+    if warning := warning_of(sdk, identity):
+        click.echo(f"landline: {warning}", err=True)

@@ -11,7 +11,7 @@ from landline.conformance.directline import Activity, Answer
 from landline.conformance.expect import accepted, expect, refused, same
 from landline.conformance.send import bound, unbound
 from landline.conformance.subject import USER, Conversation, Subject
-from landline.conformance.uploads import PIXEL, activity_part, fetch, file_part, form, part, upload
+from landline.conformance.uploads import FORM, PIXEL, activity_part, fetch, file_part, form, part, upload
 
 group = Group("F", "Upload")
 
@@ -30,6 +30,12 @@ async def only(talk: Conversation, answer: Answer) -> Activity:
     (found,) = await talk.log()
     same(found["id"], answer.json["id"], "id")
     return found
+
+
+async def sent(talk: Conversation, answer: Answer) -> Activity:
+    """The activity that an upload made."""
+    name = accepted(answer).json["id"]
+    return next(each for each in await talk.log() if each["id"] == name)
 
 
 def named(activity: Activity) -> list[Any]:
@@ -151,6 +157,33 @@ async def scripts(s: Subject) -> None:
         saved = headers.get("Content-Disposition", "").startswith("attachment")
         caged = "sandbox" in headers.get("Content-Security-Policy", "")
         expect(saved or caged, f"{content_type} is shown as a page of this origin")
+
+
+@group.check(213)
+async def odd_media_types(s: Subject) -> None:
+    """`Content-Type` of an upload: parameters by RFC 9110 (`;name=value`), else `application/octet-stream`;
+    `image/png;,text/html` is not shown in place."""
+    plain = "application/octet-stream"
+    for given, kept in (
+        ("image/png; a=b", "image/png; a=b"),
+        ('video/mp4;codecs="avc1, mp4a"', 'video/mp4;codecs="avc1, mp4a"'),
+        ("image/png;,text/html", plain),
+        ("image/png; text/html", plain),
+        ("image/png, text/html", plain),
+        ('image/png; a="b', plain),
+        ("image/png; a=b c", plain),
+    ):
+        talk = await s.start()
+        for body, headers in (
+            (PIXEL, raw(given, "a.png")),
+            (form(file_part("a.png", PIXEL, given)), FORM),
+        ):
+            attached = (await sent(talk, await upload(talk.client, talk.id, body, headers)))["attachments"][0]
+            same(attached["contentType"], kept, f"contentType of {given}")
+            got = (await fetch(attached["contentUrl"])).headers
+            same(got.get("Content-Type"), kept, f"Content-Type of {given}")
+            shown = got.get("Content-Disposition", "inline").startswith("inline")
+            expect(not (shown and kept == plain), f"{given} is shown in place")
 
 
 @group.check(113, Need.CONTROL)

@@ -33,7 +33,13 @@ NAME_CHARACTERS = 200
 
 OCTETS = "application/octet-stream"
 _ACTIVITY = "application/vnd.microsoft.activity"
-_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+*-]+([ \t]*;[ -~\t]*)?", re.ASCII)
+_WORD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]++"
+_QUOTED = r'"(?:[\t !#-\[\]-~]|\\[\t -~])*+"'
+_MEDIA_TYPE = re.compile(
+    rf"[\w!#$&^.+-]++/[\w!#$&^.+*-]++(?:[ \t]*+;[ \t]*+(?:{_WORD}=(?:{_WORD}|{_QUOTED}))?+)*+", re.ASCII
+)
+"""RFC 9110, 8.3.1, with parameters as 5.6.6 has them. Anything else is read in two ways by somebody: some take
+`image/png;,text/html` for what stands behind the comma."""
 _MEDIA_TYPE_CHARACTERS = 255
 
 _SEGMENT = re.compile(rb'\s*+(?:([^\s=;"]++)\s*+=\s*+("(?:[^"\\]|\\.)*+"|[^;]*+))?[^;]*+;?', re.DOTALL)
@@ -147,7 +153,10 @@ def media_type(given: str | None) -> str:
 
 
 def may_be_shown(content_type: str) -> bool:
-    """Whether a browser may show it in place: pictures, sound and films, but nothing that can hold a script (5.8)."""
+    """Whether a browser may show it in place: pictures, sound and films, but nothing that can hold a script (5.8), and
+    nothing that is no media type, of which nobody knows what a browser makes."""
+    if not _MEDIA_TYPE.fullmatch(content_type):
+        return False
     kind, _, form = content_type.partition(";")[0].strip().lower().partition("/")
     return kind in ("image", "audio", "video") and "svg" not in form and "xml" not in form
 

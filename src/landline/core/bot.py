@@ -5,12 +5,15 @@ What an operator may say about either stands here with its bounds, once for the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
+
+from landline.errors import BadArgument
 
 URL = r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"  # no user and password: URLs are shown and logged
 Url = Annotated[str, Meta(pattern=URL)]
@@ -20,10 +23,14 @@ CONNECTOR = "https://api.botframework.com"
 """The audience of what bots show to us; SDKs ask for it by this name, whoever the issuer is."""
 MICROSOFT = CONNECTOR
 """An issuer of this name makes the Agents SDKs fetch keys from Microsoft, so ours must never have it (bot-side 5.1)."""
+_KEY_SET = re.compile(r"(https://|http://(localhost|127\.0\.0\.1|\[::1\])[:/])[^\s#@]+", re.ASCII)
+_HOST_NAME = re.compile(r"[A-Za-z0-9._~-]+")
 BotId = Annotated[str, Meta(min_length=1, max_length=256)]
-SiteId = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
+SITE_ID = "^[A-Za-z0-9_-]{1,64}$"
+SiteId = Annotated[str, Meta(pattern=SITE_ID)]
 Text = Annotated[str, Meta(min_length=1, max_length=256)]
-AppId = Annotated[str, Meta(pattern="^[A-Za-z0-9._-]{1,128}$")]
+APP_ID = "^[A-Za-z0-9._-]{1,128}$"
+AppId = Annotated[str, Meta(pattern=APP_ID)]
 Origins = Annotated[tuple[str, ...], Meta(max_length=256)]
 SHORT_LIFE_S = 300
 """Below this a life of tokens is for tests (D-19)."""
@@ -74,6 +81,13 @@ CreateConversations = Annotated[
 OwnAppId = Annotated[
     AppId | None, Meta(description="The bot's app id. With one, Landline and the bot show tokens to each other.")
 ]
+TrustedIssuers = Annotated[
+    Annotated[tuple[str, ...], Meta(max_length=32)] | None,
+    Meta(
+        description="Other issuers whose tokens the bot may show, each as its name, `=`, and the URL of its key set. "
+        "Default: those of the server's `trusted_issuers`."
+    ),
+]
 
 
 class Profile(Own, frozen=True, kw_only=True, omit_defaults=True):
@@ -91,6 +105,7 @@ class Profile(Own, frozen=True, kw_only=True, omit_defaults=True):
     turns: Turns = "overlap"
     create_conversations: CreateConversations = False
     app_id: OwnAppId = None
+    trusted_issuers: TrustedIssuers = None
 
 
 class Bot(Own, frozen=True):
@@ -99,7 +114,7 @@ class Bot(Own, frozen=True):
     `service_url` is what this bot calls back: base, `/b/` and the bot's key, without trailing slash; the key alone
     makes an anonymous bot recognisable, so it is a secret (bot-side 3). `former_keys` were given out before and still
     work. A bot with `app_id` is not known by that alone: it shows a token, which it gets for a secret whose digest is
-    one of `app_secrets` (bot-side 6).
+    one of `app_secrets` (bot-side 6), or from one of `trusted_issuers`, for which no other bot's stand in.
     """
 
     id: str
@@ -115,6 +130,7 @@ class Bot(Own, frozen=True):
     turns: str = "overlap"
     create_conversations: bool = False
     app_id: str | None = None
+    trusted_issuers: tuple[str, ...] = ()
     former_keys: tuple[str, ...] = ()
     app_secrets: tuple[bytes, ...] = ()
 
@@ -156,12 +172,61 @@ def without_query(endpoint: str) -> str:
     return f"{where}?***" if asks else where
 
 
+def check_profile(profile: Profile) -> None:
+    """What the types of a profile cannot say. Raises `BadArgument` for an endpoint that nobody can connect to, and for
+    trusted issuers as `key_sets` does."""
+    if profile.endpoint is not None:
+        try:
+            connectable(profile.endpoint)
+        except ValueError as error:
+            raise BadArgument(f"'endpoint' is no URL that can be connected to: {error}") from error
+    key_sets(profile.trusted_issuers or ())
+
+
+def connectable(url: str) -> None:
+    """Raises `ValueError` for a URL of the right form that nobody can connect to, such as `http://[` or port 0."""
+    parts = urlsplit(url)
+    if parts.port == 0:  # the property itself refuses what is no port
+        raise ValueError("port 0 cannot be connected to")
+    try:
+        host = (parts.hostname or "").encode("idna").decode()
+    except UnicodeError as error:
+        raise ValueError("its host is no name") from error
+    if ":" not in host and not _HOST_NAME.fullmatch(host):
+        raise ValueError("its host is no name")
+
+
+def key_sets(trusted_issuers: Iterable[str]) -> dict[str, str]:
+    """The address of the key set of each issuer: https, unless on this machine. Raises `BadArgument`."""
+    found: dict[str, str] = {}
+    for each in trusted_issuers:
+        issuer, _, url = each.partition("=")
+        if not issuer or not _KEY_SET.fullmatch(url):
+            raise BadArgument(f"{each!r} is not ISSUER=URL, https unless on this machine")
+        try:
+            connectable(url)
+        except ValueError as error:
+            raise BadArgument(f"{each!r} is not ISSUER=URL: {error}") from error
+        if issuer in found:
+            raise BadArgument(f"The issuer {issuer!r} is named twice")
+        found[issuer] = url
+    return found
+
+
+def key_set_of(issuer: str, trusted_issuers: Iterable[str]) -> str | None:
+    """Where the keys of `issuer` are, if it is one of these."""
+    return next((url for name, _, url in (each.partition("=") for each in trusted_issuers) if name == issuer), None)
+
+
 def may_be_called(endpoint: str, hosts: Sequence[str]) -> bool:
     """Whether `endpoint` lies on one of `hosts`: names, addresses, or `*.example.org` for every name below that one.
     No hosts at all allow any."""
     if not hosts:
         return True
-    host = (urlsplit(endpoint).hostname or "").rstrip(".")
+    try:
+        host = (urlsplit(endpoint).hostname or "").rstrip(".")
+    except ValueError:
+        return False
     return any(_is_host(host, allowed.lower()) for allowed in hosts)
 
 

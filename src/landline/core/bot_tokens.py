@@ -9,10 +9,12 @@ Reading checks the signature only, so that its result may be cached; time and au
 from __future__ import annotations
 
 import base64
+from typing import Annotated
 
 import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from msgspec import Meta
 
 from landline.core.bot import CONNECTOR, Bot
 from landline.core.keys import SigningKey
@@ -23,6 +25,10 @@ LEEWAY_S = 300
 
 _BACKDATED_S = 5
 _KID_CHARACTERS = 256
+
+_LAST_DATE = 253_402_300_799
+"""The end of the year 9999. Beyond it, and where the number is none, a date says "for ever"."""
+NumericDate = Annotated[float, Meta(ge=0, le=_LAST_DATE)]
 
 Claims = dict[str, object]
 
@@ -68,8 +74,9 @@ class Said(msgspec.Struct, frozen=True):
 
     iss: str
     aud: str | tuple[str, ...]
-    exp: float
-    nbf: float = 0
+    exp: NumericDate
+    nbf: NumericDate = 0
+    iat: NumericDate = 0
     appid: str | None = None
     azp: str | None = None
 
@@ -130,9 +137,9 @@ def read(token: str, key: RSAPublicKey) -> Said:
 
 def check_time(said: Said, now_s: float) -> None:
     """Raises `BotNotAuthenticated` outside of the token's life, which clocks may see differently."""
-    if not now_s < said.exp + LEEWAY_S:  # written so that what is no number at all has passed, too
+    if now_s >= said.exp + LEEWAY_S:
         raise BotNotAuthenticated("The bot's token has expired")
-    if not now_s >= said.nbf - LEEWAY_S:
+    if now_s < said.nbf - LEEWAY_S:
         raise BotNotAuthenticated("The bot's token is not valid yet")
 
 

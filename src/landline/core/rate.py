@@ -10,6 +10,8 @@ import math
 
 import msgspec
 
+_LEAST_PER_S, _MOST_PER_S = 1e-9, 1e12
+
 
 class Rate(msgspec.Struct, frozen=True):
     """`per_s` a second on average, up to `burst` at once; `longest_wait_s` is how long a turn may be away."""
@@ -19,7 +21,9 @@ class Rate(msgspec.Struct, frozen=True):
     longest_wait_s: float = 0.0
 
     def at(self, per_s: float) -> Rate:
-        """Another rate, with a burst that is as many seconds of it."""
+        """Another rate, with a burst that is as many seconds of it. One that is next to nothing, or to everything, is
+        as good as such a number that can be calculated with."""
+        per_s = min(max(per_s, _LEAST_PER_S), _MOST_PER_S)
         return Rate(per_s, max(1, math.ceil(self.burst / self.per_s * per_s)), self.longest_wait_s)
 
 

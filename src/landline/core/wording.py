@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from landline.core.bot import ENDPOINT, URL
+from landline.core.bot import APP_ID, ENDPOINT, SITE_ID, URL
 
 _KINDS = {
     "int": "a whole number",
@@ -19,8 +19,8 @@ _KINDS = {
 _PATTERNS = {
     URL: "must be an http or https URL",
     ENDPOINT: "must be an http or https URL",
-    "^[A-Za-z0-9_-]{1,64}$": "must have 1 to 64 characters of A-Z a-z 0-9 _ -",
-    "^[A-Za-z0-9._-]{1,128}$": "must have 1 to 128 characters of A-Z a-z 0-9 . _ -",
+    SITE_ID: "must have 1 to 64 characters of A-Z a-z 0-9 _ -",
+    APP_ID: "must have 1 to 128 characters of A-Z a-z 0-9 . _ -",
 }
 _BOUNDS = {">=": "must be at least", ">": "must be more than", "<=": "must be at most", "<": "must be less than"}
 

@@ -40,7 +40,7 @@ from landline.channel.retention import Keeping, Retention, Uses
 from landline.channel.streams import OpenStreams
 from landline.channel.throttle import Rates, Throttle
 from landline.channel.tokens import Lives, Tokens
-from landline.config import Settings, key_sets
+from landline.config import Settings
 from landline.core.bot import without_query
 from landline.core.origins import ANY_ORIGIN, origin
 from landline.core.rate import Rate
@@ -59,6 +59,7 @@ from landline.server.listener import Listener, listening_sockets, tls_context
 from landline.server.paths import Paths
 from landline.server.reload import Reload
 from landline.server.stream import Streaming
+from landline.server.user_tokens import UserTokens
 from landline.server.websocket import Accept, Upgrade
 from landline.server.wheel import Wheel
 from landline.stores.directory import ADDRESS_FILE, ADMIN_SECRET_FILE, Directory
@@ -210,6 +211,8 @@ class Server:
         self.store = store = SqliteStore(self._directory, clock)
         closers.push_async_callback(store.close)
         await store.open()
+        if mend := self._directory.open_to_others():
+            _log.warning("other users may look into the data directory", data=str(settings.data), mend=mend)
         blobs = FileBlobs(settings.data / "blobs", _stored_bounds(settings))
         closers.push_async_callback(blobs.close)
         await blobs.open()
@@ -228,7 +231,7 @@ class Server:
         if any(bot.app_id for bot in registry.bots()):
             await keys.ring()  # rather now than in somebody's request
         for bot in registry.bots():
-            if bot.app_id is not None and not (bot.app_secrets or settings.trusted_issuers):
+            if bot.app_id is not None and not (bot.app_secrets or bot.trusted_issuers):
                 _log.warning("the bot has an app id and no secret: it cannot call back", bot=bot.id)
         transport = HttpBotTransport(
             connect_timeout_s=settings.bot_connect_timeout_s,
@@ -278,7 +281,7 @@ class Server:
         direct_line = directline.DirectLine(
             tokens, throttle, conversations, activities, files, streaming, _client_manners(settings)
         )
-        trusted = HttpIssuers(key_sets(settings.trusted_issuers))
+        trusted = HttpIssuers(settings.issuer_keys_s)
         closers.push_async_callback(trusted.close)
         bot_tokens = BotTokens(registry, keys, trusted, clock, issuer=issuer, life_s=settings.bot_token_ttl_s)
         begun = BotConversations(store, calls, repeats, derived.conversation, members=settings.members_per_conversation)
@@ -350,6 +353,7 @@ class Server:
         for path, endpoint in (("/live", self._live), ("/ready", self._is_ready)):
             routes.append(Route(path, Resource(path, bots, GET=endpoint, HEAD=endpoint)))
         routes += issuer.routes()
+        routes += UserTokens(_issuer_manners(settings)).routes()
         for path, endpoint in (("/openapi.json", self._openapi), ("/docs/api", self._api_page)):
             routes.append(Route(path, Resource(path, bots, GET=endpoint)))
         self._document = openapi.document(routes, settings.public_url or "/")

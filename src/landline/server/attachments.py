@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from landline.channel.attachments import Attachments
 from landline.channel.registry import Registry
-from landline.core.attachments import ORIGINAL, Attachment, may_be_shown
+from landline.core.attachments import ORIGINAL, Attachment, may_be_shown, media_type
 from landline.core.links import DOWNLOADS, VIEWS
 from landline.errors import NotFound, RangeNotSatisfiable, UnknownAttachment
 from landline.server.connector import PREFIX
@@ -111,11 +111,12 @@ def _asked(exchange: Exchange, size: int) -> tuple[int, int] | None:
 
 
 def _headers(attachment: Attachment) -> list[Header]:
-    how = "inline" if may_be_shown(attachment.content_type) else "attachment"
+    content_type = media_type(attachment.content_type)  # what an earlier version kept may be none
+    how = "inline" if may_be_shown(content_type) else "attachment"
     plain = re.sub(r'[^ -~]|["\\%]', "_", attachment.name)
     named = f"{how}; filename=\"{plain}\"; filename*=UTF-8''{quote(attachment.name, safe='')}"
     return [
-        (b"content-type", attachment.content_type.encode("latin-1")),
+        (b"content-type", content_type.encode()),
         (b"content-disposition", named.encode()),
         *_HARMLESS,
     ]

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from landline.errors import ConfigurationError
+from landline.stores.directory import make
 
 HOSTS = ("localhost", "127.0.0.1", "::1")
 
@@ -59,7 +60,8 @@ def make_certificate(directory: Path, hosts: Sequence[str], now: dt.datetime) ->
     paths = Files.within(directory)
     names = [_host(host) for host in hosts]
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not directory.exists():
+            make(directory)
         authority = _authority(paths, now)
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = _certificate(names, key, authority, now)
@@ -193,6 +195,8 @@ def _write(path: Path, content: bytes, *, secret: bool) -> None:
     """A key is private from its first byte on, and a reader finds the old file or the new one."""
     aside = path.with_suffix(".new")
     aside.unlink(missing_ok=True)
-    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if secret else 0o644), "wb") as file:
+    mode = 0o600 if secret else 0o644
+    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(content)
+    aside.chmod(mode)  # with a narrow umask nobody else could read the authority's certificate, which they have to
     aside.replace(path)

@@ -40,6 +40,7 @@ def declared(settings: Settings) -> Declared:
         app_secrets={bot.id: tuple(map(digest, bot.app_secret)) for bot in tables},
         default=None if settings.bots and settings.bots[0].sites else DEFAULT_SITE,
         bot_hosts=settings.bot_allowed_hosts,
+        trusted_issuers=settings.trusted_issuers,
     )
 
 

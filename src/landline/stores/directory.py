@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -12,10 +13,33 @@ from landline.errors import DataDirectoryError, DirectoryInUse
 if sys.platform == "win32":
     import msvcrt
 
+    def _others_may(path: Path) -> int:
+        return 0  # what its owner allows whom stands elsewhere there
+
     def _lock(descriptor: int) -> None:
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
 else:
     import fcntl
+    import grp
+    import pwd
+
+    def _others_may(path: Path) -> int:
+        """The permissions, as in 0o7, that somebody else has. Raises `DataDirectoryError` where it is theirs."""
+        found, we = path.stat(), os.geteuid()
+        if found.st_uid not in (we, 0) and we != 0:
+            raise DataDirectoryError(f"{path} belongs to another user: sudo chown -R {we} {shlex.quote(str(path))}")
+        group, rest = found.st_mode >> 3 & 0o7, found.st_mode & 0o7
+        if found.st_uid != we and found.st_gid in (os.getegid(), *os.getgroups()):
+            return rest  # it is by its group that we may write there: so volumes are mounted in a cluster
+        return rest if _is_ours_alone(found.st_gid) else rest | group
+
+    def _is_ours_alone(group_id: int) -> bool:
+        """Whether it is the group of this user that has nobody else in it, as many systems make one for each user."""
+        try:
+            user, group = pwd.getpwuid(os.geteuid()), grp.getgrgid(group_id)
+        except KeyError:
+            return False
+        return user.pw_gid == group_id and user.pw_name == group.gr_name and set(group.gr_mem) <= {user.pw_name}
 
     def _lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -26,6 +50,7 @@ STORE_FILE = "landline.db"
 ADMIN_SECRET_FILE = "admin-secret"  # noqa: S105  # a name
 ADDRESS_FILE = "address"
 """Files of a data directory: its lock, the conversations, what the admin API is asked with, and where."""
+_WRITE, _LOOK = 0o2, 0o5
 
 
 class Directory:
@@ -40,14 +65,15 @@ class Directory:
         """Make the directory (mode 0700) where there is none, and lock it.
 
         One that exists keeps its mode: it is somebody's decision, and everything written here is private by itself.
-        Raises `DataDirectoryError`.
+        Raises `DataDirectoryError`, also where other users may write in it: they could put a store of theirs, or the
+        credential of operators, in the place of ours.
         """
         try:
-            made = [path for path in (self.path, *self.path.parents) if not path.exists()]
-            if made:
-                self.path.mkdir(mode=0o700, parents=True)
-                for path in made:
-                    sync(path.parent)
+            if not self.path.exists():
+                make(self.path)
+            if _others_may(self.path) & _WRITE:
+                named = shlex.quote(str(self.path))
+                raise DataDirectoryError(f"{self.path} can be written by other users: chmod go-w {named}")
             self._descriptor = os.open(self.path / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise DataDirectoryError(f"{self.path}: {error.strerror}") from error
@@ -57,11 +83,19 @@ class Directory:
             self.release()
             raise DirectoryInUse(f"{self.path} is in use by another process") from error
 
+    def open_to_others(self) -> str | None:
+        """The command that keeps other users from looking in; None where they cannot. Raises `DataDirectoryError`."""
+        if not _others_may(self.path) & _LOOK:
+            return None
+        return f"chmod -R go= {shlex.quote(str(self.path))}"
+
     def private_file(self, name: str) -> Path:
-        """The path of a file in here; made with mode 0600 if it is not there, and its name durable."""
+        """The path of a file in here with mode 0600, made if it is not there, and its name durable."""
         path = self.path / name
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            with contextlib.suppress(PermissionError):  # of a file of another user, which we may write all the same
+                path.chmod(0o600)
             sync(self.path)
         except OSError as error:
             raise DataDirectoryError(f"{path}: {error.strerror}") from error
@@ -100,6 +134,16 @@ class Directory:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def make(path: Path) -> None:
+    """Make a directory that others cannot look into, and durable; where its parents are not there, make them such that
+    nobody else can write in them, whatever the umask is. Raises `OSError`."""
+    for each in reversed([each for each in path.parents if not each.exists()]):
+        each.mkdir(mode=0o755)
+        sync(each.parent)
+    path.mkdir(mode=0o700)
+    sync(path.parent)
 
 
 def sync(path: Path) -> None:

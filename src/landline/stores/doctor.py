@@ -6,6 +6,7 @@ holds the lock of the directory.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -16,7 +17,7 @@ import apsw
 from landline.core.log import LAST_SEQUENCE, SEQUENCE_BITS
 from landline.errors import DataDirectoryError
 from landline.stores import layout
-from landline.stores.directory import sync
+from landline.stores.directory import make, sync
 from landline.stores.layout import connect
 
 GAP = 100_000
@@ -104,8 +105,8 @@ def put_back(copy: Path, data: Path, name: str, now_ms: int, without: Sequence[s
     """Make `data` out of a copy of it, and leave the gap; answers for how many conversations. `name` is the store's
     file, `without` what belongs to the process that made the copy.
 
-    It is whole and durable when it appears under its name, or it does not appear. Raises `DataDirectoryError`; nothing
-    is replaced that is there."""
+    It is whole and durable when it appears under its name, or it does not appear; and it is private (0700, files 0600),
+    whatever the modes of the copy are. Raises `DataDirectoryError`; nothing is replaced that is there."""
     aside = data.with_name(f"{data.name}.restoring")
     if data.exists() and any(data.iterdir()):
         raise DataDirectoryError(f"{data} is not empty: move it away first")
@@ -113,7 +114,8 @@ def put_back(copy: Path, data: Path, name: str, now_ms: int, without: Sequence[s
         raise DataDirectoryError(f"{copy} is no copy of a data directory: there is no {name}")
     try:
         shutil.rmtree(aside, ignore_errors=True)
-        shutil.copytree(copy, aside, ignore=shutil.ignore_patterns(*without))
+        make(aside)
+        _copy_privately(copy, aside, without)
         if found := examine(aside / name, now_ms):
             raise DataDirectoryError(f"{copy} is damaged: {found[0]}")
         conversations = leave_gap(aside / name, now_ms)
@@ -128,6 +130,22 @@ def put_back(copy: Path, data: Path, name: str, now_ms: int, without: Sequence[s
         raise DataDirectoryError(f"{data} cannot be made of {copy}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _copy_privately(copy: Path, aside: Path, without: Sequence[str]) -> None:
+    """What stands in one directory, into another one: as private from the first byte on as what a server makes."""
+    for each in copy.iterdir():
+        place = aside / each.name
+        if each.name in without:
+            continue
+        if each.is_dir():
+            place.mkdir(mode=0o700)
+            _copy_privately(each, place, without)
+        else:
+            place.touch(mode=0o600, exist_ok=False)
+            shutil.copyfile(each, place)
+            found = each.stat()
+            os.utime(place, ns=(found.st_atime_ns, found.st_mtime_ns))  # by which uploads expire
 
 
 def _listed(findings: Iterator[str]) -> list[str]:

@@ -79,6 +79,14 @@ const Checked = checkBot(ActivityHandler, {
   },
 
   commands: {
+    async signin (context) {
+      const card = CardFactory.oauthCard('github', 'Sign in', 'Sign in', { signInLink: 'https://issuer.example/authorize' })
+      await context.sendActivity(MessageFactory.attachment(card, 'sign in'))
+      const { from, channelId } = context.activity
+      const token = await context.turnState.get(adapter.UserTokenClientKey).getUserToken('github', channelId, from.id)
+      await context.sendActivity(`token: ${token?.token ?? 'none'}`)
+    },
+
     async stream (context) {
       context.streamingResponse.queueInformativeUpdate('thinking')
       for (const chunk of ['one', ' two', ' three']) {

@@ -1,4 +1,5 @@
 // What the check bots on JavaScript share. What they do stands in ../checks.py.
+import dns from 'node:dns'
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import express from 'express'
@@ -180,7 +181,17 @@ export function checkBot (ActivityHandler, { CardFactory, MessageFactory, ...sdk
 }
 
 // `turn` takes a request and its response; `speak` says a text by a reference and answers its id.
+// Has the log name every host that this process wants to reach.
+function printHosts () {
+  const { lookup } = dns
+  dns.lookup = (host, ...more) => {
+    console.log(`looks up ${host}`)
+    return lookup(host, ...more)
+  }
+}
+
 export function serve (turn, speak, ...middleware) {
+  printHosts()
   const app = express()
   app.use(express.json({ limit: '1mb' }))
   app.get('/health', (request, response) => response.end())
