@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote, unquote_to_bytes
 import msgspec
 from msgspec import Raw
 
-from landline.core import activity
+from landline.core import json_text
 from landline.core.links import DOWNLOADS, OUR_BASE
 from landline.core.log import ConversationId
 from landline.errors import BadArgument, MissingProperty
@@ -162,7 +162,7 @@ class File(msgspec.Struct, frozen=True):
 
 
 class Message(msgspec.Struct, frozen=True):
-    """The activity of an upload, its members as `activity.decode` answers them, and the type of each file in it."""
+    """The activity of an upload, its members as `json_text.decode` answers them, and the type of each file in it."""
 
     members: dict[str, Raw]
     content_types: tuple[str, ...]
@@ -175,12 +175,12 @@ def message(written: bytes | None, files: Sequence[File], user_id: str | None) -
     """
     if not files:
         raise BadArgument("The upload has no file")
-    members = {"type": Raw(b'"message"')} if written is None else activity.decode(written)
+    members = {"type": Raw(b'"message"')} if written is None else json_text.decode(written)
     if user_id:
-        account = activity.members_of(members.get("from", _NULL), "from")
+        account = json_text.members_of(members.get("from", _NULL), "from")
         others = {name: value for name, value in account.items() if name.lower() != "id"}
         members["from"] = Raw(_encode({"id": user_id, **others}))
-    attached = activity.exact_items_of(members.get("attachments", _NULL), "attachments")
+    attached = json_text.exact_items_of(members.get("attachments", _NULL), "attachments")
     merged, content_types = _merged(attached, files)
     members["attachments"] = Raw(b"[" + b",".join(merged) + b"]")
     return Message(members, content_types)
@@ -198,7 +198,7 @@ def _merged(attached: Sequence[Raw], files: Sequence[File]) -> tuple[list[bytes]
             continue
         unfilled.add(number)
         # Each is asked for its name once: there can be thousands of them, and many files.
-        name = activity.lenient_string(members.get("name", _NULL))
+        name = json_text.lenient_string(members.get("name", _NULL))
         if name is not None and (named := waiting.get(file_name(name))) is not None:
             named.append((number, members))
     filled: dict[int, bytes] = {}
@@ -207,7 +207,7 @@ def _merged(attached: Sequence[Raw], files: Sequence[File]) -> tuple[list[bytes]
     for file in files:
         named = waiting[file.name]
         number, template = named.popleft() if named else (-1, {})
-        said = file.content_type or activity.lenient_string(template.get("contentType", _NULL))
+        said = file.content_type or json_text.lenient_string(template.get("contentType", _NULL))
         content_types.append(media_type(said))
         one = _filled(template, file, content_types[-1])
         if number < 0:
@@ -223,7 +223,7 @@ def _template(attachment: Raw) -> dict[str, Raw] | None:
     """The members of what waits for a file: an attachment without content."""
     if memoryview(attachment)[0] != ord("{"):
         return None
-    members = activity.members_of(attachment, "attachments")
+    members = json_text.members_of(attachment, "attachments")
     is_complete = any(members.get(name, _NULL) != _NULL for name in ("content", "contentUrl"))
     return None if is_complete else members
 
@@ -247,7 +247,7 @@ class BotUpload(msgspec.Struct, frozen=True):
 
 def from_bot(body: bytes) -> BotUpload:
     """Read what a bot uploads. Raises `RequestError`."""
-    given = activity.decode(body)
+    given = json_text.decode(body)
     original = _base64(given, "originalBase64")
     if original is None:
         raise MissingProperty("'originalBase64' is missing")
@@ -255,13 +255,13 @@ def from_bot(body: bytes) -> BotUpload:
     thumbnail = _base64(given, "thumbnailBase64")
     if thumbnail:
         views[THUMBNAIL] = thumbnail
-    name, kind = (activity.lenient_string(given.get(each, _NULL)) for each in ("name", "type"))
+    name, kind = (json_text.lenient_string(given.get(each, _NULL)) for each in ("name", "type"))
     return BotUpload(file_name(name), media_type(kind), views)
 
 
 def _base64(given: dict[str, Raw], name: str) -> bytes | None:
     """Either alphabet of base64, with or without padding (bot-side 3.6)."""
-    text = activity.string(given.get(name, _NULL), name)
+    text = json_text.string(given.get(name, _NULL), name)
     if text is None:
         return None
     text = text.replace("-", "+").replace("_", "/").rstrip("=")
