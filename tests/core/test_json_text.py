@@ -122,14 +122,14 @@ def test_a_string_that_is_only_shown_has_a_replacement_for_each_lone_surrogate(t
 def test_items_are_kept_byte_for_byte_or_made_readable(items):
     array = Raw(b"[" + b" , ".join(items) + b"]")
     assert list(map(bytes, exact_items_of(array, "x"))) == items
-    assert list(map(bytes, first_items_of(array))) == items
+    assert list(map(bytes, first_items_of(array, 9))) == items
     for item in items_of(array, "x"):
         bytes(item).decode()
 
 
 def test_no_more_items_and_members_are_read_than_it_is_said():
     many = Raw(b"[" + b'"\\ud800",' * ITEMS + b"1]")
-    assert len(first_items_of(many)) == ITEMS
+    assert len(first_items_of(many, 7)) == 7
     for read in (items_of, exact_items_of):
         assert len(read(Raw(b"[" + b"1," * (ITEMS - 1) + b"1]"), "x")) == ITEMS
         with pytest.raises(BadArgument):

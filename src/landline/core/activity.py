@@ -298,6 +298,8 @@ class _StreamInformation(msgspec.Struct, rename="camel"):
     stream_type: Raw = _NULL
 
 
+_ENTITIES = 100
+"""So many are looked at."""
 _STREAM_INFORMATION = msgspec.json.Decoder(_StreamInformation)
 
 
@@ -306,7 +308,7 @@ def _concludes(members: dict[str, Raw]) -> bool:
     if _is_final(members.get("channelData", _NULL), None):
         return True
     entities = members.get("entities", _NULL)
-    return any(_is_final(entity, "streaminfo") for entity in first_items_of(entities))
+    return any(_is_final(entity, "streaminfo") for entity in first_items_of(entities, _ENTITIES))
 
 
 def _is_final(value: Raw, entity_type: str | None) -> bool:

@@ -10,13 +10,14 @@ from base64 import b64decode
 from collections import deque
 from collections.abc import Sequence
 from enum import Enum
+from itertools import islice
 from typing import NewType
-from urllib.parse import quote, unquote, unquote_to_bytes
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Raw
 
-from landline.core import json_text
+from landline.core import json_text, percent
 from landline.core.links import DOWNLOADS, OUR_BASE
 from landline.core.log import ConversationId
 from landline.errors import BadArgument, MissingProperty
@@ -30,14 +31,19 @@ THUMBNAIL = "thumbnail"
 NAMELESS = "attachment"
 NAME_CHARACTERS = 200
 """File names are cut to this many characters, from the left: what a file is stands at the end of its name."""
+_GIVEN_CHARACTERS = 4 * NAME_CHARACTERS
+"""What is looked at of a name, control characters and all."""
 
 OCTETS = "application/octet-stream"
 _ACTIVITY = "application/vnd.microsoft.activity"
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+*-]+([ \t]*;[ -~\t]*)?", re.ASCII)
 _MEDIA_TYPE_CHARACTERS = 255
 
-_SEGMENT = re.compile(rb'\s*+(?:([^\s=;"]++)\s*+=\s*+("(?:[^"\\]|\\.)*+"|[^;]*+))?[^;]*+;?', re.DOTALL)
+_SEGMENT = re.compile(rb'\s*+(?:([^\s=;"]++)\s*+=\s*+("(?:[^"\\]++|\\.)*+"|[^;]*+))?[^;]*+;?', re.DOTALL)
 """What stands between two semicolons, with the parameter in it if it is one. Whatever it is, it is passed in one go."""
+_SEGMENTS = 100
+"""So many of them are read."""
+_IN_FORMS = (("%22", '"'), ("%0A", "\n"), ("%0a", "\n"), ("%0D", "\r"), ("%0d", "\r"))
 _EXTENDED = re.compile(r"(utf-8|iso-8859-1)'[^']*'(.*)", re.IGNORECASE | re.DOTALL)
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NULL = Raw(b"null")
@@ -96,7 +102,8 @@ def head(content_type: bytes | None, disposition: bytes | None, *, in_form: bool
 
     `in_form`: browsers write a quote, or the end of a line, in the name of a form's file with percent signs.
     """
-    given = {name.lower(): value for name, value in _SEGMENT.findall(disposition or b"") if name}
+    segments = islice(_SEGMENT.finditer(disposition or b""), _SEGMENTS)
+    given = {found[1].lower(): found[2] for found in segments if found[1]}
     name, filename = (_plain(given.get(each), in_form=in_form) for each in (b"name", b"filename"))
     return Head(
         content_type=None if not content_type else content_type.decode("latin-1").strip(),
@@ -113,14 +120,15 @@ def _plain(value: bytes | None, *, in_form: bool) -> str | None:
         value = value[1:-1].replace(rb"\"", b'"')  # other backslashes are those of a path on Windows
     text = _text(value)
     if in_form:
-        text = re.sub("%(22|0[AaDd])", lambda found: unquote(found[0]), text)
+        for escape, character in _IN_FORMS:
+            text = text.replace(escape, character)
     return text
 
 
 def _extended(value: bytes | None) -> str | None:
     """The value of `filename*` (RFC 8187), or None for what is none."""
     found = _EXTENDED.fullmatch((value or b"").decode("latin-1").strip().strip('"'))
-    return None if found is None else unquote_to_bytes(found[2]).decode(found[1], "replace")
+    return None if found is None else percent.decoded(found[2].encode("latin-1")).decode(found[1], "replace")
 
 
 def _text(value: bytes) -> str:
@@ -132,7 +140,9 @@ def _text(value: bytes) -> str:
 
 def file_name(given: str | None) -> str:
     """What a file is called: the last part of a path, whichever slashes it has, and never empty (5.6)."""
-    name = _CONTROLS.sub("", re.split(r"[/\\]", given or "")[-1]).strip()
+    given = given or ""
+    name = given[max(given.rfind("/"), given.rfind("\\")) + 1 :][-_GIVEN_CHARACTERS:]
+    name = _CONTROLS.sub("", name).strip()
     # A browser would take the dots for a way up when it builds the URL.
     return NAMELESS if name in ("", ".", "..") else name[-NAME_CHARACTERS:]
 

@@ -28,8 +28,10 @@ ITEMS = 1_000
 
 _T = TypeVar("_T")
 _NULL = Raw(b"null")
+_ABSENT = Raw(b"")
 
 _OBJECT = msgspec.json.Decoder(dict[str, Raw])
+_LIST = msgspec.json.Decoder(list[Raw])
 _VALUE = msgspec.json.Decoder(Raw)
 _STRING: msgspec.json.Decoder[str | None] = msgspec.json.Decoder(str | None)
 
@@ -53,14 +55,33 @@ def decode(body: bytes) -> dict[str, Raw]:
 
 def _members(text: bytes | Raw) -> dict[str, Raw]:
     try:
-        members = _OBJECT.decode(text)
+        _check_members(text)
+        return _OBJECT.decode(text)
     except msgspec.DecodeError:
-        members = _members_beside_surrogates(bytes(text))
+        return _members_beside_surrogates(bytes(text))
     except RecursionError:
         raise BadSyntax(_TOO_DEEP) from None
-    if len(members) > MEMBERS:
+
+
+def _check_members(text: bytes | Raw) -> None:
+    """Raises `BadArgument` for more than `MEMBERS`, before an object was made for each of them."""
+    written = bytes(text)
+    if written.count(b":") > MEMBERS and len(_beginning(written.translate(_AS_ARRAY))) > 2 * MEMBERS:
         raise BadArgument(f"An object has more than {MEMBERS} members")
-    return members
+
+
+_AS_ARRAY = bytes.maketrans(b"{:}", b"[,]")
+"""The same in strings, which is no matter: names and values become items, two for each member."""
+
+_Beginning = msgspec.defstruct(
+    "_Beginning", [(f"item{n}", Raw, _ABSENT) for n in range(2 * MEMBERS + 1)], array_like=True
+)
+_BEGINNING = msgspec.json.Decoder(_Beginning)
+"""The first items of an array. What comes behind is passed over: an object for each of two million would be 200 MB."""
+
+
+def _beginning(array: bytes) -> list[Raw]:
+    return [item for item in msgspec.structs.astuple(_BEGINNING.decode(array)) if item is not _ABSENT]
 
 
 # How deep it is.
@@ -118,7 +139,7 @@ def _digits(marks: bytes, mark: bytes) -> int:
 
 
 def _inside_strings(quotes: int) -> int:
-    """A bit for each that has an odd number of quotes up to it: from the quote that begins a string to its last byte."""
+    """A bit for each that has an odd number of quotes up to it: a string without the quote that ends it."""
     inside, step, size = quotes, 1, quotes.bit_length()
     while step < size:
         inside ^= inside << step
@@ -167,6 +188,7 @@ def _members_beside_surrogates(text: bytes) -> dict[str, Raw]:
         raise _no_object(text)
     hidden = _hidden(text)
     try:
+        _check_members(hidden)
         members = _OBJECT.decode(_with_names(hidden))
     except msgspec.DecodeError:
         raise BadArgument("A JSON object is expected") from None
@@ -255,23 +277,15 @@ def exact_items_of(value: Raw, name: str) -> list[Raw]:
     return items
 
 
-def first_items_of(value: Raw) -> list[Raw]:
-    """As many items of an array as are looked at, `ITEMS`, as they were written; none for anything else."""
-    return _items(value)[:ITEMS] if memoryview(value)[0] == ord("[") else []
+def first_items_of(value: Raw, most: int) -> list[Raw]:
+    """The first items of an array, `ITEMS` at most, as they were written; none for anything else."""
+    return _items(value)[: min(most, ITEMS)] if memoryview(value)[0] == ord("[") else []
 
 
 def check_array(value: Raw, name: str) -> None:
     """Raises `BadArgument` unless `value` is an array or null."""
     if memoryview(value)[0] != ord("[") and value != _NULL:
         raise BadArgument(f"'{name}' must be an array")
-
-
-_LIST = msgspec.json.Decoder(list[Raw])
-_ABSENT = Raw(b"")
-_FIRST = msgspec.json.Decoder(
-    msgspec.defstruct("_First", [(f"item{n}", Raw, _ABSENT) for n in range(ITEMS + 1)], array_like=True)
-)
-"""The first items of an array. What comes behind is passed over: an object for each of two million would be 200 MB."""
 
 
 def _items(value: Raw) -> list[Raw]:
@@ -283,9 +297,7 @@ def _items(value: Raw) -> list[Raw]:
 
 
 def _list(text: bytes) -> list[Raw]:
-    if text.count(b",") < ITEMS:
-        return _LIST.decode(text)
-    return [item for item in msgspec.structs.astuple(_FIRST.decode(text)) if item is not _ABSENT]
+    return _LIST.decode(text) if text.count(b",") < ITEMS else _beginning(text)[: ITEMS + 1]
 
 
 def lenient(decoder: msgspec.json.Decoder[_T], value: Raw) -> _T:

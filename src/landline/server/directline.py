@@ -267,7 +267,7 @@ class DirectLine:
         if stream is None:
             return None
         speaking = stream[2] is not None
-        query = query_parameters(request.query)
+        query = query_parameters(request.query, "watermark", "t")
         watermark = query.get("watermark")
         ticket = self._ticket(stream[1], query.get("t"), origin_of(request.header(b"origin")))
         admitted = self._conversations.admit_known(ticket, watermark)
