@@ -7,7 +7,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landline.core.percent import FIELDS, decoded, fields, text_of
+from landline.core.percent import FIELDS, STRAYS, decoded, fields, text_of
 
 _PIECES = st.lists(
     st.sampled_from([b"%", b"%4", b"%41", b"%c3%A9", b"%zz", b"=", b"+", b" ", b"\r\n", b"\n", b"_", b"x"])
@@ -18,6 +18,11 @@ _PIECES = st.lists(
 def test_escapes_are_decoded_and_everything_else_stays(text):
     assert decoded(text) == unquote_to_bytes(text)
     assert decoded(quote_from_bytes(text).encode()) == text
+
+
+def test_text_that_is_full_of_percent_signs_stays_as_it_is():
+    assert decoded(b"%" * STRAYS + b"%41") == b"%" * STRAYS + b"A"
+    assert decoded(b"%-" * (STRAYS + 1) + b"%41") == b"%-" * (STRAYS + 1) + b"%41"
 
 
 def test_text_that_is_not_utf8_has_a_replacement():

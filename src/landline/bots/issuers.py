@@ -104,7 +104,7 @@ class HttpIssuers:
         """Fetch the keys; those that are known stay if that fails."""
         issuer.tried_at = _now()
         try:
-            issuer.keys = _keys_in(await self._document(issuer.url))
+            issuer.keys = keys_in(await self._document(issuer.url))
         except (aiohttp.ClientError, OSError, ValueError) as error:  # a timeout is an OSError
             issuer.failed = True
             _log.warning("the keys of a trusted issuer could not be fetched", url=issuer.url, error=repr(error))
@@ -127,7 +127,7 @@ class HttpIssuers:
         await self._session.close()
 
 
-def _keys_in(document: bytes) -> dict[str, RSAPublicKey]:
+def keys_in(document: bytes) -> dict[str, RSAPublicKey]:
     """The keys that RS256 signatures can be held against. Raises `ValueError` if it is no key set."""
     found = {}
     try:

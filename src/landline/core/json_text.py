@@ -206,7 +206,7 @@ def _no_object(text: bytes) -> RequestError:
 def _with_names(hidden: bytes) -> bytes:
     """The same with nothing hidden in names. Raises `BadArgument` for one with a lone surrogate."""
     same_length = hidden.replace(rb"\\", b"__").replace(rb"\"", b"__")
-    if not _is_in_name(same_length.translate(None, _NOT_OF_NAMES)):
+    if hidden.count(_HIDDEN) > _NAMES and not _is_in_name(same_length.translate(None, _NOT_OF_NAMES)):
         return hidden
     parts: list[bytes] = []
     done = 0

@@ -10,6 +10,8 @@ import re
 from binascii import a2b_qp
 from collections.abc import Collection, Iterator
 
+STRAYS = 100
+"""Percent signs that begin no escape, in text that is decoded all the same."""
 FIELDS = 100
 """Fields of a query or a form that are read."""
 
@@ -19,12 +21,15 @@ _NAME_BYTES = 256
 
 
 def decoded(text: bytes) -> bytes:
-    """`text` with the byte in place of each escape; a percent sign that begins none stays."""
+    """`text` with the byte in place of each escape; a percent sign that begins none stays. What has more than `STRAYS`
+    of those is not encoded, and stays as it is."""
     if b"%" not in text:
         return text
     # Quoted-printable is the same with another sign, and there is a decoder for it that makes no object for each.
-    escaped = _NO_ESCAPE.sub(b"%25", text).replace(b"=", b"%3D")
-    return a2b_qp(escaped.replace(b"%", b"="))
+    escaped, strays = _NO_ESCAPE.subn(b"%25", text, STRAYS + 1)
+    if strays > STRAYS:
+        return text
+    return a2b_qp(escaped.replace(b"=", b"%3D").replace(b"%", b"="))
 
 
 def text_of(encoded: bytes) -> str:

@@ -134,7 +134,7 @@ class Issuer:
         await exchange.json(200, _encode(answer), _NEVER_KEPT)
 
     async def _granted(self, exchange: Exchange) -> BotToken:
-        form = _form(exchange.header(b"content-type"), await exchange.body())
+        form = form_fields(exchange.header(b"content-type"), await exchange.body())
         if form.get("grant_type") != "client_credentials":
             known = "grant_type" in form
             raise _Refused(400, "unsupported_grant_type" if known else "invalid_request", "Ask for client_credentials")
@@ -161,7 +161,7 @@ def _authority(exchange: Exchange) -> str:
     return f"/{tenant}"
 
 
-def _form(content_type: bytes | None, body: bytes) -> Mapping[str, str]:
+def form_fields(content_type: bytes | None, body: bytes) -> Mapping[str, str]:
     """The fields that we know, those without a value left out; whatever else SDKs send along is ignored (8, 89).
     Raises `_Refused` for one that is given twice."""
     kind = (content_type or b"").split(b";", 1)[0].strip().lower()

@@ -54,7 +54,7 @@ class Paths:
         return (resource or self._router)(scope, receive, send)
 
     def _look_up(self, raw: bytes, path: str) -> tuple[str, Resource | None, dict[str, str]]:
-        path = self.within(_by_segment(raw) if b"%" in raw else path)
+        path = self.within(by_segment(raw) if b"%" in raw else path)
         found, values = self._find(path)
         if found is None:
             return path, None, {}
@@ -102,7 +102,7 @@ def _room(path: str) -> str:
     return path[1:].partition("/")[0]
 
 
-def _by_segment(raw: bytes) -> str:
+def by_segment(raw: bytes) -> str:
     """Decode each segment, and keep what would change the number of segments: an id may hold an encoded slash. What is
     kept is decoded by who reads the segment (`Exchange.path`)."""
     if raw.count(b"/") > _SEGMENTS:
