@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from landline.core import attachments
 from landline.core.attachments import NAME_CHARACTERS, AttachmentId, File, Head, Role, file_name, head, message
+from landline.core.json_text import ITEMS
 from landline.core.links import OUR_BASE
 from landline.errors import BadArgument, BadSyntax, MissingProperty, RequestError
 from support.json_text import OBJECTS, as_object
@@ -272,7 +273,7 @@ def test_each_file_takes_the_first_template_of_its_name_that_no_other_has(
 
 
 def test_many_templates_cost_no_more_with_many_files() -> None:
-    written = b'{"type":"message","attachments":[' + b",".join([b'{"name":"/a"}'] * 18_000) + b"]}"
+    written = b'{"type":"message","attachments":[' + b",".join([b'{"name":"/a"}'] * ITEMS) + b"]}"
 
     def cost_s(files: int) -> float:
         given = [file(f"{number}.png", number=number) for number in range(files)]
@@ -281,6 +282,12 @@ def test_many_templates_cost_no_more_with_many_files() -> None:
         return time.process_time() - began
 
     assert min(cost_s(20) for _ in range(3)) < 3 * min(cost_s(1) for _ in range(3))
+
+
+def test_more_templates_than_are_read_are_refused() -> None:
+    written = b'{"type":"message","attachments":[' + b",".join([b"{}"] * (ITEMS + 1)) + b"]}"
+    with pytest.raises(BadArgument):
+        message(written, [file("a.png")], "u1")
 
 
 def test_a_part_without_a_type_gets_that_of_its_template() -> None:

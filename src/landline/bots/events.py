@@ -10,6 +10,9 @@ import msgspec
 
 from landline.errors import TooLarge
 
+_READ = (b"data", b"even", b"\xef\xbb\xbfd", b"\xef\xbb\xbfe")
+"""How lines begin that mean something. Others, comments for instance, are left out before anybody looks at them."""
+
 
 class Event(msgspec.Struct, frozen=True):
     """One frame: its name ("message" where it has none) and its data, lines joined by LF."""
@@ -31,11 +34,15 @@ class EventStream:
 
     def feed(self, part: bytes) -> list[Event]:
         """The events that end in `part`. Raises `TooLarge`."""
-        self._unread += part
-        *lines, rest = self._unread.split(b"\n")
-        self._unread = rest
-        events = [event for line in lines if (event := self._line(bytes(line.removesuffix(b"\r")))) is not None]
-        if len(rest) + self._size > self._most_bytes:
+        end = part.rfind(b"\n") + 1
+        if not end:  # or a line that comes byte by byte would be searched from its beginning for each of them
+            self._unread += part
+            events = []
+        else:
+            text = bytes(self._unread + part[:end])
+            self._unread = bytearray(part[end:])
+            events = [event for line in _lines(text) if (event := self._line(line)) is not None]
+        if len(self._unread) + self._size > self._most_bytes:
             raise TooLarge
         return events
 
@@ -63,3 +70,11 @@ class EventStream:
         name, data = self._name, self._data
         self._name, self._data, self._size = b"", [], 0
         return Event(name.decode("utf-8", "replace") or "message", b"\n".join(data)) if data else None
+
+
+def _lines(text: bytes) -> list[bytes]:
+    """The lines that are read of a text that ends with one; one empty line stands for several."""
+    text = text.replace(b"\r\n", b"\n")[:-1]
+    while b"\n\n\n" in text:
+        text = text.replace(b"\n\n\n", b"\n\n")
+    return [line for line in text.split(b"\n") if not line or line[:4] in _READ]

@@ -420,15 +420,23 @@ async def _read(answer: Answer, limit: int) -> bytes:
     return b"".join(parts)
 
 
+_SLICE_BYTES = 16 * 1024
+"""So much of an event stream is parsed before others get their turn."""
+
+
 async def _events(answer: Answer) -> AsyncIterator[Event]:
     """The events of an answer, each as soon as it is complete. A silence raises `TimeoutError`, an OSError."""
     stream = EventStream(_ANSWER_BYTES)
     while True:
         async with asyncio.timeout(_SILENCE_S):
             part = await answer.read()
-        for event in stream.feed(part) if part else stream.finish():
-            yield event
+        for start in range(0, len(part), _SLICE_BYTES):
+            for event in stream.feed(part[start : start + _SLICE_BYTES]):
+                yield event
+            await asyncio.sleep(0)  # a slice of nothing but line ends takes longest, and inflated ones come at once
         if not part:
+            for event in stream.finish():
+                yield event
             return
 
 

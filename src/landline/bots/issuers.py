@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPubli
 
 from landline.bots.connections import Connections
 from landline.bots.wire import Broken
+from landline.core.json_text import first_items_of
 from landline.errors import IssuerUnavailable
 
 _UNKNOWN_S = 60.0
@@ -31,7 +32,10 @@ bot away at once, and who keeps us from asking it cannot keep a key that it has 
 
 _TIMEOUT_S = 5.0
 _DOCUMENT_BYTES = 256 * 1024
+_KEYS = 100
+"""Keys that are looked at. Microsoft has about ten."""
 _LEAST_BITS = 2048
+_MOST_BITS = 16_384
 
 _log = structlog.get_logger(__name__)
 
@@ -46,7 +50,11 @@ class _Key(msgspec.Struct):
 
 
 class _KeySet(msgspec.Struct):
-    keys: list[msgspec.Raw]
+    keys: msgspec.Raw
+
+    def __post_init__(self) -> None:
+        if not bytes(self.keys).startswith(b"["):
+            raise ValueError("not a list of keys")
 
 
 class _Issuer:
@@ -104,7 +112,7 @@ class HttpIssuers:
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 document = await self._document(issuer.url)
-            issuer.keys = _keys_in(document)
+            issuer.keys = keys_in(document)
         except (Broken, OSError, ValueError) as error:  # a timeout is an OSError
             issuer.failed = True
             _log.warning("the keys of a trusted issuer could not be fetched", url=issuer.url, error=repr(error))
@@ -130,10 +138,14 @@ class HttpIssuers:
             await self._connections.close()
 
 
-def _keys_in(document: bytes) -> dict[str, RSAPublicKey]:
+def keys_in(document: bytes) -> dict[str, RSAPublicKey]:
     """The keys that RS256 signatures can be held against. Raises `ValueError` if it is no key set."""
     found = {}
-    for each in msgspec.json.decode(document, type=_KeySet).keys:
+    try:
+        given = first_items_of(msgspec.json.decode(document, type=_KeySet).keys, _KEYS)
+    except RecursionError as error:
+        raise ValueError("the document is nested too deeply") from error
+    for each in given:
         # One that we cannot make anything of takes none of the others away (RFC 7517, section 5).
         with contextlib.suppress(ValueError):
             key = msgspec.json.decode(each, type=_Key)
@@ -145,6 +157,8 @@ def _keys_in(document: bytes) -> dict[str, RSAPublicKey]:
 
 
 def _number(text: str) -> int:
+    if len(text) * 6 > _MOST_BITS + 12:
+        raise ValueError("the number is too large")
     return int.from_bytes(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), "big")
 
 

@@ -8,11 +8,8 @@ to case, and `"From"` beside our `from` would let a client speak as somebody els
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from enum import Enum
-from itertools import accumulate, chain
-from typing import TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -20,167 +17,32 @@ from msgspec import Raw
 from landline.core import links
 from landline.core.bot import Bot
 from landline.core.conversation import Account
+from landline.core.json_text import (
+    check_array,
+    decode,
+    exact_items_of,
+    first_items_of,
+    items_of,
+    lenient_string,
+    members_of,
+    string,
+)
+from landline.core.json_text import lenient as _lenient
 from landline.core.log import ConversationId
-from landline.errors import BadArgument, BadSyntax, MissingProperty
+from landline.errors import BadArgument, MissingProperty
 
-DEPTH = 200
-"""Levels of nesting that are carried (specification 3.1)."""
 ID_CHARACTERS = 256
 """The longest id of an account: that of a token's user (5.1), and so that of any sender."""
 CHANNEL = "directline"
 """`channelId` in everything that clients see (6.1). What a bot sees is its own setting."""
 
 _OURS = frozenset(("id", "timestamp", "channelid", "conversation", "from", "serviceurl", "callerid", "recipient"))
-_T = TypeVar("_T")
 
 _NULL = Raw(b"null")
 _USER = Raw(b'"user"')
 _BOT = Raw(b'"bot"')
 
-_OBJECT = msgspec.json.Decoder(dict[str, Raw])
-_LIST = msgspec.json.Decoder(list[Raw])
-_VALUE = msgspec.json.Decoder(Raw)
-_STRING: msgspec.json.Decoder[str | None] = msgspec.json.Decoder(str | None)
 _encode = msgspec.json.Encoder().encode
-
-
-# JSON that is kept as text.
-
-_QUOTED = re.compile(rb'"((?:[^"\\]++|\\.)*+)"?[ \t\r\n]*+(:?)', re.DOTALL)
-"""A string, and the colon that makes it a name. The closing quote may lack, or text without one would be searched again
-from each of its escaped quotes."""
-_ESCAPE = re.compile(rb"\\u[0-9A-Fa-f]{4}")
-_SURROGATES = re.compile(
-    rb"\\(?:u[Dd][89ABab][0-9A-Fa-f]{2}\\u[Dd][C-Fc-f][0-9A-Fa-f]{2}|(u[Dd][89A-Fa-f][0-9A-Fa-f]{2})|.)", re.DOTALL
-)
-"""Any escape; a surrogate that is not one half of a pair is group 1."""
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
-
-
-def decode(body: bytes) -> dict[str, Raw]:
-    """The members of a JSON object, each value as it was written; of members with one name the last one counts.
-
-    A lone surrogate escape in a value is carried on (D-50). Raises `BadSyntax`: not JSON, not UTF-8, nested too deeply;
-    `BadArgument`: not an object, or a name with a lone surrogate.
-    """
-    if not body.isascii():
-        try:
-            body.decode()
-        except UnicodeDecodeError:
-            raise BadSyntax("The body is not UTF-8") from None
-    if body.count(b"[") + body.count(b"{") > DEPTH and _depth(body) > DEPTH:
-        raise BadSyntax(f"The body is nested over {DEPTH} levels")
-    return _members(body)
-
-
-def _depth(body: bytes) -> int:
-    brackets = _QUOTED.sub(b"", body).translate(_STEPS, _NO_BRACKETS)
-    return max(accumulate(memoryview(brackets).cast("b")), default=0)
-
-
-def _members(text: bytes | Raw) -> dict[str, Raw]:
-    try:
-        return _OBJECT.decode(text)
-    except msgspec.DecodeError:
-        return _odd_members(bytes(text))
-
-
-def _odd_members(text: bytes) -> dict[str, Raw]:
-    """The same for what msgspec refuses: each lone surrogate escape gives way to a stand-in of the same length that
-    occurs nowhere in the text, and is put back into the values."""
-    stood_in, escapes = _stand_in(text)
-    try:
-        _VALUE.decode(stood_in)
-        members = _OBJECT.decode(stood_in)
-    except msgspec.ValidationError:
-        raise BadArgument("A JSON object is expected") from None
-    except msgspec.DecodeError:
-        raise BadSyntax from None
-    for string, colon in _QUOTED.findall(stood_in):
-        if colon and not escapes.keys().isdisjoint(_ESCAPE.findall(string)):
-            raise BadArgument("A property name is not well-formed")
-    return {name: _put_back(value, escapes) for name, value in members.items()}
-
-
-def _put_back(value: Raw, escapes: dict[bytes, bytes]) -> Raw:
-    return Raw(_ESCAPE.sub(lambda found: escapes.get(found[0], found[0]), bytes(value)))
-
-
-def _stand_in(text: bytes) -> tuple[bytes, dict[bytes, bytes]]:
-    """`text` with a stand-in for each lone surrogate escape, and which escape each of them stands for."""
-    taken = {escape.lower() for escape in _ESCAPE.findall(text)}
-    candidates = (b"\\u%04x" % code for code in chain(range(0xE000, 0x10000), range(0xD800)))
-    free = (candidate for candidate in candidates if candidate not in taken)
-    chosen: dict[bytes, bytes] = {}
-
-    def replace(found: re.Match[bytes]) -> bytes:
-        if found[1] is None:
-            return found[0]
-        if found[0] not in chosen:
-            chosen[found[0]] = next(free, b"")
-        return chosen[found[0]]
-
-    stood_in = _SURROGATES.sub(replace, text)
-    if b"" in chosen.values():
-        # It would take more distinct escapes than the largest activity of a client can hold (5.5).
-        raise BadSyntax("Too many different escapes beside lone surrogates")
-    return stood_in, {stand_in: escape for escape, stand_in in chosen.items()}
-
-
-def string(value: Raw, name: str) -> str | None:
-    """The string, or None for null. Raises `BadArgument` for anything else, and for one with a lone surrogate."""
-    try:
-        return _STRING.decode(value)
-    except msgspec.DecodeError:
-        raise BadArgument(f"'{name}' must be a well-formed string") from None
-
-
-def lenient_string(value: Raw) -> str | None:
-    """The string with U+FFFD for each lone surrogate, or None for anything else: for what is only shown."""
-    try:
-        return _STRING.decode(value)
-    except msgspec.ValidationError:
-        return None
-    except msgspec.DecodeError:
-        return _lenient(_STRING, value)
-
-
-def members_of(value: Raw, name: str) -> dict[str, Raw]:
-    """The members of an object inside a decoded one; none for null. Raises `BadArgument` for anything else."""
-    if value == _NULL:
-        return {}
-    if memoryview(value)[0] != ord("{"):
-        raise BadArgument(f"'{name}' must be an object")
-    return _members(value)
-
-
-def items_of(value: Raw, name: str) -> list[Raw]:
-    """The items of an array; none for null. Raises `BadArgument` for anything else."""
-    check_array(value, name)
-    return [] if value == _NULL else _lenient(_LIST, value)
-
-
-def exact_items_of(value: Raw, name: str) -> list[Raw]:
-    """The same, where the items go on as they were written, lone surrogates and all."""
-    check_array(value, name)
-    if value == _NULL:
-        return []
-    try:
-        return _LIST.decode(value)
-    except msgspec.DecodeError:
-        stood_in, escapes = _stand_in(bytes(value))
-        return [_put_back(item, escapes) for item in _LIST.decode(stood_in)]
-
-
-def check_array(value: Raw, name: str) -> None:
-    """Raises `BadArgument` unless `value` is an array or null."""
-    if memoryview(value)[0] != ord("[") and value != _NULL:
-        raise BadArgument(f"'{name}' must be an array")
-
-
-def _lenient(decoder: msgspec.json.Decoder[_T], value: Raw) -> _T:
-    return decoder.decode(_SURROGATES.sub(lambda found: b"\\ufffd" if found[1] else found[0], bytes(value)))
 
 
 # What an activity becomes.
@@ -436,6 +298,8 @@ class _StreamInformation(msgspec.Struct, rename="camel"):
     stream_type: Raw = _NULL
 
 
+_ENTITIES = 100
+"""So many are looked at."""
 _STREAM_INFORMATION = msgspec.json.Decoder(_StreamInformation)
 
 
@@ -444,9 +308,7 @@ def _concludes(members: dict[str, Raw]) -> bool:
     if _is_final(members.get("channelData", _NULL), None):
         return True
     entities = members.get("entities", _NULL)
-    return memoryview(entities)[0] == ord("[") and any(
-        _is_final(entity, "streaminfo") for entity in items_of(entities, "entities")
-    )
+    return any(_is_final(entity, "streaminfo") for entity in first_items_of(entities, _ENTITIES))
 
 
 def _is_final(value: Raw, entity_type: str | None) -> bool:

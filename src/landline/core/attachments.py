@@ -10,13 +10,14 @@ from base64 import b64decode
 from collections import deque
 from collections.abc import Sequence
 from enum import Enum
+from itertools import islice
 from typing import NewType
-from urllib.parse import quote, unquote, unquote_to_bytes
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Raw
 
-from landline.core import activity
+from landline.core import json_text, percent
 from landline.core.links import DOWNLOADS, OUR_BASE
 from landline.core.log import ConversationId
 from landline.errors import BadArgument, MissingProperty
@@ -30,6 +31,8 @@ THUMBNAIL = "thumbnail"
 NAMELESS = "attachment"
 NAME_CHARACTERS = 200
 """File names are cut to this many characters, from the left: what a file is stands at the end of its name."""
+_GIVEN_CHARACTERS = 4 * NAME_CHARACTERS
+"""What is looked at of a name, control characters and all."""
 
 OCTETS = "application/octet-stream"
 _ACTIVITY = "application/vnd.microsoft.activity"
@@ -42,8 +45,11 @@ _MEDIA_TYPE = re.compile(
 `image/png;,text/html` for what stands behind the comma."""
 _MEDIA_TYPE_CHARACTERS = 255
 
-_SEGMENT = re.compile(rb'\s*+(?:([^\s=;"]++)\s*+=\s*+("(?:[^"\\]|\\.)*+"|[^;]*+))?[^;]*+;?', re.DOTALL)
+_SEGMENT = re.compile(rb'\s*+(?:([^\s=;"]++)\s*+=\s*+("(?:[^"\\]++|\\.)*+"|[^;]*+))?[^;]*+;?', re.DOTALL)
 """What stands between two semicolons, with the parameter in it if it is one. Whatever it is, it is passed in one go."""
+_SEGMENTS = 100
+"""So many of them are read."""
+_IN_FORMS = (("%22", '"'), ("%0A", "\n"), ("%0a", "\n"), ("%0D", "\r"), ("%0d", "\r"))
 _EXTENDED = re.compile(r"(utf-8|iso-8859-1)'[^']*'(.*)", re.IGNORECASE | re.DOTALL)
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NULL = Raw(b"null")
@@ -104,7 +110,8 @@ def head(content_type: bytes | None, disposition: bytes | None, *, in_form: bool
 
     `in_form`: browsers write a quote, or the end of a line, in the name of a form's file with percent signs.
     """
-    given = {name.lower(): value for name, value in _SEGMENT.findall(disposition or b"") if name}
+    segments = islice(_SEGMENT.finditer(disposition or b""), _SEGMENTS)
+    given = {found[1].lower(): found[2] for found in segments if found[1]}
     name, filename = (_plain(given.get(each), in_form=in_form) for each in (b"name", b"filename"))
     return Head(
         content_type=None if not content_type else content_type.decode("latin-1").strip(),
@@ -121,14 +128,15 @@ def _plain(value: bytes | None, *, in_form: bool) -> str | None:
         value = value[1:-1].replace(rb"\"", b'"')  # other backslashes are those of a path on Windows
     text = _text(value)
     if in_form:
-        text = re.sub("%(22|0[AaDd])", lambda found: unquote(found[0]), text)
+        for escape, character in _IN_FORMS:
+            text = text.replace(escape, character)
     return text
 
 
 def _extended(value: bytes | None) -> str | None:
     """The value of `filename*` (RFC 8187), or None for what is none."""
     found = _EXTENDED.fullmatch((value or b"").decode("latin-1").strip().strip('"'))
-    return None if found is None else unquote_to_bytes(found[2]).decode(found[1], "replace")
+    return None if found is None else percent.decoded(found[2].encode("latin-1")).decode(found[1], "replace")
 
 
 def _text(value: bytes) -> str:
@@ -140,7 +148,9 @@ def _text(value: bytes) -> str:
 
 def file_name(given: str | None) -> str:
     """What a file is called: the last part of a path, whichever slashes it has, and never empty (5.6)."""
-    name = _CONTROLS.sub("", re.split(r"[/\\]", given or "")[-1]).strip()
+    given = given or ""
+    name = given[max(given.rfind("/"), given.rfind("\\")) + 1 :][-_GIVEN_CHARACTERS:]
+    name = _CONTROLS.sub("", name).strip()
     # A browser would take the dots for a way up when it builds the URL.
     return NAMELESS if name in ("", ".", "..") else name[-NAME_CHARACTERS:]
 
@@ -173,7 +183,7 @@ class File(msgspec.Struct, frozen=True):
 
 
 class Message(msgspec.Struct, frozen=True):
-    """The activity of an upload, its members as `activity.decode` answers them, and the type of each file in it."""
+    """The activity of an upload, its members as `json_text.decode` answers them, and the type of each file in it."""
 
     members: dict[str, Raw]
     content_types: tuple[str, ...]
@@ -186,12 +196,12 @@ def message(written: bytes | None, files: Sequence[File], user_id: str | None) -
     """
     if not files:
         raise BadArgument("The upload has no file")
-    members = {"type": Raw(b'"message"')} if written is None else activity.decode(written)
+    members = {"type": Raw(b'"message"')} if written is None else json_text.decode(written)
     if user_id:
-        account = activity.members_of(members.get("from", _NULL), "from")
+        account = json_text.members_of(members.get("from", _NULL), "from")
         others = {name: value for name, value in account.items() if name.lower() != "id"}
         members["from"] = Raw(_encode({"id": user_id, **others}))
-    attached = activity.exact_items_of(members.get("attachments", _NULL), "attachments")
+    attached = json_text.exact_items_of(members.get("attachments", _NULL), "attachments")
     merged, content_types = _merged(attached, files)
     members["attachments"] = Raw(b"[" + b",".join(merged) + b"]")
     return Message(members, content_types)
@@ -209,7 +219,7 @@ def _merged(attached: Sequence[Raw], files: Sequence[File]) -> tuple[list[bytes]
             continue
         unfilled.add(number)
         # Each is asked for its name once: there can be thousands of them, and many files.
-        name = activity.lenient_string(members.get("name", _NULL))
+        name = json_text.lenient_string(members.get("name", _NULL))
         if name is not None and (named := waiting.get(file_name(name))) is not None:
             named.append((number, members))
     filled: dict[int, bytes] = {}
@@ -218,7 +228,7 @@ def _merged(attached: Sequence[Raw], files: Sequence[File]) -> tuple[list[bytes]
     for file in files:
         named = waiting[file.name]
         number, template = named.popleft() if named else (-1, {})
-        said = file.content_type or activity.lenient_string(template.get("contentType", _NULL))
+        said = file.content_type or json_text.lenient_string(template.get("contentType", _NULL))
         content_types.append(media_type(said))
         one = _filled(template, file, content_types[-1])
         if number < 0:
@@ -234,7 +244,7 @@ def _template(attachment: Raw) -> dict[str, Raw] | None:
     """The members of what waits for a file: an attachment without content."""
     if memoryview(attachment)[0] != ord("{"):
         return None
-    members = activity.members_of(attachment, "attachments")
+    members = json_text.members_of(attachment, "attachments")
     is_complete = any(members.get(name, _NULL) != _NULL for name in ("content", "contentUrl"))
     return None if is_complete else members
 
@@ -258,7 +268,7 @@ class BotUpload(msgspec.Struct, frozen=True):
 
 def from_bot(body: bytes) -> BotUpload:
     """Read what a bot uploads. Raises `RequestError`."""
-    given = activity.decode(body)
+    given = json_text.decode(body)
     original = _base64(given, "originalBase64")
     if original is None:
         raise MissingProperty("'originalBase64' is missing")
@@ -266,13 +276,13 @@ def from_bot(body: bytes) -> BotUpload:
     thumbnail = _base64(given, "thumbnailBase64")
     if thumbnail:
         views[THUMBNAIL] = thumbnail
-    name, kind = (activity.lenient_string(given.get(each, _NULL)) for each in ("name", "type"))
+    name, kind = (json_text.lenient_string(given.get(each, _NULL)) for each in ("name", "type"))
     return BotUpload(file_name(name), media_type(kind), views)
 
 
 def _base64(given: dict[str, Raw], name: str) -> bytes | None:
     """Either alphabet of base64, with or without padding (bot-side 3.6)."""
-    text = activity.string(given.get(name, _NULL), name)
+    text = json_text.string(given.get(name, _NULL), name)
     if text is None:
         return None
     text = text.replace("-", "+").replace("_", "/").rstrip("=")

@@ -18,8 +18,9 @@ import jwt
 import msgspec
 from msgspec import Raw
 
-from landline.core.activity import ID_CHARACTERS, items_of, lenient_string, members_of, string
+from landline.core.activity import ID_CHARACTERS
 from landline.core.conversation import Account
+from landline.core.json_text import items_of, lenient_string, members_of, string
 from landline.core.origins import trusted_origins
 from landline.errors import BadArgument, Forbidden, TokenExpired
 

@@ -21,7 +21,7 @@ from landline.channel.redelivery import Redelivery
 from landline.channel.registrations import RegisteredBot, RegisteredSite, Registrations, Secret
 from landline.channel.retention import Retention
 from landline.channel.tokens import Tokens
-from landline.core import activity, log
+from landline.core import activity, json_text, log
 from landline.core.bot import Profile, Site
 from landline.core.conversation import is_conversation_id
 from landline.core.failure import FailedDelivery
@@ -308,7 +308,7 @@ class Admin:
         """A token for a new conversation, as Generate Token gives one, without presenting a secret."""
         self._check(exchange)
         body = await exchange.json_body()
-        parameters = read_parameters(activity.decode(body) if body.strip() else {})
+        parameters = read_parameters(json_text.decode(body) if body.strip() else {})
         self._registrations.site(exchange.path("site"))
         issued = self._tokens.vouch(exchange.path("site"), parameters)
         said = {"conversationId": issued.conversation, "token": issued.token, "expires_in": issued.expires_in}
@@ -385,7 +385,7 @@ def _merged(old: T, body: bytes) -> T:
 
 def _members(body: bytes) -> dict[str, object]:
     try:
-        return {name: msgspec.json.decode(value) for name, value in activity.decode(body).items()}
+        return {name: msgspec.json.decode(value) for name, value in json_text.decode(body).items()}
     except msgspec.DecodeError as error:
         raise BadArgument("A text is not well-formed") from error  # half a surrogate pair
 

@@ -21,7 +21,7 @@ from landline.channel.attachments import Attachments, Upload
 from landline.channel.conversations import Admitted, Conversations, Opened
 from landline.channel.throttle import Throttle
 from landline.channel.tokens import Grant, Issued, Tokens
-from landline.core import activity, attachments
+from landline.core import attachments, json_text
 from landline.core.attachments import Head, Role
 from landline.core.tokens import Ticket, TokenParameters, read_parameters
 from landline.errors import (
@@ -242,7 +242,7 @@ class DirectLine:
     async def _parameters(self, exchange: Exchange, grant: Grant) -> TokenParameters:
         """The optional TokenParameters in the body (5.1, 5.2). The origins that it names hold for itself already."""
         body = await exchange.json_body()
-        parameters = read_parameters(activity.decode(body)) if body.strip() else TokenParameters()
+        parameters = read_parameters(json_text.decode(body)) if body.strip() else TokenParameters()
         self._tokens.check_origin(grant, exchange.origin(), parameters.origins)
         return parameters
 
@@ -267,7 +267,7 @@ class DirectLine:
         if stream is None:
             return None
         speaking = stream[2] is not None
-        query = query_parameters(request.query)
+        query = query_parameters(request.query, "watermark", "t")
         watermark = query.get("watermark")
         ticket = self._ticket(stream[1], query.get("t"), origin_of(request.header(b"origin")))
         admitted = self._conversations.admit_known(ticket, watermark)

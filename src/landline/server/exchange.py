@@ -14,12 +14,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
-from urllib.parse import parse_qsl, unquote
 
 import msgspec
 import structlog
 from starlette.types import Receive, Scope, Send
 
+from landline.core import percent
 from landline.errors import (
     BadArgument,
     ClientGone,
@@ -170,7 +170,7 @@ class Exchange:
 
     def path(self, name: str) -> str:
         """A variable segment of the path, percent-decoded."""
-        return unquote(self.scope["path_params"][name])
+        return percent.text_of(self.scope["path_params"][name].encode(errors="replace"))
 
     def query(self, name: str) -> str | None:
         """The first query parameter of that name, decoded; None where it is absent, "" where it is empty (D-45)."""
@@ -182,15 +182,14 @@ class Exchange:
 
     def cookie(self, name: str) -> str | None:
         """The first cookie of that name, or None."""
-        for each in (self.header(b"cookie") or b"").decode("latin-1").split(";"):
-            key, _, value = each.strip().partition("=")
-            if key == name:
-                return value
-        return None
+        found = re.search(
+            rf"(?:^|;)[ \t]*+{re.escape(name)}=([^;]*+)", (self.header(b"cookie") or b"").decode("latin-1")
+        )
+        return None if found is None else found[1].strip()
 
     def bearer(self) -> str:
         """The credential. Raises `MissingCredential` unless there is exactly one, of the scheme Bearer (3.1)."""
-        parts = self._fields.get(b"authorization", b"").split()
+        parts = self._fields.get(b"authorization", b"").split(None, 2)
         if len(parts) != 2 or parts[0].lower() != b"bearer":
             raise MissingCredential
         return parts[1].decode("latin-1")
@@ -502,20 +501,12 @@ def _too_late(exchange: Exchange) -> LandlineError:
 
 def query_parameter(query: bytes, name: str) -> str | None:
     """The first parameter of that name in a raw query string."""
-    for key, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True, errors="replace"):
-        if key == name:
-            return value
-    return None
+    return query_parameters(query, name).get(name)
 
 
-def query_parameters(query: bytes) -> dict[str, str]:
-    """The same for all names; half the work where there is more than one to look for."""
+def query_parameters(query: bytes, *names: str) -> dict[str, str]:
+    """The first of each of these names, decoded, among the first `percent.FIELDS`; none for what is absent."""
     found: dict[str, str] = {}
-    text = query.decode("latin-1").replace("+", " ")
-    encoded = "%" in text
-    for pair in text.split("&"):
-        name, _, value = pair.partition("=")
-        if encoded:
-            name, value = unquote(name), unquote(value)
-        found.setdefault(name, value)
+    for name, value in percent.fields(query, [name.encode() for name in names]):
+        found.setdefault(name.decode(), value.decode(errors="replace"))
     return found

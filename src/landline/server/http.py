@@ -19,7 +19,6 @@ import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
-from urllib.parse import unquote
 
 import httptools
 import msgspec
@@ -30,6 +29,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 from uvicorn.server import ServerState
 
+from landline.core import percent
 from landline.errors import LandlineError
 from landline.server.crowd import Crowd, Place, refusal
 from landline.server.cycle import Cycle, status_line
@@ -365,7 +365,7 @@ class HttpProtocol(asyncio.Protocol):
         raw, query = _path_and_query(self.url)
         path = raw.decode("ascii")
         scope["raw_path"] = raw
-        scope["path"] = unquote(path) if "%" in path else path
+        scope["path"] = percent.text_of(raw) if b"%" in raw else path
         scope["query_string"] = query
         cycle = self._cycle(method, version)
         cycle.scope = scope
@@ -712,7 +712,7 @@ class HttpProtocol(asyncio.Protocol):
         status, message = problem or (400, None)
         text = path.decode("ascii")
         return Upgrade(
-            path=unquote(text) if "%" in text else text,
+            path=percent.text_of(path) if b"%" in path else text,
             query=query,
             headers=self.headers,
             fields=self.fields,

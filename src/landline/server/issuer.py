@@ -12,7 +12,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, unquote_plus
+from urllib.parse import unquote_plus
 
 import msgspec
 from starlette.routing import Route
@@ -20,7 +20,7 @@ from starlette.routing import Route
 from landline.channel.bot_tokens import BotToken, BotTokens
 from landline.channel.keys import SigningKeys
 from landline.channel.registry import Registry
-from landline.core import keys
+from landline.core import keys, percent
 from landline.errors import BadArgument, Forbidden, NotFound
 from landline.server.exchange import JSON, Exchange, Header, Manners, Resource
 from landline.server.openapi import operation
@@ -42,8 +42,10 @@ _PUBLIC = (b"cache-control", b"public, max-age=3600")
 _NEVER_KEPT = (b"pragma", b"no-cache")
 _CHALLENGE = (b"www-authenticate", b'Basic realm="landline"')
 _ALWAYS_ENDORSED = ("directline", "webchat")
-_FIELDS = ("grant_type", "client_id", "client_secret", "scope")
+_FIELDS = (b"grant_type", b"client_id", b"client_secret", b"scope")
 """What is read of a form."""
+_FORM_BYTES = 32 * 1024
+"""The largest form: whoever is nobody yet may send it."""
 _TAG = "Authority"
 
 _encode = msgspec.json.Encoder().encode
@@ -76,11 +78,12 @@ class Issuer:
     def routes(self) -> list[Route]:
         """What is to be found where."""
         manners = self._manners
+        for_forms = msgspec.structs.replace(manners, body_bytes=min(_FORM_BYTES, manners.body_bytes))
         resources = [Resource(METADATA, manners, GET=self.document)]
         for authority in ("", _TENANT):
             resources += [Resource(authority + path, manners, GET=self.document) for path in _DOCUMENTS]
             resources.append(Resource(authority + KEYS, manners, GET=self.key_set))
-            resources.append(Resource(authority + TOKEN, manners, POST=self.token))
+            resources.append(Resource(authority + TOKEN, for_forms, POST=self.token))
         return [Route(resource.template, resource) for resource in resources]
 
     @operation(_TAG, {200: "Authority"}, raises=(NotFound,))
@@ -131,7 +134,7 @@ class Issuer:
         await exchange.json(200, _encode(answer), _NEVER_KEPT)
 
     async def _granted(self, exchange: Exchange) -> BotToken:
-        form = _form(exchange.header(b"content-type"), await exchange.body())
+        form = form_fields(exchange.header(b"content-type"), await exchange.body())
         if form.get("grant_type") != "client_credentials":
             known = "grant_type" in form
             raise _Refused(400, "unsupported_grant_type" if known else "invalid_request", "Ask for client_credentials")
@@ -158,22 +161,21 @@ def _authority(exchange: Exchange) -> str:
     return f"/{tenant}"
 
 
-def _form(content_type: bytes | None, body: bytes) -> Mapping[str, str]:
+def form_fields(content_type: bytes | None, body: bytes) -> Mapping[str, str]:
     """The fields that we know, those without a value left out; whatever else SDKs send along is ignored (8, 89).
     Raises `_Refused` for one that is given twice."""
     kind = (content_type or b"").split(b";", 1)[0].strip().lower()
     if kind != b"application/x-www-form-urlencoded":
         raise _Refused(400, "invalid_request", "The body must be a form")
-    try:
-        # As bytes at first: what is ignored need not be text.
-        given = parse_qsl(body.decode("latin-1"), encoding="latin-1")
-        fields = [(name, value.encode("latin-1").decode()) for name, value in given if name in _FIELDS]
-    except ValueError as error:
-        raise _Refused(400, "invalid_request", "The form cannot be read") from error
+    if body.count(b"&") >= percent.FIELDS:
+        raise _Refused(400, "invalid_request", f"The form has more than {percent.FIELDS} fields")
     form: dict[str, str] = {}
-    for name, value in fields:
-        if form.setdefault(name, value) != value:
-            raise _Refused(400, "invalid_request", "A field is given twice")
+    try:
+        for name, value in percent.fields(body, _FIELDS):
+            if value and form.setdefault(name.decode(), value.decode()) != value.decode():
+                raise _Refused(400, "invalid_request", "A field is given twice")
+    except UnicodeDecodeError as error:
+        raise _Refused(400, "invalid_request", "The form cannot be read") from error
     return form
 
 

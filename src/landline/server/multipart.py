@@ -71,7 +71,7 @@ class Form:
         async for piece in pieces:
             for start in range(0, len(piece), _SLICE_BYTES):
                 begun = time.monotonic()
-                events = self._feed(piece[start : start + _SLICE_BYTES])
+                events = self.feed(piece[start : start + _SLICE_BYTES])
                 if time.monotonic() - begun > _TURN_S:
                     await asyncio.sleep(0)
                 for event in events:
@@ -79,7 +79,8 @@ class Form:
         if not self._ended:
             raise BadSyntax("The multipart body is not complete")
 
-    def _feed(self, piece: bytes) -> list[Event]:
+    def feed(self, piece: bytes) -> list[Event]:
+        """What ends in `piece`. Raises as `read`."""
         self._events = []
         try:
             self._parser.write(piece)

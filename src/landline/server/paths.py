@@ -14,11 +14,15 @@ from urllib.parse import unquote, urlsplit
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from landline.core import percent
 from landline.server.exchange import Resource
 
 _KNOWN, _KNOWN_BYTES = 1024, 256
 """So many paths, none longer than this, are remembered with what they lead to: who sends into a conversation sends into
 it again."""
+
+_SEGMENTS = 64
+"""A path of more leads nowhere, and need not be decoded to know that."""
 
 # Keys of the tree beside segments, which are strings.
 _ANY = object()
@@ -50,7 +54,7 @@ class Paths:
         return (resource or self._router)(scope, receive, send)
 
     def _look_up(self, raw: bytes, path: str) -> tuple[str, Resource | None, dict[str, str]]:
-        path = self.within(_by_segment(raw) if b"%" in raw else path)
+        path = self.within(by_segment(raw) if b"%" in raw else path)
         found, values = self._find(path)
         if found is None:
             return path, None, {}
@@ -98,8 +102,10 @@ def _room(path: str) -> str:
     return path[1:].partition("/")[0]
 
 
-def _by_segment(raw: bytes) -> str:
+def by_segment(raw: bytes) -> str:
     """Decode each segment, and keep what would change the number of segments: an id may hold an encoded slash. What is
     kept is decoded by who reads the segment (`Exchange.path`)."""
-    segments = (unquote(segment) for segment in raw.decode("latin-1").split("/"))
+    if raw.count(b"/") > _SEGMENTS:
+        return raw.decode("latin-1")
+    segments = map(percent.text_of, raw.split(b"/"))
     return "/".join(segment.replace("%", "%25").replace("/", "%2F") for segment in segments)

@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 import msgspec
 
 from landline import errors
-from landline.core.activity import DEPTH
+from landline.core.json_text import DEPTH
 
 _TABLE: tuple[tuple[type[errors.LandlineError], int, str], ...] = (
     (errors.BadSyntax, 400, "BadSyntax"),
