@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -110,10 +111,12 @@ class Wires:
 
     WebSockets: `/echo`, `/plain` (silent), `/greets`, `/later` (decided by a coroutine, when `decide` is set),
     `/forbidden`, `/broken`; not at `/page`. HTTP: `/hold` answers when `release` is set, `/unread` answers 413 without
-    reading the body, `/big` answers 4 MiB, everything else answers what it was asked, as JSON."""
+    reading the body, `/refused-at-length` with 4 MiB, `/big` answers 4 MiB, everything else what it was asked, as
+    JSON."""
 
-    def __init__(self, kind: str = "asyncio", **limits: Any) -> None:
+    def __init__(self, kind: str = "asyncio", tls: ssl.SSLContext | None = None, **limits: Any) -> None:
         self.kind = kind
+        self._tls = tls
         self.limits = Limits(**limits)
         self.handlers: list[Recorder] = []
         self.upgrades: list[Upgrade] = []
@@ -186,7 +189,7 @@ class Wires:
         self.decide = asyncio.Event()
         self.wheel = Wheel(self.loop)
         listener = listening_socket()
-        self.listener = Listener(self._app, [listener], Door(self.limits, self.wheel, self._on_upgrade))
+        self.listener = Listener(self._app, [listener], Door(self.limits, self.wheel, self._on_upgrade), self._tls)
         self.port = self.listener.addresses[0][1]
         await self.listener.start()
         self._started.set_result(None)
@@ -218,6 +221,9 @@ class Wires:
         self.scopes.append(scope)
         if scope["path"] == "/unread":
             await self._answer(send, 413, b"too much")
+            return
+        if scope["path"] == "/refused-at-length":
+            await self._answer(send, 413, bytes(1 << 22))
             return
         body, more = b"", True
         while more:
