@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from landline.conformance.directline import DirectLine, dumps
+from landline.conformance.directline import DirectLine
 from landline.conformance.scripted_bot import ScriptedBot
 from support.landline import SECRET, Landline
 from support.nginx import PROGRAM, nginx
@@ -43,31 +43,41 @@ def posted(url: str, size: int, headers: dict[str, str]) -> int:
             return error.code
 
 
-async def refusals(landline: Landline, base: str, *wanted: int) -> dict[int, list[int]]:
-    """What is answered where each of these is due: to an upload of 22 MiB, and to one of 2 MiB where that is not
-    due to its size."""
-    async with DirectLine(landline.directline, SECRET) as client:
-        talk = (await client.start()).conversation_id
-        full = (await client.start()).conversation_id
-        message = {"type": "message", "from": {"id": "u"}, "text": "one"}
-        await client.request("POST", f"/conversations/{full}/activities", data=dumps(message))
-        while (await client.request("POST", f"/conversations/{full}/activities", data=dumps(message))).status != 429:
+KIND = {"Content-Type": "image/png"}
+GOOD = {**KIND, "Authorization": f"Bearer {SECRET}"}
+DUE: dict[int, tuple[str, dict[str, str]]] = {
+    401: ("upload", KIND),
+    403: ("upload", {**KIND, "Authorization": "Bearer nonsense"}),
+    404: ("upload", GOOD),
+    413: ("activities", {**GOOD, "Content-Type": "application/json"}),
+    415: ("upload", {**GOOD, "Content-Encoding": "gzip"}),
+    429: ("upload", GOOD),
+}
+"""What is refused with each of these, before its body is read."""
+
+
+async def conversation_for(status: int, client: DirectLine, size: int) -> str:
+    """A conversation where that is due, and which nobody has used before."""
+    if status == 404:
+        return f"NoSuchConversation{size}"
+    conversation: str = (await client.start()).conversation_id
+    if status == 429:
+        while (await client.send(conversation, "often")).status != 429:
             pass
-    good, kind = {"Authorization": f"Bearer {SECRET}"}, {"Content-Type": "image/png"}
-    due = {
-        401: (talk, "upload", kind),
-        403: (talk, "upload", {**kind, "Authorization": "Bearer nonsense"}),
-        404: ("NoSuchConversation0000", "upload", {**kind, **good}),
-        413: (talk, "activities", {**good, "Content-Type": "application/json"}),
-        415: (talk, "upload", {**kind, **good, "Content-Encoding": "gzip"}),
-        429: (full, "upload", {**kind, **good}),
-    }
+    return conversation
+
+
+async def refusals(landline: Landline, base: str, *wanted: int) -> dict[int, list[int]]:
+    """What is answered where each of these is due: to 2 MiB, and to as much as is not refused for its size alone."""
     found: dict[int, list[int]] = {}
-    for status in wanted:
-        conversation, path, headers = due[status]
-        url = f"{base}/v3/directline/conversations/{conversation}/{path}?userId=u"
-        sizes = (2 * MIB, 22 * MIB) if status == 413 else (2 * MIB, 19 * MIB)
-        found[status] = [await asyncio.to_thread(posted, url, size, headers) for size in sizes]
+    async with DirectLine(landline.directline, SECRET) as client:
+        for status in wanted:
+            path, headers = DUE[status]
+            found[status] = []
+            for size in (2 * MIB, 22 * MIB if status == 413 else 19 * MIB):
+                conversation = await conversation_for(status, client, size)
+                url = f"{base}/v3/directline/conversations/{conversation}/{path}?userId=u"
+                found[status].append(await asyncio.to_thread(posted, url, size, headers))
     return found
 
 

@@ -2,8 +2,8 @@
 
 What is not acceptable as HTTP ends here, before any endpoint hears of it; what is becomes a `Cycle`, one at a time, in
 the order in which the requests came. An upgrade is handed on as a value: the request is neither written out again nor
-parsed twice, and bytes behind it in the same packet are not lost. So is, to `parting.py`, the end of a connection whose
-client is still sending. The rules about heads are in `head.py`.
+parsed twice, and bytes behind it in the same packet are not lost. The rules about heads are in `head.py`,
+and `parting.py` sees to the end of a connection whose client is still sending.
 
 A connection has at most one entry in the timer wheel: for the rest of a head or of a body, for room for what was
 written, or for the next request; and one more at a stop.
