@@ -50,6 +50,14 @@ $(PAGE): web/node_modules/.installed web/index.html web/vite.config.js $(wildcar
 		|| echo "Chromium is not installed and cannot be installed from here: browser tests will be skipped."
 	touch $@
 
+# One test has nginx in front of a server. Where there is no root or no apt it is skipped, and says what is missing.
+.tools/nginx:
+	mkdir -p .tools
+	test -x /usr/sbin/nginx || command -v nginx || { test "$$(id -u)" = 0 && command -v apt-get && \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nginx-light >/dev/null; } \
+		|| echo "nginx is not installed and cannot be installed from here: the test behind a proxy will be skipped."
+	touch $@
+
 .tools/benchmarks/.installed: benchmarks/requirements.txt pyproject.toml
 	$(PYTHON) -m venv .tools/benchmarks
 	.tools/benchmarks/bin/python -m pip install --quiet --editable . -r benchmarks/requirements.txt
@@ -77,7 +85,7 @@ lint: $(VENV)/.installed
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.installed .tools/bots/.installed .tools/agents-bot/.installed tests/bots/js/node_modules/.installed \
-		tests/directlinejs/node_modules/.installed $(PAGE) .tools/chromium
+		tests/directlinejs/node_modules/.installed $(PAGE) .tools/chromium .tools/nginx
 	$(BIN)/python -m pytest
 
 # docs/conformance.md: what checks each numbered statement.

@@ -7,6 +7,7 @@
     │   │   └── NotWebSocket         a stream was asked for without an upgrade
     │   ├── MissingProperty          a mandatory property is absent
     │   ├── UnsupportedMediaType
+    │   │   └── UnsupportedCoding    compressed
     │   ├── TooLarge
     │   │   ├── TooMuchInConversation  its stored uploads would be too many bytes
     │   │   ├── TooMuchOfSite          likewise, of the site
@@ -96,6 +97,10 @@ class MissingProperty(RequestError):
 
 class UnsupportedMediaType(RequestError):
     """Content-Type is not supported"""
+
+
+class UnsupportedCoding(UnsupportedMediaType):
+    """Content-Encoding is not supported, only identity is"""
 
 
 class TooLarge(RequestError):

@@ -230,6 +230,25 @@ def test_a_plain_token_is_good_as_a_ticket_for_its_conversation(tokens: Tokens, 
         tokens.admit(issued.token, issued.conversation)
 
 
+@pytest.mark.item(204)
+def test_a_header_opens_a_stream_with_a_token_of_its_conversation_and_nothing_else(
+    tokens: Tokens, clock: TestClock
+) -> None:
+    issued = tokens.generate(tokens.grant(SECRET), TokenParameters(user=ANN))
+    admitted = tokens.admit_bearer(issued.token, issued.conversation)
+    assert (admitted.conversation, admitted.user) == (issued.conversation, user_digest(ANN.id, KEYS))
+    ticket = tokens.ticket(tokens.grant(SECRET), issued.conversation, ANN.id)
+    for other in (SECRET, ticket, "nonsense", "a.b.c", ""):
+        with pytest.raises(Forbidden):
+            tokens.admit_bearer(other, issued.conversation)
+    with pytest.raises(Forbidden):
+        tokens.admit_bearer(issued.token, new_conversation_id())
+    clock.offset_ms += (LIVES.token_s + 6) * 1000
+    for each in (issued.conversation, new_conversation_id()):
+        with pytest.raises(TokenExpired):
+            tokens.admit_bearer(issued.token, each)
+
+
 def test_a_secret_with_the_form_of_a_token_is_no_ticket(clock: TestClock) -> None:
     dotted = "secret.that.has-two-dots-0123456789"
     tokens = Tokens(Registry([BOT], [SITE], {digest(dotted): SITE.id}), KEYS, clock, LIVES)

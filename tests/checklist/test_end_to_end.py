@@ -457,12 +457,19 @@ class TestWhatIsNotForPages:
 
 class TestOddRequests:
     @pytest.mark.item(197)
-    @pytest.mark.parametrize("second", [f"Bearer {SECRET}", "Bearer nonsense", "Basic eDp5"])
-    async def test_two_authorization_headers_are_400_in_either_order(self, landline: Landline, second: str) -> None:
+    @pytest.mark.parametrize("second", [f"bearer {SECRET}", "Bearer nonsense", "Basic eDp5"])
+    async def test_two_differing_authorization_headers_are_400_in_either_order(
+        self, landline: Landline, second: str
+    ) -> None:
         for credentials in ((f"Bearer {SECRET}", second), (second, f"Bearer {SECRET}")):
             head = [f"Authorization: {credential}" for credential in credentials]
             answer = await raw(landline, "POST /v3/directline/conversations", *head, "Content-Length: 0")
             assert answer.error == (400, "BadArgument"), credentials
+        twice = [f"Authorization: Bearer {SECRET}"] * 2
+        answer = await raw(
+            landline, "POST /v3/directline/conversations", *twice, "Content-Length: 0", "Connection: close"
+        )
+        assert answer.status == 201, "two equal ones are one"
 
     @pytest.mark.item(197)
     async def test_a_hundred_header_fields_are_taken_and_one_more_is_431(self, landline: Landline) -> None:

@@ -28,8 +28,10 @@ from landline.core.activity import Kind
 from landline.core.tokens import Ticket
 from landline.core.watermark import Given, Start
 from landline.server import attachments as downloads
-from landline.server import directline, exchange, problems
+from landline.server import directline, exchange, http, problems
 from landline.server.exchange import Exchange
+from landline.server.http import HttpProtocol
+from landline.server.paths import Paths
 
 Sow = Callable[[pytest.MonkeyPatch], None]
 Answering = Callable[[Exchange, int, bytes], tuple[int, bytes]]
@@ -132,6 +134,10 @@ async def _nothing(*_: object, **__: object) -> None:
 
 def _anything(*_: object, **__: object) -> None:
     return None
+
+
+def _not_read(*_: object) -> None:
+    raise errors.MissingCredential
 
 
 def both(*sows: Sow) -> Sow:
@@ -322,4 +328,10 @@ PLANTS = (
     Plant(173, "replies to joins name them", value(activity, "names_unseen", lambda named, conversation: False)),
     Plant(178, "429 does not say when", without(b"retry-after")),
     Plant(185, "half an emoji becomes a question mark", wrapped(activity, "decode", surrogates_replaced)),
+    # K
+    Plant(198, "slashes count", value(Paths, "_with_single_slashes", lambda self, path: path)),
+    Plant(200, "compressed bodies are read", value(Exchange, "check_coding", _anything)),
+    Plant(204, "nobody reads the header of a stream", value(Tokens, "admit_bearer", _not_read)),
+    Plant(210, "connections are reset", value(HttpProtocol, "_part", lambda self: self.transport.close())),
+    Plant(211, "any host will do", value(http, "check_fields", _anything)),
 )

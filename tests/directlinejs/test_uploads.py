@@ -18,6 +18,23 @@ from support.directlinejs import Browser
 from support.landline import SECRET, Landline
 
 
+@pytest.mark.item(198)
+async def test_domain_that_ends_in_a_slash_works(tmp_path: Path) -> None:
+    """What DirectLineJS makes of it are paths with two: start, stream, post, and the replies."""
+    async with (
+        ScriptedBot() as bot,
+        Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0) as landline,
+        Browser() as browser,
+    ):
+        for domain in (f"{landline.directline}/", f"{landline.url}//v3/directline"):
+            page = await (await browser.page(scale=1)).start(domain, secret=SECRET)
+            await page.until_streaming()
+            posted = await page.post("hello")
+            await page.until_text("hello")
+            assert [each["id"] for each in page.activities] == [posted]
+            await page.end()
+
+
 @pytest.mark.item(103, 105)
 @pytest.mark.bot_item(13)
 async def test_files_sent_by_directlinejs_arrive_each_under_its_own_name(tmp_path: Path) -> None:

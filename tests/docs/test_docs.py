@@ -17,7 +17,7 @@ from landline.cli import main
 from landline.config import Settings, description
 from landline.core import stream
 from landline.core.bot import ENDPOINT, Profile, Site
-from landline.server import http, websocket
+from landline.server import head, http, websocket
 from landline.server.admin import Admin
 from landline.server.exchange import Manners
 from landline.server.problems import UNEXPECTED, problem_of
@@ -251,7 +251,8 @@ def test_every_error_answer_is_documented_once() -> None:
 def test_every_refusal_of_what_is_not_acceptable_http_is_documented() -> None:
     refusals = section(REFERENCE / "errors.md", "### Refused before any endpoint is asked")
     documented = {int(status) for status, _ in rows(refusals)}
-    assert documented == set(statuses(http, "_NotAcceptable")) | set(statuses(websocket, "handshake_problem"))
+    refused = {*statuses(http, "NotAcceptable"), *statuses(head, "NotAcceptable")}
+    assert documented == refused | set(statuses(websocket, "handshake_problem"))
 
 
 def statuses(module: object, name: str) -> Iterator[int]:

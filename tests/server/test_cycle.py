@@ -182,13 +182,14 @@ async def test_what_is_said_out_of_order_is_not_sent(said: Sequence[dict[str, An
     assert b"".join(ear.writes).count(b"HTTP/1.1") == 1
 
 
-async def test_a_connection_that_is_to_close_says_so_once_and_closes() -> None:
+async def test_a_connection_that_is_to_close_says_so_once() -> None:
     for headers, kept in (((), False), ([(b"Connection", b"Close")], True), ([(b"connection", b"close")], False)):
         ear = Ear()
-        await run(cycle_on(ear, keep_alive=kept), saying(start(204, headers), body()))
+        cycle = cycle_on(ear, keep_alive=kept)
+        await run(cycle, saying(start(204, headers), body()))
         (said,) = ear.writes
         assert said.lower().count(b"connection: close") == 1
-        assert ear.closed
+        assert not cycle.keep_alive
 
 
 async def test_a_body_that_waits_for_a_word_is_given_it_when_somebody_reads() -> None:
@@ -212,7 +213,7 @@ async def test_a_body_that_waits_for_a_word_is_given_it_when_somebody_reads() ->
 
 async def test_a_body_that_nobody_reads_is_not_asked_for() -> None:
     assert await writes(start(413, [length(0)]), body(), expects_continue=True) == [
-        b"HTTP/1.1 413 Request Entity Too Large\r\ndate: today\r\ncontent-length: 0\r\n\r\n"
+        b"HTTP/1.1 413 Request Entity Too Large\r\ndate: today\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
     ]
 
 
@@ -309,7 +310,7 @@ async def test_a_whole_answer_is_the_same_without_asgi(method: str, kept: bool, 
     cycle = cycle_on(ear, method=method, keep_alive=kept, answered=lambda: ends.append(True))
     await cycle.answer(200, LINES, b"okay")
     assert ear.writes == [SAID + rest]
-    assert (ear.closed, ends, cycle.complete, cycle.silent) == (not kept, [True], True, False)
+    assert (cycle.keep_alive, ends, cycle.complete, cycle.silent) == (kept, [True], True, False)
     assert await cycle.receive() == {"type": "http.disconnect"}
 
 

@@ -250,6 +250,40 @@ async def test_empty_body_that_does_not_end_is_408_at_the_deadline() -> None:
     assert (answer.status, answer.error["code"]) == (408, "BadArgument")
 
 
+# Codings
+
+
+@pytest.mark.item(200)
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("Content-Encoding: gzip",),
+        ("content-encoding: x-gzip",),
+        ("Content-Encoding: br",),
+        ("Content-Encoding: identity, gzip",),
+        ("Content-Encoding: identity", "Content-Encoding: deflate"),
+        ("Content-Encoding: gzip", "Content-Type: application/xml"),
+    ],
+)
+async def test_body_that_says_it_is_compressed_is_415_and_told_what_is_taken(lines: tuple[str, ...]) -> None:
+    chunked = ("Transfer-Encoding: chunked",)
+    for more, body in (((), b"{}"), (chunked, b"2\r\n{}\r\n0\r\n\r\n")):
+        answer = await ask(resource(), "POST", "/", *lines, *more, body=body)
+        assert (answer.status, answer.error["code"]) == (415, "BadArgument")
+        assert answer.headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.item(200)
+@pytest.mark.parametrize("coding", ["identity", "IDENTITY", "identity, identity", ""])
+async def test_body_that_says_it_is_not_compressed_is_read(coding: str) -> None:
+    assert (await told(resource(), "/", f"Content-Encoding: {coding}", body=b"{}"))["body"] == "{}"
+
+
+@pytest.mark.item(200)
+async def test_what_an_absent_body_is_compressed_with_means_nothing() -> None:
+    assert (await told(resource(), "/", "Content-Encoding: gzip", "Content-Length: 0"))["body"] == ""
+
+
 # How much, and how fast
 
 

@@ -79,6 +79,11 @@ CONVERSATION = [ACTIVITIES, {"conversation": "abc-DEF_123"}]
         "/v3/directline/conversations/abc%2DDEF%5f123/activities",
         "/v3/directline/conversations/%61bc-DEF_123/activities/",
         "/v3/%64irectline/conversations/abc-DEF_123/activities",
+        "/v3/directline/conversations/abc-DEF_123/activities//",
+        "//v3/directline/conversations/abc-DEF_123/activities",
+        "/v3/directline//conversations/abc-DEF_123/activities",
+        "///v3//directline///conversations//abc-DEF_123//activities//?watermark=1",
+        "//v3/%64irectline//conversations/abc%2DDEF_123/activities",
     ],
 )
 async def test_every_spelling_of_a_path_leads_to_the_same_resource(path: str) -> None:
@@ -88,9 +93,17 @@ async def test_every_spelling_of_a_path_leads_to_the_same_resource(path: str) ->
 @pytest.mark.parametrize(
     "path",
     [
-        "/v3/directline/conversations/abc-DEF_123/activities//",
-        "/v3/directline//conversations",
-        "//v3/directline/conversations",
+        "//live",
+        "/live//",
+        "//b/k/v3/conversations/c/activities/1",
+        "/b//k/v3/conversations/c/activities/1",
+        "/%62/k/v3/conversations/c/activities/1",
+        "/b%2Fk/v3/conversations/c/activities/1",
+        "/l%69ve",
+        "/%2Flive",
+        "/%2Fv3/directline/conversations",
+        "/v3/directline/%2Fconversations",
+        "//v3/directlinex/conversations",
         "/V3/directline/conversations",
         "/v3/directline/conversations%2Fabc-DEF_123%2Factivities",
         "/v3/directline/conversations/abc-DEF_123/activities%2F",
@@ -135,6 +148,31 @@ async def test_segment_is_decoded_exactly_once(written: str, meant: str) -> None
     expected = [REPLY, {"key": "k", "conversation": "c", "activity": meant}]
     assert await found(f"/b/k/v3/conversations/c/activities/{written}") == expected
     assert await found(f"/b/%6B/v3/conversations/c/activities/{written}/") == expected
+
+
+@pytest.mark.bot_item(100)
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/b/k//v3/conversations/c/activities/1",
+        "/b/k/v3//conversations///c/activities//1",
+        "/b/k//v3/conversations/c/activities/1//",
+        "/b/%6B//v3/conversations/c/activities/%31",
+    ],
+)
+async def test_behind_the_key_of_a_bot_any_run_of_slashes_is_one(path: str) -> None:
+    for prefix, bases in (("", ()), ("/chat", ("https://x/chat",)), ("/b", ("https://x/b",))):
+        expected = [REPLY, {"key": "k", "conversation": "c", "activity": "1"}]
+        assert await found(prefix + path, *bases) == expected
+
+
+async def test_a_prefix_may_have_runs_of_slashes_only_in_front_of_the_direct_line_api() -> None:
+    base = "https://x/chat"
+    for path in ("//chat/v3/directline", "/chat//v3/directline", "/chat/v3//directline", "//chat///v3/directline/"):
+        assert await found(f"{path}/conversations", base) == ["/v3/directline/conversations", {}]
+    for path in ("//chat/live", "/chat//live", "//chat/b/k/v3/conversations/c/activities/1", "/chat/%6Cive"):
+        assert await found(path, base) == 404
+    assert await found("/ch%61t/live", base) == ["/live", {}]
 
 
 async def test_root_is_the_root() -> None:

@@ -18,6 +18,7 @@ ANSWERS: dict[LandlineError, tuple[int, str]] = {
     errors.NotWebSocket(): (400, "BadArgument"),
     errors.MissingProperty(): (400, "MissingProperty"),
     errors.UnsupportedMediaType(): (415, "BadArgument"),
+    errors.UnsupportedCoding(): (415, "BadArgument"),
     errors.TooLarge(): (413, "MessageSizeTooBig"),
     errors.UrlTooLong(): (414, "BadArgument"),
     errors.TooSlow(): (408, "BadArgument"),

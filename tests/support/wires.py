@@ -112,7 +112,8 @@ class Wires:
 
     WebSockets: `/echo`, `/plain` (silent), `/greets`, `/later` (decided by a coroutine, when `decide` is set),
     `/forbidden`, `/broken`; not at `/page`. HTTP: `/hold` answers when `release` is set, `/unread` answers 413 without
-    reading the body, `/big` answers 4 MiB, everything else answers what it was asked, as JSON."""
+    reading the body, `/refused-at-length` with 4 MiB, `/big` answers 4 MiB, everything else what it was asked, as
+    JSON."""
 
     def __init__(
         self, kind: str = "asyncio", *, crowd: Crowd | None = None, tls: ssl.SSLContext | None = None, **limits: Any
@@ -225,6 +226,9 @@ class Wires:
         self.scopes.append(scope)
         if scope["path"] == "/unread":
             await self._answer(send, 413, b"too much")
+            return
+        if scope["path"] == "/refused-at-length":
+            await self._answer(send, 413, bytes(1 << 22))
             return
         body, more = b"", True
         while more:

@@ -290,6 +290,13 @@ class Tokens:
             raise Forbidden("The stream URL belongs to another conversation")
         return ticket
 
+    def admit_bearer(self, token: str, conversation: str, origin: str | None = None) -> Ticket:
+        """Check what a handshake without a `t` has in its `Authorization` header: a token, and neither a secret nor a
+        ticket (7.1). Raises `Forbidden` or `TokenExpired`."""
+        if self._registry.site_of_secret(token) is not None:
+            raise Forbidden("Only a token opens a stream")
+        return self._admit_token(token, conversation, origin)
+
     def check_site(self, ticket: Ticket) -> Site:
         """The site of an admitted ticket, if it still opens anything. Raises `Forbidden`."""
         return self._registry.good_site(ticket.site, ticket.ski)

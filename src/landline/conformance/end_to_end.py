@@ -408,11 +408,12 @@ async def slow_requests(s: Subject) -> None:
 
 @group.check(197)
 async def odd_headers(s: Subject) -> None:
-    """Two `Authorization` headers in either order → 400; 101 header fields → 431; `Content-Length` beside
-    `Transfer-Encoding` → 400 and the connection closes."""
+    """Two differing `Authorization` headers in either order → 400; two equal ones → as one [r2]; 101 header fields →
+    431; `Content-Length` beside `Transfer-Encoding` → 400 and the connection closes."""
     good, other = f"Authorization: Bearer {s.secret}", "Authorization: Bearer nonsense"
     for pair in ((good, other), (other, good)):
         same(await wire.status(s.domain, "POST", "/conversations", *pair), 400, "two Authorization headers")
+    same(await wire.status(s.domain, "POST", "/conversations", good, good, "Content-Length: 0"), 201, "two equal ones")
     many = [f"X-{n}: x" for n in range(100)]
     same(await wire.status(s.domain, "POST", "/conversations", *many), 431, "101 header fields")
     both = (good, "Content-Length: 2", "Transfer-Encoding: chunked")

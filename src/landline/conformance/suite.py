@@ -7,6 +7,7 @@ import re
 from landline.conformance import (
     credentials,
     end_to_end,
+    lenient,
     reading,
     reconnect,
     send,
@@ -20,7 +21,19 @@ from landline.conformance.checks import Check
 
 GROUPS = tuple(
     module.group
-    for module in (transport, credentials, tokens, start, send, upload, reading, reconnect, streams, end_to_end)
+    for module in (
+        transport,
+        credentials,
+        tokens,
+        start,
+        send,
+        upload,
+        reading,
+        reconnect,
+        streams,
+        end_to_end,
+        lenient,
+    )
 )
 
 CHECKS: tuple[Check, ...] = tuple(check for group in GROUPS for check in group.checks)

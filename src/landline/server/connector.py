@@ -42,8 +42,9 @@ from landline.errors import (
 )
 from landline.server.exchange import Exchange, Manners, Resource
 from landline.server.openapi import ADDING, NOBODY, operation
+from landline.server.paths import BOTS
 
-PREFIX = "/b"
+PREFIX = BOTS
 _UPLOADS = 4
 """Uploads of one bot that are held in memory at a time. They come as text in JSON; more wait for their turn."""
 

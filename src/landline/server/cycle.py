@@ -37,7 +37,8 @@ class Cycle:
     """A request on its way through the application.
 
     `expects_continue`: the client waits for our word before it sends the body (RFC 9110, section 10.1.1). `default`
-    headers are in every answer. `answered` is called once, when the whole answer is with the transport.
+    headers are in every answer. `answered` is called once, when the whole answer is with the transport: who is told
+    ends the connection then, unless `keep_alive` says that it goes on.
     """
 
     __slots__ = (
@@ -103,6 +104,11 @@ class Cycle:
     def silent(self) -> bool:
         """Whether nothing of an answer has left."""
         return not self.begun or self._head is not None
+
+    @property
+    def has_arrived(self) -> bool:
+        """Whether all of the request is there."""
+        return not self._more
 
     # What the connection reports
 
@@ -197,7 +203,7 @@ class Cycle:
         if self.begun:
             raise RuntimeError("the answer has begun")
         self.begun = True
-        self._expects_continue = False
+        self._answer_expectation()
         usual = b"".join([b"%b: %b\r\n" % header for header in self._default])
         ending = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
         said = b"" if self._headless else body
@@ -218,8 +224,15 @@ class Cycle:
         else:
             raise RuntimeError(f"{kind} has no place here")
 
-    def _begin(self, status: int, headers: Iterable[Header]) -> None:
+    def _answer_expectation(self) -> None:
+        """A client that waits for our word before it sends the body will not send it now; or it will, having waited
+        long enough. What comes next on the connection is no longer known (RFC 9110, section 10.1.1)."""
+        if self._expects_continue and self._more:
+            self.keep_alive = False
         self._expects_continue = False
+
+    def _begin(self, status: int, headers: Iterable[Header]) -> None:
+        self._answer_expectation()
         lines, framed = [status_line(status)], False
         for name, value in (*self._default, *headers):
             lower = name.lower()
@@ -266,8 +279,6 @@ class Cycle:
     def _end(self) -> None:
         self.complete = True
         self._tell()
-        if not self.keep_alive:
-            self._transport.close()
         self._answered()
 
     async def _break(self) -> None:

@@ -29,7 +29,6 @@ from landline.errors import (
     BadSyntax,
     Draining,
     LandlineError,
-    MissingCredential,
     MissingProperty,
     NotTrusted,
     NotWebSocket,
@@ -37,13 +36,23 @@ from landline.errors import (
     UnknownConversation,
     UnsupportedMediaType,
 )
-from landline.server.exchange import Exchange, Header, Manners, Resource, origin_of, public_base, query_parameters
+from landline.server.exchange import (
+    Exchange,
+    Header,
+    Manners,
+    Resource,
+    bearer_of,
+    origin_of,
+    public_base,
+    query_parameters,
+)
 from landline.server.multipart import form_of
 from landline.server.openapi import CREDENTIALS, SENDING, operation
+from landline.server.paths import DIRECT_LINE
 from landline.server.stream import Streaming
 from landline.server.websocket import Accept, Upgrade
 
-PREFIX = "/v3/directline"
+PREFIX = DIRECT_LINE
 SPOKEN_BYTES = 256 * 1024
 """The largest activity on `/stream/multimodal` (7.6)."""
 STREAM_MESSAGE_BYTES = 64 * 1024
@@ -256,7 +265,9 @@ class DirectLine:
     )
     async def not_a_stream(self, exchange: Exchange) -> None:
         """What a stream path answers to who does not ask for an upgrade: the credential check comes first (7.1)."""
-        ticket = self._ticket(exchange.path("conversation"), exchange.query("t"), exchange.origin())
+        ticket = self._ticket(
+            exchange.path("conversation"), exchange.query("t"), exchange.header(b"authorization"), exchange.origin()
+        )
         await self._conversations.admit(ticket, exchange.query("watermark"))
         raise NotWebSocket
 
@@ -269,7 +280,8 @@ class DirectLine:
         speaking = stream[2] is not None
         query = query_parameters(request.query, "watermark", "t")
         watermark = query.get("watermark")
-        ticket = self._ticket(stream[1], query.get("t"), origin_of(request.header(b"origin")))
+        origin = origin_of(request.header(b"origin"))
+        ticket = self._ticket(stream[1], query.get("t"), request.header(b"authorization"), origin)
         admitted = self._conversations.admit_known(ticket, watermark)
         if admitted is None:
             return self._admit(ticket, watermark, request, speaking=speaking)
@@ -301,10 +313,11 @@ class DirectLine:
                 "an activity on a stream was dropped", conversation=admitted.conversation.id, reason=error.message
             )
 
-    def _ticket(self, conversation: str, t: str | None, origin: str | None) -> Ticket:
-        if not t:
-            raise MissingCredential
-        return self._tokens.admit(t, conversation, origin)
+    def _ticket(self, conversation: str, t: str | None, authorization: bytes | None, origin: str | None) -> Ticket:
+        """What opens the stream: `t`, and only where there is none the header of a program that has a token (7.1)."""
+        if t:
+            return self._tokens.admit(t, conversation, origin)
+        return self._tokens.admit_bearer(bearer_of(authorization), conversation, origin)
 
 
 def _set_cookie(value: str, base: str) -> Header:
@@ -318,6 +331,7 @@ def _set_cookie(value: str, base: str) -> Header:
 
 async def _receive(exchange: Exchange, upload: Upload) -> None:
     """Read the body of an upload, as a form or as one file (5.6)."""
+    exchange.check_coding()
     content_type = exchange.header(b"content-type")
     form = form_of(content_type, upload.most_parts)
     if form is None:

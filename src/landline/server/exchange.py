@@ -31,9 +31,11 @@ from landline.errors import (
     StoreUnavailable,
     TooLarge,
     TooSlow,
+    UnsupportedCoding,
     UnsupportedMediaType,
     UrlTooLong,
 )
+from landline.server.head import is_host
 from landline.server.limit import Limit
 from landline.server.problems import UNEXPECTED, Problem, problem_of
 from landline.server.wheel import Wheel
@@ -49,7 +51,6 @@ _VARY = (b"vary", b"Origin")
 _EXPOSED = (b"access-control-expose-headers", b"Retry-After, X-Correlating-OperationId, X-DirectLine-Replay")
 _CREDENTIALS = (b"access-control-allow-credentials", b"true")
 _ALLOWED_HEADERS = b"Authorization, Content-Type, Accept, x-ms-bot-agent, X-Requested-With, Idempotency-Key"
-_HOST = re.compile(rb"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 _PREFIX = re.compile(rb"(/[A-Za-z0-9._~%-]+)*")
 _AGENT_BYTES = 100
 _LONG = re.compile(rb"[A-Za-z0-9._~%+/=-]{24,}")
@@ -189,10 +190,7 @@ class Exchange:
 
     def bearer(self) -> str:
         """The credential. Raises `MissingCredential` unless there is exactly one, of the scheme Bearer (3.1)."""
-        parts = self._fields.get(b"authorization", b"").split(None, 2)
-        if len(parts) != 2 or parts[0].lower() != b"bearer":
-            raise MissingCredential
-        return parts[1].decode("latin-1")
+        return bearer_of(self._fields.get(b"authorization"))
 
     def base_url(self) -> str:
         """The public base of every URL that is given out (D-1): configured, or what this request was sent to.
@@ -206,7 +204,8 @@ class Exchange:
         )
 
     async def body(self) -> bytes:
-        """The whole body. Raises `TooLarge` over the limit and `TooSlow` at the deadline (8.6)."""
+        """The whole body. Raises `UnsupportedCoding`, `TooLarge` over the limit, `TooSlow` at the deadline (8.6)."""
+        self.check_coding()
         body = self._whole_body()
         if body is None:
             self.reading = True
@@ -241,7 +240,8 @@ class Exchange:
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body of an upload as it comes in. It may take as long as it is not silent (D-52): the deadline counts
-        from its end (8.6). Raises `TooLarge` over the limit."""
+        from its end (8.6). Raises `UnsupportedCoding`, and `TooLarge` over the limit."""
+        self.check_coding()
         self.limit.move(None)
         async for chunk in self._chunks():
             yield chunk
@@ -259,6 +259,7 @@ class Exchange:
         """
         if self._is_json():
             return self.body()
+        self.check_coding()
         if self.header(b"transfer-encoding") is not None:
             return self._empty_body()
         self.check_json()
@@ -266,9 +267,21 @@ class Exchange:
 
     def check_json(self) -> None:
         """Raises `UnsupportedMediaType` for a body that says it is something else."""
-        empty = self.header(b"content-length") in (None, b"0") and self.header(b"transfer-encoding") is None
-        if not empty and not self._is_json():
+        self.check_coding()
+        if not self._is_empty() and not self._is_json():
             raise UnsupportedMediaType
+
+    def check_coding(self) -> None:
+        """Raises `UnsupportedCoding` for a body that says it is compressed (3.1). It is not unpacked: a small one can
+        become a huge one."""
+        if b"content-encoding" in self._fields and not self._is_empty():
+            said = b",".join(value for name, value in self.scope["headers"] if name == b"content-encoding")
+            if any(coding.strip().lower() not in (b"", b"identity") for coding in said.split(b",")):
+                raise UnsupportedCoding
+
+    def _is_empty(self) -> bool:
+        """Whether there is no body, as far as the head says."""
+        return self.header(b"content-length") in (None, b"0") and self.header(b"transfer-encoding") is None
 
     def _is_json(self) -> bool:
         kind = self._fields.get(b"content-type")
@@ -340,6 +353,15 @@ class Exchange:
         return cross_origin_lines(self._fields.get(b"origin"), manners.cors_origins, credentials=manners.credentials)
 
 
+def bearer_of(header: bytes | None) -> str:
+    """The credential in an `Authorization` header. Raises `MissingCredential` unless there is exactly one, of the
+    scheme Bearer (3.1)."""
+    parts = (header or b"").split(None, 2)
+    if len(parts) != 2 or parts[0].lower() != b"bearer":
+        raise MissingCredential
+    return parts[1].decode("latin-1")
+
+
 def origin_of(header: bytes | None) -> str | None:
     """What an `Origin` header says."""
     return None if header is None else header.decode("latin-1").strip()
@@ -377,14 +399,9 @@ def public_base(
 
 @lru_cache(maxsize=256)
 def _base(protocol: bytes, host: bytes | None, prefix: bytes) -> str:
-    if (
-        host is None
-        or not _HOST.fullmatch(host)
-        or protocol not in (b"http", b"https")
-        or not _PREFIX.fullmatch(prefix)
-    ):
+    if host is None or not is_host(host) or protocol not in (b"http", b"https") or not _PREFIX.fullmatch(prefix):
         raise BadArgument("Host header is not valid")
-    return (protocol + b"://" + host + prefix).decode("ascii")
+    return (protocol + b"://" + host.rstrip(b":") + prefix).decode("ascii")
 
 
 def _is_trusted(client: tuple[str, int] | None, proxies: tuple[Network, ...]) -> bool:

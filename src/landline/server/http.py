@@ -2,7 +2,8 @@
 
 What is not acceptable as HTTP ends here, before any endpoint hears of it; what is becomes a `Cycle`, one at a time, in
 the order in which the requests came. An upgrade is handed on as a value: the request is neither written out again nor
-parsed twice, and bytes behind it in the same packet are not lost.
+parsed twice, and bytes behind it in the same packet are not lost. The rules about heads are in `head.py`,
+and `parting.py` sees to the end of a connection whose client is still sending.
 
 A connection has at most one entry in the timer wheel: for the rest of a head or of a body, for room for what was
 written, or for the next request; and one more at a stop.
@@ -34,6 +35,9 @@ from landline.errors import LandlineError
 from landline.server.crowd import Crowd, Place, refusal
 from landline.server.cycle import Cycle, status_line
 from landline.server.exchange import EXTENSION, JSON, Arrival, cross_origin, cross_origin_lines, operation_id
+from landline.server.head import NotAcceptable, authority, bad_target, check_fields, fields_of, path_and_query
+from landline.server.parting import Parting, Patience
+from landline.server.paths import by_segment
 from landline.server.problems import UNEXPECTED, Problem, problem_of
 from landline.server.websocket import (
     Accept,
@@ -45,10 +49,6 @@ from landline.server.websocket import (
     handshake_problem,
 )
 from landline.server.wheel import Timer, Wheel
-
-LINGER_S = 1.0
-"""After a refusal the connection is read, and what comes is dropped, for this long: closing it with unread bytes would
-make TCP throw away the answer that says why."""
 
 FAREWELL_S = 0.5
 """How long a stop waits for a request that is on its way: for the first of a connection, or the rest of a head."""
@@ -65,9 +65,10 @@ PIPELINED = 16
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 _REQUEST_LINE = re.compile(rb"[\r\n]*([!#$%&'*+.^_`|~0-9A-Za-z-]+) [!-~]+ HTTP/1\.[01]\r?\n")
 _GONE = ("0.0.0.0", 0)  # noqa: S104  # whom a connection is from that ended before anybody looked
+_BAD_CODING = "Invalid `Transfer-Encoding`"
+"""What the parser says of one in which something follows `chunked`; the header itself it does not show."""
 _NOT_HTTP = b"This is an HTTP server.\n"
-_ONCE = (b"host", b"authorization", b"content-length")
-_CROSS_ORIGIN_PATH = b"/v3/directline"
+_CROSS_ORIGIN_PATH = re.compile(rb"/v3/+directline")
 
 _log = structlog.get_logger(__name__)
 
@@ -86,6 +87,8 @@ class Limits(msgspec.Struct, frozen=True):
     header_fields: int = 100
     header_bytes: int = 32 * 1024
     cors_origins: frozenset[str] = frozenset()
+    patience: Patience = Patience()
+    """With clients that were answered while they were sending."""
 
 
 class Door(msgspec.Struct, frozen=True):
@@ -109,15 +112,6 @@ class Door(msgspec.Struct, frozen=True):
     crowd: Crowd | None = None
 
 
-class _NotAcceptable(Exception):
-    """Step 0 of specification 3.4."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-
-
 class HttpProtocol(asyncio.Protocol):
     """One HTTP connection, until it ends or becomes a WebSocket."""
 
@@ -127,6 +121,7 @@ class HttpProtocol(asyncio.Protocol):
         "_begun_at",
         "_discard_at",
         "_door",
+        "_dropped",
         "_due",
         "_early",
         "_fed",
@@ -199,8 +194,9 @@ class HttpProtocol(asyncio.Protocol):
         self._in_body = False
         self._fed = 0  # bytes in the packet that is being parsed
         self._head_fed = 0  # bytes in the packets that the head has come in: no fewer than it has
+        self._dropped = 0  # bytes of a body that nobody wants any more
         self._unread = 0  # bytes that have arrived since something was complete: a head, a message, a piece of body
-        self._wrong: _NotAcceptable | None = None  # known, but answered when the head is complete
+        self._wrong: NotAcceptable | None = None  # known, but answered when the head is complete
         # Times of the loop, in seconds.
         self._head_at: float | None = None
         self._begun_at: float | None = None  # since when a head has been arriving that was not there at once
@@ -272,12 +268,14 @@ class HttpProtocol(asyncio.Protocol):
         except httptools.HttpParserError as error:
             again = None if amid else _renamed(data)
             if again is None:
-                self._refuse(self._reason(error))
+                self._refuse(self._reason(error) or (None if amid else bad_target(data)))
                 return
         else:
             if self._unread > self._limits.url_bytes + self._limits.header_bytes:
                 # One endless line: the parser holds it back until it is complete.
                 self._refuse(self._wrong or self._endless())
+            elif self._dropped > self._limits.patience.most_bytes:
+                self._hang_up(b"")
             else:
                 self._note_time()
             return
@@ -345,11 +343,12 @@ class HttpProtocol(asyncio.Protocol):
             return
         name, headers = name.lower(), self.headers
         if len(headers) >= self._limits.header_fields:
-            self._wrong = self._wrong or _NotAcceptable(431, "Too many header fields")
+            self._wrong = self._wrong or NotAcceptable(431, "Too many header fields")
             # A refusal needs the origin to be readable in a browser (specification 3.3), wherever it stands.
             if name != b"origin":
                 return
-        headers.append((name, value))
+        # The parser takes away what stands in front of a value, but not what stands behind it (RFC 9110, section 5.5).
+        headers.append((name, value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         """A head is complete: its turn begins or waits, unless the head is refused or asks for an upgrade."""
@@ -362,7 +361,7 @@ class HttpProtocol(asyncio.Protocol):
             return
         method, version = parser.get_method().decode("ascii"), parser.get_http_version()
         scope = self._scope(method, version)
-        raw, query = _path_and_query(self.url)
+        raw, query = path_and_query(self.url)
         path = raw.decode("ascii")
         scope["raw_path"] = raw
         scope["path"] = percent.text_of(raw) if b"%" in raw else path
@@ -407,7 +406,8 @@ class HttpProtocol(asyncio.Protocol):
             self.server_state.default_headers,
             self._answered,
             keep_alive=version != "1.0" and not self._leaving and self.parser.should_keep_alive(),
-            expects_continue=self.fields.get(b"expect", b"").lower() == b"100-continue",
+            # HTTP/1.0 has no such answer (RFC 9110, section 10.1.1).
+            expects_continue=version != "1.0" and self.fields.get(b"expect", b"").lower() == b"100-continue",
         )
 
     def _start(self, cycle: Cycle) -> None:
@@ -423,6 +423,8 @@ class HttpProtocol(asyncio.Protocol):
         """A piece of a body."""
         self._unread = 0
         if (cycle := self._arriving) is not None:
+            if cycle.complete:
+                self._dropped += len(body)
             cycle.arrived(body)
 
     def on_message_complete(self) -> None:
@@ -439,6 +441,12 @@ class HttpProtocol(asyncio.Protocol):
         """A response was handed to the transport."""
         self._due -= 1
         self.server_state.total_requests += 1
+        cycle = self.cycle
+        if cycle is not None and not cycle.keep_alive and not self.transport.is_closing():
+            if self.pipeline or not cycle.has_arrived:
+                self._part()
+                return
+            self.transport.close()
         if self.transport.is_closing():
             self._expect_room()
             return
@@ -453,6 +461,7 @@ class HttpProtocol(asyncio.Protocol):
         elif self._in_body and not self._due:
             # Answered before it was read, 413 for instance. The rest is dropped, but not for ever.
             self._discard_at = self._door.wheel.time() + self._limits.header_timeout_s
+            self._dropped = 0
             self._watch()
 
     # What is refused
@@ -461,12 +470,14 @@ class HttpProtocol(asyncio.Protocol):
         if self._wrong is not None:
             raise self._wrong
         if self._head_fed > self._limits.header_bytes and self._head_bytes() > self._limits.header_bytes:
-            raise _NotAcceptable(431, "Header fields are too large")
-        self.fields = dict(reversed(self.headers))  # the first of a name counts
-        if len(self.fields) < len(self.headers):
-            self._check_repeats()
+            raise NotAcceptable(431, "Header fields are too large")
+        self.fields = fields = fields_of(self.headers)
+        check_fields(self.parser.get_http_version(), fields)
+        named = authority(self.url)
+        if named is not None:
+            fields[b"host"] = named
         if len(self.pipeline) >= PIPELINED:
-            raise _NotAcceptable(400, "Too many requests on one connection")
+            raise NotAcceptable(400, "Too many requests on one connection")
 
     @property
     def _url_is_too_long(self) -> bool:
@@ -475,32 +486,28 @@ class HttpProtocol(asyncio.Protocol):
     def _head_bytes(self) -> int:
         return sum(len(name) + len(value) + 4 for name, value in self.headers)
 
-    def _check_repeats(self) -> None:
-        names = [name for name, _ in self.headers]
-        for name in _ONCE:
-            if names.count(name) > 1:
-                raise _NotAcceptable(400, f"Header is given twice: {name.decode()}")
-
-    def _endless(self) -> _NotAcceptable:
+    def _endless(self) -> NotAcceptable:
         if self._in_head and self._url_is_too_long:
-            return _NotAcceptable(414, "URL is too long")
-        return _NotAcceptable(431, "Header fields are too large")
+            return NotAcceptable(414, "URL is too long")
+        return NotAcceptable(431, "Header fields are too large")
 
-    def _reason(self, error: httptools.HttpParserError) -> _NotAcceptable | None:
+    def _reason(self, error: httptools.HttpParserError) -> NotAcceptable | None:
         """What to answer to bytes that the parser does not take; None where they are not HTTP at all."""
         if self._wrong is not None:
             return self._wrong
-        if isinstance(error.__context__, _NotAcceptable):
+        if isinstance(error.__context__, NotAcceptable):
             return error.__context__
+        if _BAD_CODING in str(error):
+            return NotAcceptable(501, "Transfer-Encoding is not chunked alone")
         if self._in_body or (self._in_head and self.url):
-            return _NotAcceptable(400, f"Request is malformed: {error}")
+            return NotAcceptable(400, f"Request is malformed: {error}")
         if error.__context__ is not None:
-            return _NotAcceptable(400, "URL is malformed")
+            return NotAcceptable(400, "URL is malformed")
         if self.cycle is not None:
-            return _NotAcceptable(400, f"Request is malformed: {error}")
+            return NotAcceptable(400, f"Request is malformed: {error}")
         return None
 
-    def _refuse(self, why: _NotAcceptable | None) -> None:
+    def _refuse(self, why: NotAcceptable | None) -> None:
         """Answer, after the responses that are still due, and end the connection. What still arrives is dropped."""
         self._over = True
         self._stop_watching()
@@ -541,24 +548,29 @@ class HttpProtocol(asyncio.Protocol):
 
     def _cross_origin(self) -> tuple[Header, ...]:
         url: bytes = getattr(self, "url", b"")
-        if _CROSS_ORIGIN_PATH not in url:
+        if not _CROSS_ORIGIN_PATH.search(url):
             return ()
         origin = next((value for name, value in self.headers if name == b"origin"), None)
         return cross_origin(origin, self._limits.cors_origins)
 
     def _hang_up(self, answer: bytes) -> None:
-        """Say this and close."""
-        self._over = True
-        self._stop_watching()
+        """Say this and close, in such a way that it arrives."""
         if self.transport.is_closing():
+            self._over = True
+            self._stop_watching()
             return
         self.transport.write(answer)
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-            self.flow.resume_reading()
-            self._timer = self._door.wheel.after(LINGER_S, self.transport.abort)
-        else:
-            self.transport.close()
+        self._part()
+
+    def _part(self) -> None:
+        """Nothing more is said, and what still comes is dropped: somebody else sees to the end of the connection."""
+        flow, connections = self.flow, self.connections
+        self._let_go()
+        parting = Parting(self.transport, self._door.wheel, self._limits.patience, connections.discard)
+        connections.add(parting)  # type: ignore[arg-type]
+        flow.resume_writing()  # whoever waits to write learns that nobody reads
+        flow.resume_reading()
+        parting.begin()
 
     # What takes too long
 
@@ -616,7 +628,7 @@ class HttpProtocol(asyncio.Protocol):
             self.transport.abort()
         elif self._head_at is not None and now >= self._head_at:
             if self._in_head:
-                self._refuse(_NotAcceptable(408, "Headers did not arrive in time"))
+                self._refuse(NotAcceptable(408, "Headers did not arrive in time"))
             else:
                 self.transport.close()
         elif self._idle_at is not None and now >= self._idle_at:
@@ -626,7 +638,7 @@ class HttpProtocol(asyncio.Protocol):
         elif self._in_body and self._discard_at is not None and now >= self._discard_at:
             self._hang_up(b"")
         elif self._in_body and now >= self._heard_at + self._limits.body_stall_s:
-            self._refuse(_NotAcceptable(408, "Body did not arrive in time"))
+            self._refuse(NotAcceptable(408, "Body did not arrive in time"))
         else:
             self._watch()
 
@@ -652,7 +664,7 @@ class HttpProtocol(asyncio.Protocol):
         if self._url_is_too_long or not self._wants_websocket():
             self._ignore_upgrade(early)
         elif self._due:
-            self._refuse(_NotAcceptable(400, "A WebSocket handshake cannot be pipelined"))
+            self._refuse(NotAcceptable(400, "A WebSocket handshake cannot be pipelined"))
         else:
             self._hand_over(early)
 
@@ -671,7 +683,7 @@ class HttpProtocol(asyncio.Protocol):
         protocol, so the head is parsed again without the offer."""
         method, version = self.parser.get_method(), self.parser.get_http_version()
         if method == b"CONNECT":
-            self._refuse(_NotAcceptable(400, "CONNECT is not supported"))
+            self._refuse(NotAcceptable(400, "CONNECT is not supported"))
             return
         head = [method, b" ", self.url, b" HTTP/", version.encode(), b"\r\n"]
         for name, value in self.headers:
@@ -684,7 +696,7 @@ class HttpProtocol(asyncio.Protocol):
         try:
             request = self._upgrade_request()
         except (httptools.HttpParserError, UnicodeDecodeError):
-            self._refuse(_NotAcceptable(400, "URL is malformed"))
+            self._refuse(NotAcceptable(400, "URL is malformed"))
             return
         decision: Decision | Awaitable[Decision] | None
         try:
@@ -706,13 +718,12 @@ class HttpProtocol(asyncio.Protocol):
         task.add_done_callback(self.tasks.discard)
 
     def _upgrade_request(self) -> Upgrade:
-        path, query = _path_and_query(self.url)
+        path, query = path_and_query(self.url)
         parser = self.parser
         problem = handshake_problem(parser.get_http_version(), self.headers, self.fields)
         status, message = problem or (400, None)
-        text = path.decode("ascii")
         return Upgrade(
-            path=percent.text_of(path) if b"%" in path else text,
+            path=by_segment(path) if b"%" in path else path.decode("ascii"),
             query=query,
             headers=self.headers,
             fields=self.fields,
@@ -829,12 +840,3 @@ def _answer(refused: Refuse, more_headers: Sequence[Header] = ()) -> bytes:
 
 def _plain(status: int, text: bytes) -> bytes:
     return _answer(Refuse(status, [(b"content-type", b"text/plain; charset=utf-8")], text))
-
-
-def _path_and_query(url: bytes) -> tuple[bytes, bytes]:
-    """The two parts of a request target that matter. The form that nearly all have needs no parser."""
-    if url.startswith(b"/"):
-        path, _, query = url.partition(b"#")[0].partition(b"?")
-        return path, query
-    parsed = httptools.parse_url(url)
-    return parsed.path or b"/", parsed.query or b""

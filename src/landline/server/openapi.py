@@ -41,12 +41,19 @@ _NOT_ACCEPTABLE = {
     400: Problem(400, "BadArgument", "The request is not acceptable HTTP"),
     408: Problem(408, "BadArgument", "The request did not arrive in time"),
     431: Problem(431, "BadArgument", "The header fields are too many or too large"),
+    501: Problem(501, "BadArgument", "Transfer-Encoding is not chunked alone"),
 }
 """What any path may answer before an endpoint is asked (D-52)."""
 
 CREDENTIALS: tuple[Raised, ...] = (errors.MissingCredential, errors.Forbidden, errors.TokenExpired)
 _STORE: tuple[Raised, ...] = (errors.StoreUnavailable, errors.DeadlinePassed)
-_BODY: tuple[Raised, ...] = (errors.BadSyntax, errors.BadArgument, errors.TooSlow, errors.UnsupportedMediaType)
+_BODY: tuple[Raised, ...] = (
+    errors.BadSyntax,
+    errors.BadArgument,
+    errors.TooSlow,
+    errors.UnsupportedMediaType,
+    errors.UnsupportedCoding,
+)
 DELIVERY: tuple[Raised, ...] = (
     errors.BotRejected,
     errors.BotUnreachable,
@@ -222,7 +229,7 @@ def _shared(described: Operation) -> tuple[Raised, ...]:
     if described.body == "TokenRequest":
         kinds += (errors.TooSlow,)
     elif described.body == "Upload":
-        kinds += (errors.BadSyntax, errors.BadArgument, errors.TooSlow)
+        kinds += (errors.BadSyntax, errors.BadArgument, errors.TooSlow, errors.UnsupportedCoding)
     elif described.body is not None:
         kinds += _BODY
     return kinds + _STORE

@@ -1,11 +1,16 @@
 """Which resource a path leads to. One spelling of every path is looked up; nothing is ever redirected (D-3).
 
+Clients and bots join a base and a path with a slash too many, so under the Direct Line API, and behind the key of a
+bot, any run of slashes is one. Nowhere else, and outside of the Direct Line API the first segment is not taken in
+percent-encoding either: what operators block in front of us, they block by that prefix, as it is written.
+
 Our own resources are found segment by segment in a tree, whose cost does not grow with their number; a list of patterns
 that are tried in turn was a twentieth of what a send costs. What is not in the tree is Starlette's business.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Iterable
 from functools import lru_cache
 from typing import Any
@@ -17,6 +22,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from landline.core import percent
 from landline.server.exchange import Resource
 
+DIRECT_LINE = "/v3/directline"
+"""What clients call, and what follows it."""
+BOTS = "/b"
+"""What bots call: this, the key of the bot, and what follows it."""
+
+_RUN = re.compile(r"/{2,}")
+_BOT = re.compile(BOTS + r"/[^/]+")
 _KNOWN, _KNOWN_BYTES = 1024, 256
 """So many paths, none longer than this, are remembered with what they lead to: who sends into a conversation sends into
 it again."""
@@ -55,6 +67,8 @@ class Paths:
 
     def _look_up(self, raw: bytes, path: str) -> tuple[str, Resource | None, dict[str, str]]:
         path = self.within(by_segment(raw) if b"%" in raw else path)
+        if b"%" in raw and not _in_direct_line(path) and not _is_literal(raw, path):
+            path = raw.decode("latin-1")
         found, values = self._find(path)
         if found is None:
             return path, None, {}
@@ -85,16 +99,40 @@ class Paths:
         return node.get(_HERE), values
 
     def within(self, path: str) -> str:
-        """`path` without a prefix of ours and without its one trailing slash (D-1, D-3)."""
+        """The one spelling of `path`: without a prefix of ours (D-1), without its trailing slash, and without runs of
+        slashes where they mean nothing (D-3, bot-side 3)."""
+        if "//" in path:
+            path = self._with_single_slashes(path)
+        path = self._without_prefix(path)
+        return path[:-1] if path.endswith("/") and len(path) > 1 else path
+
+    def _with_single_slashes(self, path: str) -> str:
+        single = _RUN.sub("/", path)
+        if _in_direct_line(self._without_prefix(single)):
+            return single
+        inner = self._without_prefix(path)
+        bot = _BOT.match(inner)
+        return path if bot is None else bot[0] + _RUN.sub("/", inner[bot.end() :])
+
+    def _without_prefix(self, path: str) -> str:
         for prefix in self._prefixes:
             # A prefix may look like a path of ours, `/v3` for instance: it is one only if what follows is such a path.
             if f"{path}/".startswith(prefix) and self._is_ours(path[len(prefix) - 1 :]):
-                path = path[len(prefix) - 1 :] or "/"
-                break
-        return path[:-1] if path.endswith("/") and len(path) > 1 else path
+                return path[len(prefix) - 1 :] or "/"
+        return path
 
     def _is_ours(self, path: str) -> bool:
         return _room(path) in self._rooms or self._find(path.rstrip("/"))[0] is not None
+
+
+def _in_direct_line(path: str) -> bool:
+    return f"{path}/".startswith(DIRECT_LINE + "/")
+
+
+def _is_literal(raw: bytes, path: str) -> bool:
+    """Whether the first segment of `path`, the one spelling of what ends the path `raw`, is written as it is read."""
+    written = _RUN.sub("/", raw.decode("latin-1")).rstrip("/").split("/")
+    return path == "/" or written[-path.count("/")] == _room(path)
 
 
 def _room(path: str) -> str:
@@ -103,8 +141,8 @@ def _room(path: str) -> str:
 
 
 def by_segment(raw: bytes) -> str:
-    """Decode each segment, and keep what would change the number of segments: an id may hold an encoded slash. What is
-    kept is decoded by who reads the segment (`Exchange.path`)."""
+    """A raw path, decoded once. Each segment is decoded, but for what would change the number of segments: an id may
+    hold an encoded slash. What is kept is decoded by who reads the segment (`Exchange.path`)."""
     if raw.count(b"/") > _SEGMENTS:
         return raw.decode("latin-1")
     segments = map(percent.text_of, raw.split(b"/"))

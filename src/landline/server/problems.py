@@ -93,6 +93,8 @@ def problem_of(error: errors.LandlineError, *, show_inner: bool = False) -> Prob
         headers = ((b"www-authenticate", b"Bearer"),)
     elif isinstance(error, errors.MethodNotAllowed):
         headers = ((b"allow", ", ".join(error.allowed).encode()),)
+    elif isinstance(error, errors.UnsupportedCoding):
+        headers = ((b"accept-encoding", b"identity"),)
     elif isinstance(error, errors.RangeNotSatisfiable):
         headers = ((b"content-range", f"bytes */{error.size}".encode()),)
     inner = _inner(error) if show_inner and isinstance(error, errors.BotRejected) else None

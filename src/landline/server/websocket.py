@@ -91,7 +91,8 @@ class Handler(Protocol):
 
 
 class Upgrade(msgspec.Struct, frozen=True):
-    """A request to become a WebSocket. Header names are lower case, `path` is percent-decoded, `query` is raw.
+    """A request to become a WebSocket. Header names are lower case, `path` is decoded segment by segment, `query`
+    is raw.
 
     `problem` says what is wrong with the handshake itself, or is None. The application may look at it, so that its own
     checks come first (specification 7.1); what has a problem is never accepted, whatever the application decides.
