@@ -114,28 +114,24 @@ def open_streams(
     urls: Sequence[str],
     on_frame: Callable[[Stream, bytes], None] = lambda stream, frame: None,
     *,
-    frames: int = 1,
     receive_bytes: int = 0,
 ) -> list[Stream]:
-    """A stream for each URL; done when each has got so many frames. `on_frame` gets those that come later.
+    """A stream for each URL; done when each is open. `on_frame` gets the frames that come.
 
     `receive_bytes` is what the kernel may hold for each client, if not what it likes."""
     waiting = iter(urls)
     streams: list[Stream] = []
     complete = 0
 
-    def arrived(stream: Stream, frame: bytes) -> None:
+    def opened() -> None:
         nonlocal complete
-        if stream.frames == frames:
-            complete += 1
-            open_next()
-        elif stream.frames > frames:
-            on_frame(stream, frame)
+        complete += 1
+        open_next()
 
     def open_next() -> None:
         if (url := next(waiting, None)) is not None:
             port, request = handshake(url)
-            streams.append(Stream(bench.reactor, port, request, arrived, receive_bytes))
+            streams.append(Stream(bench.reactor, port, request, on_frame, receive_bytes, opened))
 
     for _ in range(CLIENTS):
         open_next()

@@ -82,7 +82,7 @@ def _round_trip_us(bench: Bench, server: Server) -> float:
         nonlocal sent
         sent += number
         ask_all(bench, pool, posts(server, conversations, number))
-        bench.reactor.until(lambda: sum(stream.frames - 1 for stream in streams) == 2 * sent)
+        bench.reactor.until(lambda: sum(stream.frames for stream in streams) == 2 * sent)
 
     with connected(bench, server) as pool:
         send(pool, max(count // 5, CLIENTS))

@@ -113,7 +113,7 @@ def frame_us(bench: Bench, server: Server) -> float:
         nonlocal sent
         sent += number
         ask_all(bench, pool, posts(server, conversations, number), status)
-        bench.reactor.until(lambda: sum(stream.frames - 1 for stream in streams) == sent)
+        bench.reactor.until(lambda: sum(stream.frames for stream in streams) == sent)
 
     with connected(bench, server) as pool:
         send(pool, count // 5)
@@ -123,7 +123,7 @@ def frame_us(bench: Bench, server: Server) -> float:
 
 
 def upgrade(bench: Bench, servers: Sequence[Server]) -> Figure:
-    """A new connection, the handshake with its ticket, the opening frame."""
+    """A new connection, the handshake with its ticket."""
     say("upgrade")
     return compared("upgrade", "Upgrade with ticket check", beside(bench, servers, upgrade_us), 0.42, or_us=75)
 
@@ -248,6 +248,6 @@ class Returning:
         self.streams.append(Stream(self._bench.reactor, port, request, self._arrived))
 
     def _arrived(self, stream: Stream, frame: bytes) -> None:
-        if stream.frames == 1 + self._missed:
+        if stream.frames == self._missed:
             self.back += 1
             self.let_in(1)

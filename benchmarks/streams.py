@@ -133,7 +133,7 @@ def _push_to(bench: Bench, directory: Path, *, reads: bool) -> tuple[int, float]
         with connected(bench, server) as pool:
             ask_all(bench, pool, big * POSTS)
         if reads:
-            bench.reactor.until(lambda: all(stream.frames == 1 + POSTS for stream in streams))
+            bench.reactor.until(lambda: all(stream.frames == POSTS for stream in streams))
         gained = server.resident_bytes() - before
         slowed = watching.p50(4 * bench.scale) / quiet
         watching.close()

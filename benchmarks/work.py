@@ -102,12 +102,12 @@ class Work:
         return self._opened(grant, issued, self._locate(conversation, entries, given)[1])
 
     def admit(self, conversation: str, ticket: str, given: str | None) -> list[bytes]:
-        """Let a stream in (7.1): the opening frame, and what it has missed."""
+        """Let a stream in (7.1): what it has missed."""
         self._tokens.admit(ticket, conversation)
         entries = self._entries(conversation)
-        position, start = self._locate(conversation, entries, given)
+        position = self._locate(conversation, entries, given)[0]
         known = ConversationId(conversation)
-        return [log.opening_frame(start), *(log.frame(known, entry) for entry in entries[position:])]
+        return [log.frame(known, entry) for entry in entries[position:]]
 
     def _find(self, credential: str, conversation: str) -> tuple[Grant, list[Entry]]:
         grant = self._tokens.grant(credential)

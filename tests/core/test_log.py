@@ -79,10 +79,6 @@ def test_a_transient_repeats_the_watermark_before_it():
 
 
 @pytest.mark.item(144)
-def test_the_opening_frame_says_where_the_stream_stands_and_nothing_else():
-    assert json.loads(log.opening_frame("0")) == {"activities": [], "watermark": "0"}
-
-
 def test_a_page_is_its_entries_in_order_and_never_a_transient():
     entries = [Entry(number, 1000 + number, b'{"type":"message"}') for number in range(3)]
     page = Page([entries[0], Transient(1, 1, b'{"type":"typing"}'), *entries[1:]], 3, 1002, 1, False)

@@ -54,14 +54,38 @@ def test_before_any_watermark_the_reconnect_asks_with_an_empty_one(session: Sess
     assert session.waited() == Reconnect("")
 
 
-def test_a_frame_without_activities_teaches_the_watermark_too(session: Session) -> None:
-    assert session.frame(activity_set(watermark="0")) is None
-    assert session.watermark == "0"
+@pytest.mark.item(144)
+@pytest.mark.parametrize("watermark", ["0", "7-bbbbbbbb", "-"])
+def test_a_session_begins_with_the_watermark_inside_its_stream_url(watermark: str) -> None:
+    session = Session()
+    session.started(f"wss://here/v3/directline/conversations/c/stream?watermark={watermark}&t=x", 3600.0, 0.0)
+    session.opened()
+    session.lost(0.0)
+    assert session.waited() == Reconnect(watermark)
+
+
+@pytest.mark.item(144)
+def test_a_url_that_starts_over_takes_the_place_of_a_watermark_that_nobody_knew(session: Session) -> None:
+    session.frame(activity_set(("a", "1"), watermark="7-bbbbbbbb"))
+    session.lost(0.0)
+    session.waited()
+    session.answered("ws://here/stream?watermark=0&t=x", 3600.0, 0.0)
+    session.lost(0.0)
+    assert session.waited() == Reconnect("0")
+
+
+@pytest.mark.parametrize("url", ["ws://here/stream?t=x", "ws://here/stream?watermark=&t=x", "ws://[here"])
+def test_a_url_without_a_watermark_leaves_the_last_one(session: Session, url: str) -> None:
+    session.frame(activity_set(("a", "1"), watermark="7-bbbbbbbb"))
+    session.lost(0.0)
+    session.waited()
+    assert session.answered(url, 3600.0, 0.0) == Open(url)
+    assert session.watermark == "7-bbbbbbbb"
 
 
 @pytest.mark.parametrize("frame", [activity_set(("a", "1"), watermark=None), b'{"activities":[]}'])
 def test_a_null_or_absent_watermark_does_not_overwrite_a_good_one(session: Session, frame: bytes) -> None:
-    session.frame(activity_set(watermark="7-bbbbbbbb"))
+    session.frame(activity_set(("b", "2"), watermark="7-bbbbbbbb"))
     session.frame(frame)
     assert session.watermark == "7-bbbbbbbb"
 

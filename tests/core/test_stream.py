@@ -51,17 +51,16 @@ def said(decision: Decision | None) -> list[tuple[list[str], str]]:
 
 @pytest.fixture
 def stream() -> Stream:
-    """A stream at position 3 that is open and has not looked yet."""
+    """A stream at position 3 that is open and takes its first look."""
     stream = Stream(C, 3, watermark(C, 3, 1002), TIMING, 0.0)
     stream.opened()
-    stream.listening(7)
+    assert stream.listening(7) == Read(3, 7)
     return stream
 
 
 @pytest.fixture
 def idle(stream: Stream) -> Stream:
     """The same, with nothing left to read."""
-    assert stream.sent() == Read(3, 7)
     assert stream.page_read(Page([], 3, None, 7, False)) is None
     return stream
 
@@ -70,26 +69,22 @@ def test_interest_comes_before_the_first_look() -> None:
     stream = Stream(C, 0, "0", TIMING, 0.0)
     assert stream.opened() == LISTEN
     assert stream.woken() is None
-    assert isinstance(stream.listening(0), Send)
-    assert stream.sent() == Read(0, 0)
+    assert stream.listening(0) == Read(0, 0)
 
 
 @pytest.mark.item(144)
-def test_the_first_frame_says_where_the_stream_starts() -> None:
-    stream = Stream(C, 3, watermark(C, 3, 1002), TIMING, 0.0)
-    stream.opened()
-    assert said(stream.listening(0)) == [([], watermark(C, 3, 1002))]
+def test_a_stream_with_nothing_to_show_says_nothing(stream: Stream) -> None:
+    assert stream.page_read(EMPTY) is None
+    assert stream.watermark == watermark(C, 3, 1002)
 
 
 @pytest.mark.item(144)
 def test_one_activity_per_frame_and_its_watermark_lies_right_behind_it(stream: Stream) -> None:
-    stream.sent()
     decision = stream.page_read(page([entry(3), entry(4)], 5))
     assert said(decision) == [(["3"], watermark(C, 4, 1003)), (["4"], watermark(C, 5, 1004))]
 
 
 def test_the_position_advances_when_the_frames_were_handed_over_and_not_before(stream: Stream) -> None:
-    stream.sent()
     stream.page_read(page([entry(3)], 4))
     assert stream.position == 3
     stream.sent()
@@ -101,7 +96,6 @@ def test_a_wake_up_leads_to_a_read_behind_the_position(idle: Stream) -> None:
 
 
 def test_wake_ups_during_a_read_are_remembered_as_one(stream: Stream) -> None:
-    stream.sent()
     assert stream.woken() is None
     assert stream.woken() is None
     assert stream.page_read(EMPTY) == Read(0, 0)
@@ -109,20 +103,17 @@ def test_wake_ups_during_a_read_are_remembered_as_one(stream: Stream) -> None:
 
 
 def test_a_wake_up_during_a_write_is_remembered(stream: Stream) -> None:
-    stream.sent()
     stream.page_read(page([entry(3)], 4))
     assert stream.woken() is None
     assert stream.sent() == Read(4, 0)
 
 
 def test_a_page_that_its_bound_ended_is_followed_by_the_next(stream: Stream) -> None:
-    stream.sent()
     stream.page_read(page([entry(3)], 4, more=True))
     assert stream.sent() == Read(4, 0)
 
 
 def test_entries_that_nobody_sees_are_stepped_over_in_silence(stream: Stream) -> None:
-    stream.sent()
     assert stream.page_read(page([], 9, transient=8)) is None
     assert (stream.position, stream.transient) == (9, 8)
 
@@ -146,14 +137,12 @@ def test_nothing_is_read_while_the_socket_asks_to_stop(idle: Stream) -> None:
 
 
 def test_a_page_that_finds_a_full_socket_is_read_again_later(stream: Stream) -> None:
-    stream.sent()
     stream.paused(1)
     assert stream.page_read(page([entry(3)], 4)) is None
     assert stream.resumed() == Read(3, 7)
 
 
 def test_a_failed_read_is_tried_again_at_the_next_tick(stream: Stream) -> None:
-    stream.sent()
     assert stream.read_failed() is None
     assert stream.tick(10.0) == Read(3, 7)
 
@@ -177,7 +166,6 @@ def test_a_clock_that_is_a_little_early_does_not_add_a_tick_of_silence(idle: Str
 
 
 def test_a_store_that_hangs_does_not_hold_back_the_sign_of_life(stream: Stream) -> None:
-    stream.sent()
     assert stream.tick(20.0) == KeepAlive(ping=True)
 
 
@@ -276,7 +264,6 @@ def test_what_the_settings_say_is_kept_to_whatever_they_are(
     stream = Stream(C, 0, "0", timing, 0.0)
     stream.opened()
     stream.listening(0)
-    stream.sent()
     stream.page_read(EMPTY)
     pinged_at = None
     for count in itertools.count(1):
@@ -304,7 +291,6 @@ def test_a_close_from_outside_ends_the_stream_once(idle: Stream) -> None:
 
 
 def test_nothing_happens_after_the_end(stream: Stream) -> None:
-    stream.sent()
     stream.closed()
     assert stream.over
     assert stream.page_read(page([entry(3)], 4)) is None

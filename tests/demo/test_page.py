@@ -137,8 +137,6 @@ async def test_a_cut_ends_all_streams_of_the_conversation_without_a_close_frame_
         client.stream(again.stream_url) as two,
         client.stream(foreign.stream_url) as other,
     ):
-        for stream in (one, two, other):
-            await stream.until(lambda stream: stream.sets, "begins")
         answer = await page.ask("/demo/cut", conversationId=opened.conversation_id)
         assert (answer.status, answer.json) == (200, {"cut": 2})
         assert await one.until_closed() == (1006, "")

@@ -84,7 +84,6 @@ async def open_stream(client: DirectLine) -> AsyncIterator[ClientStream]:
     """A stream of a new conversation."""
     started = await client.start()
     async with client.stream(started.stream_url) as stream:
-        await stream.until(lambda each: each.sets, "has begun")
         yield stream
 
 

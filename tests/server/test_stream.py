@@ -180,7 +180,7 @@ def test_a_page_leaves_in_one_write(scene: Scene) -> None:
     scene.log.append("a")
     scene.log.append("b")
     scene.open()
-    assert scene.socket.writes == 2  # the opening frame, and both activities
+    assert scene.socket.writes == 1
 
 
 def test_only_transients_from_now_on_are_shown(scene: Scene) -> None:
@@ -241,7 +241,7 @@ def test_a_socket_that_fails_does_not_harm_the_other_streams(scene: Scene) -> No
 
 
 def test_a_full_socket_is_left_alone_until_it_has_room(scene: Scene) -> None:
-    scene.socket.room = 2
+    scene.socket.room = 1
     scene.open()
     for text in "abc":
         scene.say(text)
@@ -262,7 +262,7 @@ def test_a_socket_that_filled_up_by_itself_is_left_alone_too(scene: Scene) -> No
 def test_a_client_that_takes_nothing_for_30_s_is_closed_as_slow(scene: Scene) -> None:
     scene.open()
     scene.wheel.pass_by(7)
-    scene.socket.room = 2
+    scene.socket.room = 1
     scene.say("a")
     scene.wheel.pass_by(29.9)
     assert scene.socket.closes == []

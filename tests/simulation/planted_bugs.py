@@ -131,11 +131,21 @@ class NeverDropsARepeat(Session):
 
 
 class ForgetsItsWatermark(Session):
-    """Reconnects without the parameter before it has a watermark, which asks for what comes from now on."""
+    """Reconnects without the parameter before it had an activity, which asks for what comes from now on."""
 
     def _reconnect(self) -> ask.Decision:
         super()._reconnect()
-        return ask.Reconnect(self.watermark or None)  # type: ignore[arg-type]
+        return ask.Reconnect(self.watermark if self._had else None)  # type: ignore[arg-type]
+
+
+class BeginsAtTheBeginning(Session):
+    """Knows no watermark but those of activities: who joined late and was cut early gets what it did not want."""
+
+    def answered(self, stream_url: str, expires_in_s: float, now: float) -> ask.Decision | None:
+        before = self.watermark
+        decision = super().answered(stream_url, expires_in_s, now)
+        self.watermark = before
+        return decision
 
 
 class ClosesWrongStream(OpenStreams):
@@ -169,7 +179,13 @@ PLANTED: dict[str, Kinds] = {
             NeverSpeaksFirst,
             StampsTransientsWithTheEnd,
         ),
-        "session": (DropsUpdateAsRepeat, DropsReturnToEarlierWording, NeverDropsARepeat, ForgetsItsWatermark),
+        "session": (
+            DropsUpdateAsRepeat,
+            DropsReturnToEarlierWording,
+            NeverDropsARepeat,
+            ForgetsItsWatermark,
+            BeginsAtTheBeginning,
+        ),
         "streams": (ClosesWrongStream,),
         "desk": (TrustsForeignTag,),
     }.items()

@@ -28,6 +28,7 @@ TROUBLES = {
     "closed with 4409",
     "delete shown",
     "dropped",
+    "joined late",
     "read failed",
     "rolled back",
     "ticket expired",

@@ -25,7 +25,7 @@ from landline.core import session as ask
 from landline.core.log import Audience, ConversationId, Entry, Original, Page, Transient, activity_id
 from landline.core.session import Session
 from landline.core.stream import Read, Stream, Timing
-from landline.core.watermark import Start, Watermark, parse, start_of, watermark
+from landline.core.watermark import BEGINNING, Replay, Start, Watermark, parse, start_of, watermark
 from landline.errors import StoreUnavailable
 from landline.server.stream import StreamConnection, Streaming
 from landline.server.wheel import SLOT_S, Timer
@@ -81,6 +81,7 @@ class Trouble:
         self.late_url = rate(0.4)
         self.failing_request = rate(0.5)
         self.old_watermark = rate(0.4)
+        self.latecomers = rate(0.8)
         self.cuts = rng.randrange(12) if rng.random() < 0.8 else 0
         self.stalls = rng.randrange(8) if rng.random() < 0.5 else 0
         self.restarts = rng.randrange(3) if rng.random() < 0.5 else 0
@@ -141,8 +142,9 @@ class Journal:
         entry = self.entries[index]
         return activity_id(self.conversation, (entry.original or entry).sequence), self.texts[index]
 
-    def visible(self) -> list[tuple[str, str]]:
-        return [self._shown(i) for i, number in enumerate(self.numbers) if number not in self.hidden]
+    def visible(self, position: int = 0) -> list[tuple[str, str]]:
+        shown = (i for i, number in enumerate(self.numbers) if number >= position and number not in self.hidden)
+        return [self._shown(i) for i in shown]
 
     def news_between(self, start: int, end: int) -> bool:
         """Whether a visible entry is numbered `start` or more, but less than `end`."""
@@ -319,9 +321,8 @@ class Link:
         self.client_side = True
         self.paused = False
         self.reading = False
-        self._start = start
         self._cursor = start.position
-        self._last: str | None = None
+        self._last = start.watermark
         self._queue: deque[bytes] = deque()
         self._unsent = 0
         self._moving = False
@@ -347,7 +348,6 @@ class Link:
         self._move()
 
     def keep_alive(self, ping: bool) -> None:
-        self._promise(self._last is not None, "a keep-alive before the opening frame")
         self._spoke_at = self.world.now
         if ping:
             self.world.after(self.world.latency(), self._pong)
@@ -481,19 +481,16 @@ class Link:
             self._promise(dead_s <= KEEPALIVE_S + DEAD_PEER_S + 3 * slack, "a dead peer is kept")
 
     def _check(self, said: ActivitySet) -> None:
-        if self._last is None:
-            self._promise(said == ActivitySet([], self._start.watermark), "the first frame is not the opening frame")
+        self._promise(len(said.activities) == 1, "not one activity per frame")
+        shown = said.activities[0]
+        if shown.text == "typing":
+            self.world.happened["transient shown"] += 1
+            self._promise(said.watermark == self._last, "a transient does not repeat the last watermark")
+            behind = int(shown.id.rpartition("t")[2])
+            early = self.journal.news_between(self._cursor, behind)
+            self._promise(self._cursor <= behind and not early, "a transient in the wrong place")
         else:
-            self._promise(len(said.activities) == 1, "not one activity per frame")
-            shown = said.activities[0]
-            if shown.text == "typing":
-                self.world.happened["transient shown"] += 1
-                self._promise(said.watermark == self._last, "a transient does not repeat the last watermark")
-                behind = int(shown.id.rpartition("t")[2])
-                early = self.journal.news_between(self._cursor, behind)
-                self._promise(self._cursor <= behind and not early, "a transient in the wrong place")
-            else:
-                self._check_stored(shown, said.watermark)
+            self._check_stored(shown, said.watermark)
         self._last = said.watermark
 
     def _check_stored(self, shown: Shown, behind: str) -> None:
@@ -515,23 +512,26 @@ class Link:
 
 
 class Desk:
-    """The HTTP side: answers reconnects and admits handshakes. A stream URL is (watermark, time of issue)."""
+    """The HTTP side: answers reconnects and admits handshakes. The `t` of a stream URL is the time of its issue."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def reconnect(self, journal: Journal, text: str | None) -> tuple[str, float]:
+    def reconnect(self, journal: Journal, text: str | None) -> str:
         start = self.locate(journal, text, absent_means_head=True)
         self._world.happened["rolled back"] += start.rolled_back
         known = journal.issued.get(text or "")
         if known is not None and start.position != known + 1:
             raise BrokenPromise(f"{text} does not continue behind itself but at {start.position}")
-        return start.watermark, self._world.now
+        return self.url(start)
 
-    def handshake(self, journal: Journal, url: tuple[str, float]) -> Start | None:
+    def url(self, start: Start) -> str:
+        return f"ws://node/stream?watermark={start.watermark}&t={self._world.now}"
+
+    def handshake(self, journal: Journal, url: str) -> Start | None:
         """Where the stream begins, or None where the ticket has expired."""
-        text, issued_at = url
-        if self._world.now - issued_at > TICKET_S:
+        text, _, issued_at = url.partition("watermark=")[2].partition("&t=")
+        if self._world.now - float(issued_at) > TICKET_S:
             self._world.happened["ticket expired"] += 1
             return None
         return self.locate(journal, text, absent_means_head=False)
@@ -555,7 +555,7 @@ class Desk:
 
 
 class Client:
-    """Drives one `Session` and notes what it delivers."""
+    """Drives one `Session` and notes what it delivers. A latecomer wants only what is said after it joined."""
 
     def __init__(self, world: World, journal: Journal) -> None:
         self.world = world
@@ -563,11 +563,29 @@ class Client:
         self.session: Session = world.kinds.session()
         self.delivered: list[tuple[str, str]] = []
         self.transients: list[str] = []
-        self.held: list[str] = [""]
+        self.held: list[str] = []
+        self.joined_at = 0
         self._link: Link | None = None
-        self._url = ("", world.now)
+        self._token_until = 0.0
+        if world.happens(world.trouble.latecomers):
+            world.after(world.rng.random() * TROUBLE_S, self._join_late)
+        else:
+            self._join(Start(0, BEGINNING, Replay.COMPLETE))
+
+    def _join(self, start: Start) -> None:
+        world = self.world
+        self.joined_at = start.position
+        self.held.append(start.watermark)
         self._token_until = world.now + world.trouble.token_s
-        self.follow(self.session.started("url", world.trouble.token_s, world.now))
+        self.follow(self.session.started(world.desk.url(start), world.trouble.token_s, world.now))
+
+    def _join_late(self) -> None:
+        world = self.world
+        if not world.up:
+            world.after(5.0, self._join_late)
+            return
+        world.happened["joined late"] += 1
+        self._join(world.desk.locate(self.journal, None, absent_means_head=True))
 
     def follow(self, decision: ask.Decision | None) -> None:
         world = self.world
@@ -578,8 +596,8 @@ class Client:
                 for activity in activities:
                     self._take(_activity.decode(activity))
                 self.held.append(self.session.watermark)
-            case ask.Open():
-                self._open()
+            case ask.Open(stream_url):
+                self._open(stream_url)
             case ask.Wait(seconds):
                 world.after(seconds, lambda: self.follow(self.session.waited()))
             case ask.Reconnect(watermark):
@@ -602,20 +620,20 @@ class Client:
         else:
             self.delivered.append((shown.id, shown.text))
 
-    def _open(self) -> None:
+    def _open(self, url: str) -> None:
         world = self.world
         if world.happens(world.trouble.unused_url):
             world.after(world.latency(), self._not_opened)
         elif world.happens(world.trouble.late_url):
-            world.after(world.rng.random() * 1.5 * TICKET_S, self._handshake)
+            world.after(world.rng.random() * 1.5 * TICKET_S, self._handshake, url)
         else:
-            world.after(world.latency(), self._handshake)
+            world.after(world.latency(), self._handshake, url)
 
     def _not_opened(self) -> None:
         self.follow(self.session.lost(self.world.rng.random()))
 
-    def _handshake(self) -> None:
-        start = self.world.desk.handshake(self.journal, self._url) if self.world.up else None
+    def _handshake(self, url: str) -> None:
+        start = self.world.desk.handshake(self.journal, url) if self.world.up else None
         if start is None:
             self._not_opened()
             return
@@ -633,9 +651,9 @@ class Client:
         else:
             if world.happens(world.trouble.old_watermark):
                 watermark = world.rng.choice(self.held)  # a client that saves its watermark now and then
-            self._url = world.desk.reconnect(self.journal, watermark)
+            url = world.desk.reconnect(self.journal, watermark)
             self._token_until = world.now + world.trouble.token_s
-            self.follow(self.session.answered("url", world.trouble.token_s, world.now))
+            self.follow(self.session.answered(url, world.trouble.token_s, world.now))
 
     def _refresh(self) -> None:
         world = self.world
@@ -823,7 +841,7 @@ class World:
     # What must hold in the end.
 
     def _check(self, client: Client) -> None:
-        expected, delivered = _without_repeats(client.journal.visible()), client.delivered
+        expected, delivered = _without_repeats(client.journal.visible(client.joined_at)), client.delivered
         if self.trouble.rolls_back:
             kept = _contains(delivered, expected)
         elif client.journal.hidden:

@@ -132,14 +132,9 @@ class Page:
             raise AssertionError(f"not within {timeout} s: {what}\n{self}") from None
 
     async def until_streaming(self, sockets: int = 1, timeout: float = 30) -> None:
-        """Wait until it is online and the newest of at least `sockets` sockets had its first frame (D-47)."""
+        """Wait until it is online and the newest of at least `sockets` sockets is open."""
         await self.until(
-            lambda page: (
-                page.status == "Online"
-                and len(page.sockets) >= sockets
-                and page.sockets[-1].open
-                and page.sockets[-1].frames
-            ),
+            lambda page: page.status == "Online" and len(page.sockets) >= sockets and page.sockets[-1].open,
             f"online, with {sockets} sockets opened so far and the last one in use",
             timeout,
         )

@@ -87,7 +87,7 @@ export class Line {
   #open(position) {
     const again = this.#opened++ > 0;
     this.#update(
-      { state: 'open', reconnects: this.#opened - 1 },
+      { state: 'open', reconnects: this.#opened - 1, watermark: position ?? this.#seen.watermark },
       { kind: 'opened', text: again ? `Open again, goes on at ${position}` : `Open, begins at ${position}` }
     );
   }
@@ -103,9 +103,6 @@ export class Line {
           passing: activity.type === 'typing'
         }
       );
-    }
-    if (!activities.length) {
-      this.#update({ watermark });
     }
   }
 

@@ -106,27 +106,45 @@ class BotCalls:
     async def add_history(
         self, bot: Bot, conversation: Conversation, body: bytes, deadline: float, request_id: str | None = None
     ) -> str:
-        """Accept what was said elsewhere before, in its order, as if the bot said it now; answer the last id.
+        """Accept what was said elsewhere before, in its order, as if it were said now; answer the last id.
 
-        Ids that the bot gives count only against a repeat: what came under one is not stored again (bot-side 3.9).
+        What a user said stays the user's. Ids that the bot gives count only against a repeat: what came under one, or
+        is an entry of this conversation by that id, is not stored again (bot-side 3.9).
         What came without one is known again when the whole call is repeated with the same `request_id`. Raises
         `RequestError` with nothing stored, `Conflict` for something else with that `request_id`.
         """
-        past = [
-            (activity.id_of(each), activity.from_bot(each, conversation=conversation.id, bot=bot, reply_to=None))
-            for each in activity.replies(body)
-        ]
-        if not past:
+        written = activity.replies(body)
+        if not written:
             raise MissingProperty("'activities' is missing or empty")
+        members = await patiently(self._give_up(deadline), lambda: self._store.members(conversation.id))
+        users = {member.account.id for member in members if not member.is_bot}
+        past = [
+            (
+                activity.id_of(each),
+                activity.from_bot(each, conversation=conversation.id, bot=bot, reply_to=None, users=users),
+            )
+            for each in written
+        ]
         last = ""
         for place, (given, said) in enumerate(past):
             key = None
+            if given and await self._is_entry(conversation, given, deadline):
+                last = given
+                continue
             if given:
                 key = self._repeats.key(bot.id, f"history {given}")
             elif request_id:
                 key = self._repeats.key(bot.id, f"{_OF_HISTORY}{place}\n{request_id}", body)
             last = await self._accept(conversation, said, deadline, key)
         return last
+
+    async def _is_entry(self, conversation: Conversation, activity_id: str, deadline: float) -> bool:
+        sequence = log.sequence_of(conversation.id, activity_id)
+        if sequence is None:
+            return False
+        return (
+            await patiently(self._give_up(deadline), lambda: self._store.entry(conversation.id, sequence)) is not None
+        )
 
     async def update(
         self,

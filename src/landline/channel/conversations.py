@@ -13,7 +13,7 @@ from landline.core.bot import Bot
 from landline.core.conversation import Account, Conversation, NewConversation, is_conversation_id
 from landline.core.log import ConversationId
 from landline.core.tokens import Ticket, TokenParameters
-from landline.core.watermark import BEGINNING, Given, Replay, Start, Watermark, parse, start_of
+from landline.core.watermark import BEGINNING, Given, Number, Replay, Start, Watermark, parse, proven_by, start_of
 from landline.errors import UnknownConversation
 from landline.ports import Store
 
@@ -157,7 +157,7 @@ class Conversations:
         if found is None:
             return None
         given, behind_ms = parse(watermark), None
-        before = _entry_before(given, found)
+        before = proven_by(given, oldest=found.oldest, head=found.head)
         if before is not None:
             behind_ms = self._store.known_time(found.id, before)
             if behind_ms is None:
@@ -173,21 +173,14 @@ class Conversations:
     async def locate(self, conversation: Conversation, text: str | None, *, absent_means_head: bool) -> Start:
         """Where a reader that presents this `watermark` parameter begins (the table of 8.2.4). Never an error."""
         given, behind_ms = parse(text), None
-        before = _entry_before(given, conversation)
+        before = proven_by(given, oldest=conversation.oldest, head=conversation.head)
         if before is not None:
             behind_ms = await self._store.accepted_at(conversation.id, before)
         return _start(conversation, given, behind_ms, absent_means_head=absent_means_head)
 
 
-def _entry_before(given: Watermark | Given, conversation: Conversation) -> int | None:
-    """The number of the entry whose time proves the position that is `given`, where it takes one to prove it."""
-    if isinstance(given, Watermark) and conversation.oldest <= given.position < conversation.head:
-        return given.position - 1
-    return None
-
-
 def _start(
-    conversation: Conversation, given: Watermark | Given, behind_ms: int | None, *, absent_means_head: bool
+    conversation: Conversation, given: Watermark | Number | Given, behind_ms: int | None, *, absent_means_head: bool
 ) -> Start:
     start = start_of(
         given,

@@ -265,7 +265,7 @@ class DirectLine:
                 _web(url), headers=headers, autoping=pongs, max_msg_size=0, timeout=aiohttp.ClientWSTimeout(ws_close=5)
             ) as socket_,
         ):
-            stream = ClientStream(socket_)
+            stream = ClientStream(socket_, parameter(url, "watermark"))
             try:
                 yield stream
             finally:
@@ -295,10 +295,11 @@ class ClientStream:
 
     `frames` are the data frames as they came: `str` for text, an empty one is a keep-alive, `bytes` for binary. `sets`
     are the parsed ActivitySets, `activities` all their activities. `close_code` is None while the stream is open, and
-    1006 when it ended without a close frame.
+    1006 when it ended without a close frame. `start` is the watermark in the URL that it was opened by.
     """
 
-    def __init__(self, socket_: aiohttp.ClientWebSocketResponse) -> None:
+    def __init__(self, socket_: aiohttp.ClientWebSocketResponse, start: str | None) -> None:
+        self._start = start
         self.frames: list[str | bytes] = []
         self.sets: list[dict[str, Any]] = []
         self.activities: list[Activity] = []
@@ -322,8 +323,8 @@ class ClientStream:
 
     @property
     def watermark(self) -> str | None:
-        """What a correct client presents when it reconnects; None before the first frame."""
-        return self.sets[-1]["watermark"] if self.sets else None
+        """What a correct client presents when it reconnects: the last one, at first that of the stream URL (8.7)."""
+        return self.sets[-1]["watermark"] if self.sets else self._start
 
     @property
     def texts(self) -> list[object]:

@@ -193,9 +193,8 @@ class Conversation:
 
     @contextlib.asynccontextmanager
     async def stream(self, url: str | None = None) -> AsyncIterator[ClientStream]:
-        """A stream that has had its first frame: from the beginning unless `url` is given."""
+        """An open stream: from the beginning unless `url` is given."""
         async with self.client.stream(url or self.opened.stream_url) as stream:
-            await stream.until(lambda stream: stream.sets, "has its first frame")
             yield stream
 
     async def stream_of(self, watermark: str | None, last: str) -> list[object]:

@@ -8,7 +8,8 @@ to case, and `"From"` beside our `from` would let a client speak as somebody els
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Sequence, Set
 from enum import Enum
 
 import msgspec
@@ -60,12 +61,14 @@ class Kind(Enum):
     """Clients never see it."""
 
 
-_FROM_CLIENT = {
-    "typing": Kind.TRANSIENT,
-    "conversationUpdate": Kind.UNSEEN,
-    "installationUpdate": Kind.UNSEEN,
-}
-_FROM_BOT = {**_FROM_CLIENT, "trace": Kind.UNSEEN}
+_INTEGER = re.compile(rb"-?[0-9]+\Z")
+_NO_TEXT = frozenset(b"{[tf")
+"""How objects, arrays and booleans begin."""
+
+_FROM_CLIENT = {"typing": Kind.TRANSIENT, "conversationUpdate": Kind.UNSEEN}
+_FROM_BOT = {**_FROM_CLIENT, "installationUpdate": Kind.UNSEEN, "trace": Kind.UNSEEN}
+_NOT_CLIENTS = frozenset(("contactRelationUpdate", "installationUpdate"))
+"""Types that only a channel says, and bots believe (5.5, statement 214)."""
 
 
 class ClientActivity(msgspec.Struct, frozen=True):
@@ -128,10 +131,10 @@ def from_client_members(
 ) -> ClientActivity:
     """The same for what was decoded already."""
     kind = _type(given)
-    if kind == "contactRelationUpdate":
-        raise BadArgument("'contactRelationUpdate' is not supported")
-    for name in ("attachments", "entities"):
-        check_array(given.get(name, _NULL), name)
+    if kind in _NOT_CLIENTS:
+        raise BadArgument(f"A client cannot send {kind!r}")
+    check_array(given.get("entities", _NULL), "entities")
+    _check_shapes(given)
     written = members_of(given.get("from", _NULL), "from")
     sender = _sender(written, bound)
     if sender.id == bot.id:
@@ -152,21 +155,29 @@ def from_client_members(
     )
 
 
-def from_bot(body: bytes, *, conversation: ConversationId, bot: Bot, reply_to: str | None) -> BotActivity:
+def from_bot(
+    body: bytes, *, conversation: ConversationId, bot: Bot, reply_to: str | None, users: Set[str] | None = None
+) -> BotActivity:
     """Read what a bot posted (specification 6.1, bot-side 3.1); `reply_to` is the activity it replies to by path (3.2).
 
-    Lenient, since no SDK repeats a refused send: only what has no `type` or is no object is refused. Links that lead
-    to this server by the bot's service URL will lead there by the reader's base (D-51). Raises `RequestError`.
+    Lenient, since no SDK repeats a refused send: only what has no `type`, is no object, or would blank every Web Chat
+    of the conversation is refused. Links that lead to this server by the bot's service URL will lead there by the
+    reader's base (D-51). In a transcript, which has the lines of both sides, `users` are the ids of the members: what
+    one of them said stays that one's (bot-side 3.9). Raises `RequestError`.
     """
     given = decode(body)
     kind = _type(given)
+    _check_shapes(given)
     members = {name: value for name, value in given.items() if name.lower() not in _OURS or name == "recipient"}
-    account: dict[str, object] = {"id": bot.id, "name": bot.name}
     origin = given.get("from", _NULL)
-    if memoryview(origin)[0] == ord("{"):
-        written = members_of(origin, "from")
-        account = _account(written, bot.id, None if lenient_string(written.get("name", _NULL)) else bot.name)
-    stored = _stored(conversation, {**account, "role": "bot"}, _replying(members, conversation, reply_to))
+    written = members_of(origin, "from") if memoryview(origin)[0] == ord("{") else {}
+    user = None if users is None else _user_of(written, bot, users)
+    if user is None:
+        named = lenient_string(written.get("name", _NULL))
+        account = {**_account(written, bot.id, None if named else bot.name), "role": "bot"}
+    else:
+        account = {**_account(written, user, None), **({"role": _USER} if written.get("role") == _USER else {})}
+    stored = _stored(conversation, account, _replying(members, conversation, reply_to))
     for service_url in bot.service_urls:
         stored = links.kept(stored, service_url)
     return BotActivity(
@@ -259,17 +270,54 @@ def _type(members: dict[str, Raw]) -> str:
     return kind
 
 
+def _check_shapes(members: dict[str, Raw]) -> None:
+    """Refuse what turns every Web Chat of the conversation into an empty page, at each reload anew, because it is
+    replayed (6.1). What Web Chat lives through is carried, whatever it is. Raises `BadArgument`."""
+    if memoryview(members.get("text", _NULL))[0] in _NO_TEXT:
+        raise BadArgument("'text' must be a string")
+    members_of(members.get("suggestedActions", _NULL), "suggestedActions")
+    if any(memoryview(item)[0] != ord("{") for item in items_of(members.get("attachments", _NULL), "attachments")):
+        raise BadArgument("An entry of 'attachments' must be an object")
+
+
+def account_id(value: Raw, name: str) -> str | None:
+    """The id of an account: a string of at most 256 characters, or an integer as its decimal text, since chat widgets
+    number their users (6.1); None for null. Raises `BadArgument` for anything else."""
+    number = _INTEGER.match(value) if len(value) <= ID_CHARACTERS else None
+    given = str(int(number[0])) if number else string(value, name)
+    if given and len(given) > ID_CHARACTERS:
+        raise BadArgument(f"'{name}' is longer than {ID_CHARACTERS} characters")
+    return given
+
+
 def _sender(written: dict[str, Raw], bound: Account | None, named: str = "from.id") -> Account:
     """Who speaks: the token's user, else `from`. `named` is what a refusal calls the id."""
-    given = string(written.get("id", _NULL), named)
+    given = account_id(written.get("id", _NULL), named)
     name = lenient_string(written.get("name", _NULL))
     if bound is not None:
         return Account(bound.id, name if bound.name is None else bound.name)
     if not given:
         raise MissingProperty(f"'{named}' is missing")
-    if len(given) > ID_CHARACTERS:
-        raise BadArgument(f"'{named}' is longer than {ID_CHARACTERS} characters")
     return Account(given, name)
+
+
+def _user_of(written: dict[str, Raw], bot: Bot, users: Set[str]) -> str | None:
+    """Who of the users said a line with this `from`, or None where the bot did. Raises `BadArgument`, `MissingProperty`
+    for a user without an id."""
+    if written.get("role") == _USER:
+        user = _sender(written, None).id
+    else:
+        user = _lenient_id(written.get("id", _NULL)) or bot.id
+        if user not in users:
+            return None
+    return None if user == bot.id else user
+
+
+def _lenient_id(value: Raw) -> str | None:
+    try:
+        return account_id(value, "from.id")
+    except BadArgument:
+        return None
 
 
 def _account(written: dict[str, Raw], account_id: str, name: str | None) -> dict[str, object]:
@@ -332,8 +380,9 @@ def transient_id(conversation: ConversationId, random: str, *, seen: bool) -> st
 
 
 def names_unseen(activity_id: str, conversation: ConversationId) -> bool:
-    """Whether `activity_id` names an activity that clients of `conversation` can never see (D-37)."""
-    return activity_id.startswith(f"{conversation}|tu")
+    """Whether `activity_id` names nothing that clients of `conversation` can ever see: one of ours that they are not
+    shown, or an id that is none of this conversation's, as two SDKs make them up when they speak first (D-37)."""
+    return not activity_id.startswith(f"{conversation}|") or activity_id.startswith(f"{conversation}|tu")
 
 
 def _replying(members: dict[str, Raw], conversation: ConversationId, reply_to: str | None) -> dict[str, object]:

@@ -177,11 +177,6 @@ def transient_frame(passing: Transient, last_watermark: str, base: bytes = b"") 
     )
 
 
-def opening_frame(start: str) -> bytes:
-    """The first frame of every stream: no activity, the start position (D-47)."""
-    return b'{"activities":[],"watermark":"' + start.encode() + b'"}'
-
-
 def activity_set(conversation: ConversationId, page: Page, end: str, base: bytes = b"") -> bytes:
     """The ActivitySet that Get Activities answers: the page's entries and the watermark behind them (8.3)."""
     shown = b",".join(activity(conversation, record, base) for record in page.records if isinstance(record, Entry))

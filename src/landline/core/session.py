@@ -1,7 +1,8 @@
 """The client end of a conversation, as a state machine: events in, at most one decision out (specification 8.7).
 
-A session outlives its sockets. It notes the watermark of every activity set, and when a socket is lost it waits, asks
-for a new stream URL from that watermark on, and opens it; this repeats until the conversation is over or hope is lost.
+A session outlives its sockets. It begins with the watermark inside its stream URL and notes that of every activity set;
+when a socket is lost it waits, asks for a new stream URL from that watermark on, and opens it; this repeats until the
+conversation is over or hope is lost.
 Delivery from the server is at least once: the session drops what it has already had.
 
 Whoever drives it carries each decision out and reports the outcome. There is no I/O here, no clock and no chance:
@@ -11,6 +12,7 @@ Whoever drives it carries each decision out and reports the outcome. There is no
 from __future__ import annotations
 
 from enum import Enum
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
@@ -122,7 +124,7 @@ class Session:
     # What the driver reports.
 
     def started(self, stream_url: str, expires_in_s: float, now: float) -> Decision | None:
-        """The conversation was started, or joined: here is its first stream URL."""
+        """The conversation was started, or joined: here is its first stream URL, and in it where the session begins."""
         self._state = _State.ASKING
         return self.answered(stream_url, expires_in_s, now)
 
@@ -143,8 +145,7 @@ class Session:
             # Going on would move the watermark past something that was never delivered.
             return HANG_UP
         self._failures = 0
-        if received.watermark:
-            self._note(received.watermark)
+        self._note(received.watermark)
         return Deliver(fresh) if fresh else None
 
     def lost(self, jitter: float, code: int | None = None) -> Decision | None:
@@ -165,10 +166,13 @@ class Session:
         return self._reconnect() if self._state is _State.WAITING else None
 
     def answered(self, stream_url: str, expires_in_s: float, now: float) -> Decision | None:
-        """The reconnect was answered. Its token replaces the old one and lives for `expires_in_s`."""
+        """The reconnect was answered. Its token replaces the old one and lives for `expires_in_s`.
+
+        A server that did not know our watermark has written another one into the URL: that is where we stand now."""
         if self._state is not _State.ASKING:
             return None
         self._state = _State.OPENING
+        self._note(_position_in(stream_url))
         self.refreshed(expires_in_s, now)
         return Open(stream_url)
 
@@ -215,12 +219,12 @@ class Session:
 
     # What the machine decides.
 
-    def _note(self, watermark: str) -> None:
-        self.watermark = watermark
+    def _note(self, watermark: str | None) -> None:
+        self.watermark = watermark or self.watermark
 
     def _reconnect(self) -> Decision:
         # Empty, never absent: "absent" asks for what comes from now on, and would lose what was said before the first
-        # frame arrived (specification 8.2.4).
+        # frame arrived where a stream URL said nothing of its beginning (specification 8.2.4).
         self._state = _State.ASKING
         return Reconnect(self.watermark)
 
@@ -269,6 +273,15 @@ class Session:
         _remember(self._had, place, self._remembered)
         _forget(self._content, self._remembered)
         return repeated
+
+
+def _position_in(stream_url: str) -> str | None:
+    """The watermark that a stream URL begins at, if it says so."""
+    try:
+        given = parse_qs(urlsplit(stream_url).query).get("watermark")
+    except ValueError:
+        return None
+    return given[0] if given else None
 
 
 def _remember(had: dict[int, None], place: int, most: int) -> None:

@@ -19,7 +19,7 @@ import math
 
 import msgspec
 
-from landline.core.log import ConversationId, Entry, Page, frame, opening_frame, transient_frame
+from landline.core.log import ConversationId, Entry, Page, frame, transient_frame
 from landline.core.watermark import watermark
 
 
@@ -102,9 +102,10 @@ _OPENING, _IDLE, _READING, _WRITING, _OVER = range(5)
 class Stream:
     """One stream of one conversation, from `position` on.
 
-    Promises, whatever the order of events: the opening frame is first; every activity that is read is sent once, in
-    order, without gaps; a watermark never names more than was sent; nothing is read while the socket asks to stop; a
-    wake-up that got lost costs at most `keepalive_s`, because a stream looks for itself before it says that it is idle.
+    Promises, whatever the order of events: every frame has one activity (D-47, D-48); every activity that is read is
+    sent once, in order, without gaps; a watermark never names more than was sent; nothing is read while the socket asks
+    to stop; a wake-up that got lost costs at most `keepalive_s`, because a stream looks for itself before it says that
+    it is idle.
     """
 
     __slots__ = (
@@ -159,7 +160,7 @@ class Stream:
 
     @property
     def watermark(self) -> str:
-        """The last watermark that was sent."""
+        """The last watermark that was sent; before that, where the stream began."""
         return self._start or watermark(self.conversation, self._behind, self._behind_ms)
 
     @property
@@ -175,12 +176,12 @@ class Stream:
         return LISTEN
 
     def listening(self, transient: int) -> Decision | None:
-        """Wake-ups arrive from now on; `transient` counts the transients that passed before (D-47, D-49)."""
+        """Wake-ups arrive from now on; `transient` counts the transients that passed before (D-49)."""
         if self._state != _OPENING:
             return None
         self.transient = transient
-        self._state = _WRITING
-        return Send([opening_frame(self._start)])
+        self._state = _IDLE
+        return self._look()
 
     def woken(self) -> Decision | None:
         """The log moved, or may have: a hint that may come late, twice, or for nothing."""

@@ -18,7 +18,7 @@ import jwt
 import msgspec
 from msgspec import Raw
 
-from landline.core.activity import ID_CHARACTERS
+from landline.core.activity import account_id
 from landline.core.conversation import Account
 from landline.core.json_text import items_of, lenient_string, members_of, string
 from landline.core.origins import trusted_origins
@@ -276,9 +276,9 @@ def read_parameters(members: dict[str, Raw]) -> TokenParameters:
 
 def _user(members: dict[str, Raw]) -> Account | None:
     given = {name.lower(): value for name, value in members.items()}
-    user = string(given["id"], "user.id") if "id" in given else None
+    user = account_id(given["id"], "user.id") if "id" in given else None
     if user is None:
         return None
-    if not 1 <= len(user) <= ID_CHARACTERS:
-        raise BadArgument(f"'user.id' must have 1 to {ID_CHARACTERS} characters")
+    if not user:
+        raise BadArgument("'user.id' is empty")
     return Account(user, lenient_string(given["name"]) if "name" in given else None)
