@@ -43,7 +43,7 @@ def bot_at(endpoint: str | None, **changes: Any) -> Bot:
     options: dict[str, Any] = {
         "id": "bot-1",
         "name": "Bot",
-        "service_url": f"http://127.0.0.1:3000/b/{KEY}",
+        "service_url": f"http://127.0.0.1:3000/b/{KEY}/",
         "service_key": KEY,
         "reference_grammar_id": "00000000-0000-4000-8000-000000000000",
     }

@@ -137,6 +137,16 @@ async def test_segment_is_decoded_exactly_once(written: str, meant: str) -> None
     assert await found(f"/b/%6B/v3/conversations/c/activities/{written}/") == expected
 
 
+@pytest.mark.bot_item(100)
+@pytest.mark.parametrize("base", [None, "http://internal:3000/for/bots/"])
+async def test_a_run_of_slashes_behind_the_key_of_a_bot_counts_as_one(base: str | None) -> None:
+    expected = [REPLY, {"key": "k", "conversation": "c", "activity": "a|1"}]
+    prefix = "" if base is None else "/for/bots"
+    for path in ("/b/k//v3/conversations/c/activities/a|1", "/b/k/v3//conversations///c/activities/a%7C1//"):
+        assert await found(prefix + path, base) == expected
+    assert await found(f"{prefix}//b/k/v3/conversations/c/activities/a|1", base) == 404, "operators block /b by prefix"
+
+
 async def test_root_is_the_root() -> None:
     assert await found("/") == ["/", {}]
     assert await found("/?x=1") == ["/", {}]

@@ -222,7 +222,7 @@ class Registrations:
         current, *former = (each.key for each in registered.service_keys)
         return Bot(
             **msgspec.structs.asdict(registered.profile),
-            service_url=f"{self._service_base}/{current}",
+            service_url=f"{self._service_base}/{current}/",
             service_key=current,
             former_keys=tuple(former),
             app_secrets=(*registered.settings, *(key.digest for key in registered.app_secrets.values())),

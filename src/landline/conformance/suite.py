@@ -9,6 +9,7 @@ from landline.conformance import (
     end_to_end,
     reading,
     reconnect,
+    revision_2,
     send,
     start,
     streams,
@@ -20,7 +21,19 @@ from landline.conformance.checks import Check
 
 GROUPS = tuple(
     module.group
-    for module in (transport, credentials, tokens, start, send, upload, reading, reconnect, streams, end_to_end)
+    for module in (
+        transport,
+        credentials,
+        tokens,
+        start,
+        send,
+        upload,
+        reading,
+        reconnect,
+        streams,
+        end_to_end,
+        revision_2,
+    )
 )
 
 CHECKS: tuple[Check, ...] = tuple(check for group in GROUPS for check in group.checks)

@@ -33,6 +33,8 @@ CHANNEL = "directline"
 _OURS = frozenset(("id", "timestamp", "channelid", "conversation", "from", "serviceurl", "callerid", "recipient"))
 _T = TypeVar("_T")
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
 _NULL = Raw(b"null")
 _USER = Raw(b'"user"')
 _BOT = Raw(b'"bot"')
@@ -58,13 +60,21 @@ _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 
 
+def is_none(body: bytes) -> bool:
+    """Whether there is nothing in `body`: no byte but blanks, or the JSON value `null`, which typed clients write for
+    "none" (specification 3.1)."""
+    return body.removeprefix(_BYTE_ORDER_MARK).strip() in (b"", b"null")
+
+
 def decode(body: bytes) -> dict[str, Raw]:
-    """The members of a JSON object, each value as it was written; of members with one name the last one counts.
+    """The members of a JSON object, each value as it was written; of members with one name the last one counts. A byte
+    order mark in front is ignored (RFC 8259, section 8.1).
 
     A lone surrogate escape in a value is carried on (D-50). Raises `BadSyntax`: not JSON, not UTF-8, nested too deeply;
     `BadArgument`: not an object, or a name with a lone surrogate.
     """
     if not body.isascii():
+        body = body.removeprefix(_BYTE_ORDER_MARK)
         try:
             body.decode()
         except UnicodeDecodeError:
@@ -239,7 +249,7 @@ class ClientActivity(msgspec.Struct, frozen=True):
                 **_mode(mode),
             }
         )
-        return links.shown(copy, links.json_text(bot.service_url))
+        return links.shown(copy, links.json_text(bot.link_base))
 
 
 class BotActivity(msgspec.Struct, frozen=True):
@@ -393,7 +403,9 @@ def _stored(
 def _type(members: dict[str, Raw]) -> str:
     kind = string(members.get("type", _NULL), "type")
     if not kind:
-        raise MissingProperty("'type' is missing")
+        raise MissingProperty(
+            "'type' is missing" + ("; names of members begin in lower case" if "Type" in members else "")
+        )
     return kind
 
 

@@ -6,6 +6,7 @@ that are tried in turn was a twentieth of what a send costs. What is not in the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Iterable
 from functools import lru_cache
 from typing import Any
@@ -19,6 +20,9 @@ from landline.server.exchange import Resource
 _KNOWN, _KNOWN_BYTES = 1024, 256
 """So many paths, none longer than this, are remembered with what they lead to: who sends into a conversation sends into
 it again."""
+
+_RUNS = re.compile("(?<=[^/])/{2,}")
+"""Not at the beginning: `//b/` is another path, which operators need not block (specification 2)."""
 
 # Keys of the tree beside segments, which are strings.
 _ANY = object()
@@ -50,7 +54,7 @@ class Paths:
         return (resource or self._router)(scope, receive, send)
 
     def _look_up(self, raw: bytes, path: str) -> tuple[str, Resource | None, dict[str, str]]:
-        path = self.within(_by_segment(raw) if b"%" in raw else path)
+        path = _with_single_slashes(self.within(_by_segment(raw) if b"%" in raw else path))
         found, values = self._find(path)
         if found is None:
             return path, None, {}
@@ -96,6 +100,12 @@ class Paths:
 def _room(path: str) -> str:
     """The first segment of a path."""
     return path[1:].partition("/")[0]
+
+
+def _with_single_slashes(path: str) -> str:
+    """`path` with one slash for each run of them behind the key of a bot: some bots join a path that begins with a
+    slash to a service URL that ends in one (bot-side 3)."""
+    return _RUNS.sub("/", path).rstrip("/") if path.startswith("/b/") else path
 
 
 def _by_segment(raw: bytes) -> str:
