@@ -631,7 +631,7 @@ async def test_a_rejection_is_one_line_that_names_the_conversation_and_hides_the
     outbox: Outbox, scripted: ScriptedBot
 ) -> None:
     bot = bot_at(scripted.endpoint)
-    scripted.answer(500, f"401 from {bot.service_url}/v3 and " + "y" * 4000 + bot.service_url)
+    scripted.answer(500, f"401 from {bot.service_url}v3 and " + "y" * 4000 + bot.service_url)
     with structlog.testing.capture_logs() as logged, pytest.raises(BotRejected) as caught:
         await outbox.deliver(bot)
     [line] = logged

@@ -37,7 +37,9 @@ def test_what_has_no_link_is_shown_as_it_is(members: dict[str, bytes]) -> None:
 @pytest.mark.item(191)
 @pytest.mark.parametrize("path", [VIEW, "/v3/directline/attachments/id1/a.png"])
 def test_links_by_the_service_url_are_shown_under_the_readers_base(path: str) -> None:
-    text = json.dumps({"text": f"<{SERVICE_URL}{path}> {SERVICE_URL}/{path}"})
+    text = json.dumps(
+        {"text": f"<{SERVICE_URL}{path}> {SERVICE_URL}/{path.replace('/attachments/', '//attachments//')}"}
+    )
     for written in (text, text.replace("/", "\\/")):
         stored = kept(written.encode(), f"{SERVICE_URL}/")
         assert b"key-1" not in stored
