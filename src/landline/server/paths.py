@@ -6,7 +6,6 @@ that are tried in turn was a twentieth of what a send costs. What is not in the 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Iterable
 from functools import lru_cache
 from typing import Any
@@ -20,9 +19,6 @@ from landline.server.exchange import Resource
 _KNOWN, _KNOWN_BYTES = 1024, 256
 """So many paths, none longer than this, are remembered with what they lead to: who sends into a conversation sends into
 it again."""
-
-_RUNS = re.compile("(?<=[^/])/{2,}")
-"""Not at the beginning: `//b/` is another path, which operators need not block (specification 2)."""
 
 # Keys of the tree beside segments, which are strings.
 _ANY = object()
@@ -104,8 +100,10 @@ def _room(path: str) -> str:
 
 def _with_single_slashes(path: str) -> str:
     """`path` with one slash for each run of them behind the key of a bot: some bots join a path that begins with a
-    slash to a service URL that ends in one (bot-side 3)."""
-    return _RUNS.sub("/", path).rstrip("/") if path.startswith("/b/") else path
+    slash to a service URL that ends in one (bot-side 3). In front of the key nothing changes: operators block `/b/` by
+    prefix (specification 2)."""
+    key, _, rest = path.removeprefix("/b/").partition("/")
+    return "/".join(("/b", key, *filter(None, rest.split("/")))) if path.startswith("/b/") and key else path
 
 
 def _by_segment(raw: bytes) -> str:
