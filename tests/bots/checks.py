@@ -27,7 +27,8 @@ A check bot is an ordinary bot, written as users of its SDK write theirs, that c
 
     GET  /health           200
     GET  /sent             ?conversation=…: what the SDK was answered there by the connector, [[text, id], …]
-    POST /proactive        {"conversationId": …, "text": …}: says it there by the saved reference; answers {"id": …}
+    POST /proactive        {"conversationId": …, "text": …}: says it there by the saved reference; answers {"id": …};
+                           "serviceUrl" stands in for that of the reference
 
 `CHECK_BOT_REFERENCES` names the JSON file that keeps conversation references over restarts.
 """
@@ -282,6 +283,8 @@ def serve(bot: CheckBot) -> None:
         reference = bot.references.find(wanted["conversationId"])
         if reference is None:
             return web.json_response({"error": "no reference of this conversation"}, status=404)
+        if "serviceUrl" in wanted:
+            reference = {**reference, "serviceUrl": wanted["serviceUrl"]}
         return web.json_response({"id": await bot.speak(reference, wanted["text"])})
 
     async def sent(request: web.Request) -> web.Response:

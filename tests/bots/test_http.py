@@ -43,7 +43,7 @@ def bot_at(endpoint: str | None, **changes: Any) -> Bot:
     options: dict[str, Any] = {
         "id": "bot-1",
         "name": "Bot",
-        "service_url": f"http://127.0.0.1:3000/b/{KEY}",
+        "service_url": f"http://127.0.0.1:3000/b/{KEY}/",
         "service_key": KEY,
         "reference_grammar_id": "00000000-0000-4000-8000-000000000000",
     }
@@ -631,7 +631,7 @@ async def test_a_rejection_is_one_line_that_names_the_conversation_and_hides_the
     outbox: Outbox, scripted: ScriptedBot
 ) -> None:
     bot = bot_at(scripted.endpoint)
-    scripted.answer(500, f"401 from {bot.service_url}/v3 and " + "y" * 4000 + bot.service_url)
+    scripted.answer(500, f"401 from {bot.service_url}v3 and " + "y" * 4000 + bot.service_url)
     with structlog.testing.capture_logs() as logged, pytest.raises(BotRejected) as caught:
         await outbox.deliver(bot)
     [line] = logged

@@ -216,6 +216,25 @@ async def test_files_go_both_ways(landline: Landline, real_bot: RealBot, client:
     assert fetched.body.startswith(b"\x89PNG")
 
 
+@pytest.mark.bot_item(5, 100)
+async def test_a_real_bot_reaches_us_by_the_service_url_that_it_was_told_and_by_an_old_one_that_it_saved(
+    landline: Landline, real_bot: RealBot, client: DirectLine, opened: Answer
+) -> None:
+    conversation_id = opened.conversation_id
+    async with client.stream(opened.stream_url) as stream:
+        for command, sign in (("hi", "echo: hi"), ("update", "after"), ("attach", "attached")):
+            await tell(client, real_bot, opened, command)
+            said = await stream.until_text(sign)
+        link = said["attachments"][0]["contentUrl"]
+        assert link.startswith(f"{landline.url}/v3/attachments/")
+        assert (await fetch(link, tls=landline.trust)).status == 200
+        told = json.loads(real_bot.references_path.read_text())[conversation_id]["serviceUrl"]
+        assert told.endswith("/")
+        for service_url in (told, told.removesuffix("/")):
+            await real_bot.speak(conversation_id, f"by {service_url}", service_url)
+            await stream.until_text(f"by {service_url}")
+
+
 @pytest.mark.bot_item(95, 96)
 async def test_a_real_bot_hears_events_and_may_say_that_it_is_done(
     real_bot: RealBot, client: DirectLine, opened: Answer

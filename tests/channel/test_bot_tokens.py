@@ -32,7 +32,7 @@ def bot(bot_id: str, app_id: str | None, *secrets: str, trusted: tuple[str, ...]
         id=bot_id,
         name=bot_id,
         endpoint=None,
-        service_url=f"{ISSUER}/b/{bot_id}",
+        service_url=f"{ISSUER}/b/{bot_id}/",
         service_key=bot_id,
         reference_grammar_id="",
         app_id=app_id,

@@ -140,7 +140,8 @@ async def test_the_service_url_of_a_bot_is_the_same_in_every_conversation_and_af
         base = landline.url
     (service_url,) = seen
     assert service_url.startswith(f"{base}/b/")
-    assert not service_url.endswith("/")
+    assert service_url.endswith("/")
+    assert not service_url.endswith("//")
 
 
 @pytest.mark.bot_item(6)

@@ -155,7 +155,7 @@ async def test_the_bot_is_shown_a_token_that_says_exactly_what_it_has_to(
     )
     assert set(said) == {"iss", "aud", "serviceurl", "jti", "nbf", "exp"}, "not ver, appid, azp or tid"
     assert said["aud"] == APP_ID, "a string"
-    assert said["serviceurl"] == received.activity["serviceUrl"] == bot.service_url(conversation_id)
+    assert said["serviceurl"] == received.activity["serviceUrl"] == f"{bot.service_url(conversation_id)}/"
     assert 3500 < said["exp"] - time.time() <= 3600
     assert 5 <= time.time() - said["nbf"] < 60
 
@@ -808,7 +808,7 @@ async def test_a_bot_that_has_proven_who_it_is_starts_conversations_and_lists_it
                 assert (await bot.request(method, base, json=asked)).status == 401
             begun = await bot.request("POST", base, json=asked, headers=bearer(token))
             assert begun.status == 201, begun
-            assert begun.json["serviceUrl"] == bot.service_url(first)
+            assert begun.json["serviceUrl"] == f"{bot.service_url(first)}/"
             assert (await speak(bot, begun.json["id"], bearer(token), bot.service_url(first))).status == 200
             listed = (await bot.request("GET", base, headers=bearer(token))).json["conversations"]
             assert {each["id"] for each in listed} == {first, begun.json["id"]}

@@ -273,7 +273,7 @@ def kept(landline: Landline) -> set[Path]:
 
 
 @pytest.mark.item(108, 109)
-async def test_the_sender_is_the_tokens_user_else_the_query_else_the_activitys(client: DirectLine) -> None:
+async def test_the_sender_is_the_tokens_user_else_the_activitys_else_the_query(client: DirectLine) -> None:
     anonymous = await client.using((await client.generate()).token).start()
     loose = client.using(anonymous.token)
     cid = anonymous.conversation_id
@@ -286,7 +286,7 @@ async def test_the_sender_is_the_tokens_user_else_the_query_else_the_activitys(c
     assert (await upload(loose, cid, body, user_id="u1%20x")).status == 200
     assert [each["from"] for each in await client.all_activities(cid)] == [
         {"id": "u3", "name": "Ann", "role": "user"},
-        {"id": "u1 x", "name": "Ann", "role": "user"},
+        {"id": "u3", "name": "Ann", "role": "user"},
     ]
     bound = await client.using((await client.generate(user={"id": "u2"})).token).start()
     token = client.using(bound.token)

@@ -125,6 +125,8 @@ def test_a_part_is_an_activity_by_its_type_and_a_file_by_its_name(part: Head, ro
         ("dir/", "attachment"),
         ("..", "attachment"),
         ("a/..", "attachment"),
+        ("....", "attachment"),
+        (".\x00.\r", "attachment"),
         (".", "attachment"),
         ("x" * 500 + ".png", "x" * (NAME_CHARACTERS - 4) + ".png"),
     ],
@@ -296,10 +298,20 @@ def test_a_part_without_a_type_gets_that_of_its_template() -> None:
     assert found.content_types == ("image/png", "text/html")
 
 
-def test_the_query_wins_over_from_and_keeps_the_rest_of_it() -> None:
-    written = {"type": "message", "from": {"ID": "x", "id": "u1", "name": "Ann"}}
+@pytest.mark.item(201)
+@pytest.mark.parametrize("sender", [{"name": "Ann"}, {"id": "", "name": "Ann"}, {"id": None, "name": "Ann", "ID": "x"}])
+def test_the_query_says_who_speaks_where_the_activity_does_not(sender: dict[str, object]) -> None:
+    written = {"type": "message", "from": sender}
     assert merged(written, file("a"), user_id="u2")["from"] == {"id": "u2", "name": "Ann"}
-    assert merged(written, file("a"))["from"] == written["from"]
+    assert merged(written, file("a"))["from"] == sender
+
+
+@pytest.mark.item(201)
+@pytest.mark.parametrize("sender", [{"ID": "x", "id": "u1", "name": "Ann"}, {"id": 7}, {"id": True}])
+def test_who_speaks_by_the_activity_is_not_changed_by_the_query(sender: dict[str, object]) -> None:
+    """What is no id at all is refused where every `from` is read."""
+    written = {"type": "message", "from": sender}
+    assert merged(written, file("a"), user_id="u2")["from"] == sender
 
 
 @pytest.mark.item(107)

@@ -16,8 +16,9 @@ from landline.errors import BadSyntax
 from support.json_text import OBJECTS, as_object
 
 SERVICE_URL = "http://10.0.0.1:3000/b/key-1"
+"""Without its last slash, which bots may leave away or double."""
 VIEW = "/v3/attachments/id1/views/original"
-BOT = Bot("bot", "Bot", None, SERVICE_URL, "key-1", "grammar")
+BOT = Bot("bot", "Bot", None, f"{SERVICE_URL}/", "key-1", "grammar")
 C = ConversationId("Kq3vW9sTz1")
 
 
@@ -36,10 +37,13 @@ def test_what_has_no_link_is_shown_as_it_is(members: dict[str, bytes]) -> None:
 @pytest.mark.item(191)
 @pytest.mark.parametrize("path", [VIEW, "/v3/directline/attachments/id1/a.png"])
 def test_links_by_the_service_url_are_shown_under_the_readers_base(path: str) -> None:
-    text = json.dumps({"text": f"<{SERVICE_URL}{path}> {SERVICE_URL}{path}"})
+    text = json.dumps(
+        {"text": f"<{SERVICE_URL}{path}> {SERVICE_URL}/{path.replace('/attachments/', '//attachments//')}"}
+    )
     for written in (text, text.replace("/", "\\/")):
-        stored = kept(written.encode(), SERVICE_URL)
+        stored = kept(written.encode(), f"{SERVICE_URL}/")
         assert b"key-1" not in stored
+        assert stored == kept(written.encode(), SERVICE_URL)
         for base in ("https://chat.example/prefix", 'http://odd"\\.example'):
             assert json.loads(shown(stored, json_text(base))) == {"text": f"<{base}{path}> {base}{path}"}
 
@@ -54,6 +58,7 @@ def test_links_by_the_service_url_are_shown_under_the_readers_base(path: str) ->
         f"http://10.0.0.1:3000{VIEW}",
         f"http://10x0x0x1:3000/b/key-1{VIEW}",
         VIEW,
+        f"{SERVICE_URL}v3/attachments/id1",
     ],
 )
 def test_nothing_else_is_changed(text: str) -> None:

@@ -30,7 +30,7 @@ BOT = Bot(
     id="bot",
     name="Bot",
     endpoint="http://bot.example/api/messages",
-    service_url="http://127.0.0.1:3000/b/key-1",
+    service_url="http://127.0.0.1:3000/b/key-1/",
     service_key="key-1",
     reference_grammar_id="00000000-0000-4000-8000-000000000001",
 )
@@ -38,7 +38,7 @@ OTHER_BOT = Bot(
     id="other",
     name="Other",
     endpoint="http://other.example/api/messages",
-    service_url="http://127.0.0.1:3000/b/key-2",
+    service_url="http://127.0.0.1:3000/b/key-2/",
     service_key="key-2",
     reference_grammar_id="00000000-0000-4000-8000-000000000002",
 )

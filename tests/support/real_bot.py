@@ -90,11 +90,15 @@ class RealBot:
                 await asyncio.sleep(0.05)
         raise AssertionError(f"the bot exited with {process.returncode}:\n{self.log}")
 
-    async def speak(self, conversation_id: str, text: str) -> str:
-        """Make the bot say `text` proactively; answers the activity's id. AssertionError if the channel refused it."""
+    async def speak(self, conversation_id: str, text: str, service_url: str | None = None) -> str:
+        """Make the bot say `text` proactively, as if it had saved `service_url`; answers the activity's id.
+        AssertionError if the channel refused it."""
+        wanted = {"conversationId": conversation_id, "text": text}
+        if service_url is not None:
+            wanted["serviceUrl"] = service_url
         async with (
             aiohttp.ClientSession() as session,
-            session.post(f"{self.url}/proactive", json={"conversationId": conversation_id, "text": text}) as answer,
+            session.post(f"{self.url}/proactive", json=wanted) as answer,
         ):
             if answer.status != 200:
                 raise AssertionError(f"the bot could not speak ({answer.status}):\n{self.log}")

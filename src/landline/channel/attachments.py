@@ -156,7 +156,7 @@ class Attachments:
     ) -> str:
         """Send the activity of `upload` with its files; from then on as `Activities.send` (5.6, 8.5).
 
-        `user_id` wins over the activity's `from.id`, and the token's user over both. Raises `RequestError`, and
+        The token's user wins over the activity's `from.id`, and that over `user_id`. Raises `RequestError`, and
         `StoreUnavailable` with nothing stored.
         """
         grant.check_bound()

@@ -244,7 +244,7 @@ class Registrations:
             said["trusted_issuers"] = self._declared.trusted_issuers
         return Bot(
             **said,
-            service_url=f"{self._service_base}/{current}",
+            service_url=f"{self._service_base}/{current}/",
             service_key=current,
             former_keys=tuple(former),
             app_secrets=(*registered.settings, *(key.digest for key in registered.app_secrets.values())),

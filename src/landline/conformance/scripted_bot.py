@@ -267,12 +267,13 @@ class ScriptedBot:
     def _learn(self, received: Received) -> None:
         service_url = received.activity.get("serviceUrl")
         if received.conversation_id and isinstance(service_url, str):
-            self._service_urls[received.conversation_id] = service_url
+            self._service_urls[received.conversation_id] = service_url.rstrip("/")
 
     # The connector's client
 
     def service_url(self, conversation_id: str) -> str:
-        """The service URL that came with the conversation's last activity."""
+        """The service URL that came with the conversation's last activity, without its last slash: what paths are
+        joined to with one."""
         return self._service_urls[conversation_id]
 
     async def send(self, conversation_id: str, activity: Activity, service_url: str | None = None) -> Answer:

@@ -7,9 +7,9 @@ import re
 from landline.conformance import (
     credentials,
     end_to_end,
-    lenient,
     reading,
     reconnect,
+    revision_2,
     send,
     start,
     streams,
@@ -32,7 +32,7 @@ GROUPS = tuple(
         reconnect,
         streams,
         end_to_end,
-        lenient,
+        revision_2,
     )
 )
 

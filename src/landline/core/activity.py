@@ -104,7 +104,7 @@ class ClientActivity(msgspec.Struct, frozen=True):
                 **_mode(mode),
             }
         )
-        return links.shown(copy, links.json_text(bot.service_url))
+        return links.shown(copy, links.json_text(bot.link_base))
 
 
 class BotActivity(msgspec.Struct, frozen=True):
@@ -266,7 +266,9 @@ def _stored(
 def _type(members: dict[str, Raw]) -> str:
     kind = string(members.get("type", _NULL), "type")
     if not kind:
-        raise MissingProperty("'type' is missing")
+        raise MissingProperty(
+            "'type' is missing" + ("; names of members begin in lower case" if "Type" in members else "")
+        )
     return kind
 
 

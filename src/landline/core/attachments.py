@@ -10,14 +10,13 @@ from base64 import b64decode
 from collections import deque
 from collections.abc import Sequence
 from enum import Enum
-from itertools import islice
 from typing import NewType
 from urllib.parse import quote
 
 import msgspec
 from msgspec import Raw
 
-from landline.core import json_text, percent
+from landline.core import disposition, json_text
 from landline.core.links import DOWNLOADS, OUR_BASE
 from landline.core.log import ConversationId
 from landline.errors import BadArgument, MissingProperty
@@ -45,14 +44,9 @@ _MEDIA_TYPE = re.compile(
 `image/png;,text/html` for what stands behind the comma."""
 _MEDIA_TYPE_CHARACTERS = 255
 
-_SEGMENT = re.compile(rb'\s*+(?:([^\s=;"]++)\s*+=\s*+("(?:[^"\\]++|\\.)*+"|[^;]*+))?[^;]*+;?', re.DOTALL)
-"""What stands between two semicolons, with the parameter in it if it is one. Whatever it is, it is passed in one go."""
-_SEGMENTS = 100
-"""So many of them are read."""
-_IN_FORMS = (("%22", '"'), ("%0A", "\n"), ("%0a", "\n"), ("%0D", "\r"), ("%0d", "\r"))
-_EXTENDED = re.compile(r"(utf-8|iso-8859-1)'[^']*'(.*)", re.IGNORECASE | re.DOTALL)
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NULL = Raw(b"null")
+_EMPTY = Raw(b'""')
 _encode = msgspec.json.Encoder().encode
 
 
@@ -105,45 +99,17 @@ class Head(msgspec.Struct, frozen=True):
         return Role.FILE if self.filename is not None or self.name == "file" else Role.NEITHER
 
 
-def head(content_type: bytes | None, disposition: bytes | None, *, in_form: bool) -> Head:
-    """Read Content-Type and Content-Disposition, which may lack its disposition type (5.6).
+def head(content_type: bytes | None, written: bytes | None, *, in_form: bool) -> Head:
+    """Read Content-Type and Content-Disposition (`written`), which may lack its disposition type (5.6).
 
-    `in_form`: browsers write a quote, or the end of a line, in the name of a form's file with percent signs.
+    `in_form`: whether this is the head of a part, as `disposition.filename` says.
     """
-    segments = islice(_SEGMENT.finditer(disposition or b""), _SEGMENTS)
-    given = {found[1].lower(): found[2] for found in segments if found[1]}
-    name, filename = (_plain(given.get(each), in_form=in_form) for each in (b"name", b"filename"))
+    given = disposition.parameters(written)
     return Head(
         content_type=None if not content_type else content_type.decode("latin-1").strip(),
-        name=name,
-        filename=_extended(given.get(b"filename*")) or filename,
+        name=disposition.part_name(given),
+        filename=disposition.filename(given, in_form=in_form),
     )
-
-
-def _plain(value: bytes | None, *, in_form: bool) -> str | None:
-    if value is None:
-        return None
-    value = value.strip()
-    if value[:1] == b'"' == value[-1:] and len(value) > 1:
-        value = value[1:-1].replace(rb"\"", b'"')  # other backslashes are those of a path on Windows
-    text = _text(value)
-    if in_form:
-        for escape, character in _IN_FORMS:
-            text = text.replace(escape, character)
-    return text
-
-
-def _extended(value: bytes | None) -> str | None:
-    """The value of `filename*` (RFC 8187), or None for what is none."""
-    found = _EXTENDED.fullmatch((value or b"").decode("latin-1").strip().strip('"'))
-    return None if found is None else percent.decoded(found[2].encode("latin-1")).decode(found[1], "replace")
-
-
-def _text(value: bytes) -> str:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
 
 
 def file_name(given: str | None) -> str:
@@ -152,7 +118,7 @@ def file_name(given: str | None) -> str:
     name = given[max(given.rfind("/"), given.rfind("\\")) + 1 :][-_GIVEN_CHARACTERS:]
     name = _CONTROLS.sub("", name).strip()
     # A browser would take the dots for a way up when it builds the URL.
-    return NAMELESS if name in ("", ".", "..") else name[-NAME_CHARACTERS:]
+    return name[-NAME_CHARACTERS:] if name.strip(".") else NAMELESS
 
 
 def media_type(given: str | None) -> str:
@@ -190,7 +156,8 @@ class Message(msgspec.Struct, frozen=True):
 
 
 def message(written: bytes | None, files: Sequence[File], user_id: str | None) -> Message:
-    """Put `files` into the activity that came with them, or into a new one (D-28); `user_id` wins over its `from.id`.
+    """Put `files` into the activity that came with them, or into a new one (D-28); `user_id` speaks where that names
+    nobody (5.6).
 
     Raises `RequestError`.
     """
@@ -199,8 +166,9 @@ def message(written: bytes | None, files: Sequence[File], user_id: str | None) -
     members = {"type": Raw(b'"message"')} if written is None else json_text.decode(written)
     if user_id:
         account = json_text.members_of(members.get("from", _NULL), "from")
-        others = {name: value for name, value in account.items() if name.lower() != "id"}
-        members["from"] = Raw(_encode({"id": user_id, **others}))
+        if account.get("id", _NULL) in (_NULL, _EMPTY):
+            others = {name: value for name, value in account.items() if name.lower() != "id"}
+            members["from"] = Raw(_encode({"id": user_id, **others}))
     attached = json_text.exact_items_of(members.get("attachments", _NULL), "attachments")
     merged, content_types = _merged(attached, files)
     members["attachments"] = Raw(b"[" + b",".join(merged) + b"]")
@@ -281,11 +249,12 @@ def from_bot(body: bytes) -> BotUpload:
 
 
 def _base64(given: dict[str, Raw], name: str) -> bytes | None:
-    """Either alphabet of base64, with or without padding (bot-side 3.6)."""
+    """Either alphabet of base64, with or without padding (bot-side 3.6), in one line or in many: what encodes for mail
+    breaks lines."""
     text = json_text.string(given.get(name, _NULL), name)
     if text is None:
         return None
-    text = text.replace("-", "+").replace("_", "/").rstrip("=")
+    text = "".join(text.split()).replace("-", "+").replace("_", "/").rstrip("=")
     try:
         return b64decode(text + "=" * (-len(text) % 4), validate=True)
     except ValueError:

@@ -111,7 +111,7 @@ class Profile(Own, frozen=True, kw_only=True, omit_defaults=True):
 class Bot(Own, frozen=True):
     """A registered endpoint. Durations are seconds.
 
-    `service_url` is what this bot calls back: base, `/b/` and the bot's key, without trailing slash; the key alone
+    `service_url` is what this bot calls back: base, `/b/`, the bot's key and a slash (bot-side 2.2); the key alone
     makes an anonymous bot recognisable, so it is a secret (bot-side 3). `former_keys` were given out before and still
     work. A bot with `app_id` is not known by that alone: it shows a token, which it gets for a secret whose digest is
     one of `app_secrets` (bot-side 6), or from one of `trusted_issuers`, for which no other bot's stand in.
@@ -146,9 +146,14 @@ class Bot(Own, frozen=True):
 
     @property
     def service_urls(self) -> tuple[str, ...]:
-        """Every service URL of it that works."""
-        base = self.service_url.removesuffix(self.service_key)
-        return (self.service_url, *(base + key for key in self.former_keys))
+        """Every service URL of it that works. Each works without its last slash, too, as bots were given it before."""
+        base = self.service_url.removesuffix("/").removesuffix(self.service_key)
+        return (self.service_url, *(f"{base}{key}/" for key in self.former_keys))
+
+    @property
+    def link_base(self) -> str:
+        """What the links to files begin with that the bot is shown; each link goes on with a slash."""
+        return self.service_url.removesuffix("/")
 
 
 class Site(Own, frozen=True, omit_defaults=True):

@@ -26,6 +26,8 @@ MEMBERS = 1_000
 ITEMS = 1_000
 """Items of an array that is read item by item."""
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
 _T = TypeVar("_T")
 _NULL = Raw(b"null")
 _ABSENT = Raw(b"")
@@ -36,13 +38,21 @@ _VALUE = msgspec.json.Decoder(Raw)
 _STRING: msgspec.json.Decoder[str | None] = msgspec.json.Decoder(str | None)
 
 
+def is_none(body: bytes) -> bool:
+    """Whether there is nothing in `body`: no byte but blanks, or the JSON value `null`, which typed clients write for
+    "none" (specification 3.1)."""
+    return body.removeprefix(_BYTE_ORDER_MARK).strip() in (b"", b"null")
+
+
 def decode(body: bytes) -> dict[str, Raw]:
-    """The members of a JSON object, each value as it was written; of members with one name the last one counts.
+    """The members of a JSON object, each value as it was written; of members with one name the last one counts. A byte
+    order mark in front is ignored (RFC 8259, section 8.1).
 
     A lone surrogate escape in a value is carried on (D-50). Raises `BadSyntax`: not JSON, not UTF-8, nested too deeply;
     `BadArgument`: not an object, too many members, or a name with a lone surrogate.
     """
     if not body.isascii():
+        body = body.removeprefix(_BYTE_ORDER_MARK)
         try:
             body.decode()
         except UnicodeDecodeError:

@@ -37,16 +37,20 @@ def shown(stored: bytes, base: bytes) -> bytes:
 def kept(written: bytes, service_url: str) -> bytes:
     """JSON that a bot wrote, with `OUR_BASE` in place of its service URL where an attachment is linked (D-51).
 
-    Wherever that is, also with escaped slashes. Downloads are meant as well as views: a bot may show a client's file
-    again under the address it knows, and the key in that is not for clients.
+    Wherever that is, also with escaped slashes, and with a run of them for one, which leads there as well (bot-side 3).
+    Downloads are meant as well as views: a bot may show a client's file again under the address it knows, and the key
+    in that is not for clients.
     """
     if b"attachments" not in written:
         return written
-    return _linking(service_url).sub(OUR_BASE, written)
+    return _linking(service_url).sub(
+        lambda found: OUR_BASE + (DOWNLOADS if found[1] else VIEWS).encode() + b"/", written
+    )
 
 
 @lru_cache(maxsize=256)
 def _linking(service_url: str) -> re.Pattern[bytes]:
     slash = rb"\\?/"
-    base = slash.join(re.escape(part) for part in json_text(service_url).split(b"/"))
-    return re.compile(base + rb"(?=\\?/v3\\?/(?:directline\\?/)?attachments\\?/)")
+    base = slash.join(re.escape(part) for part in json_text(service_url.removesuffix("/")).split(b"/"))
+    run = rb"(?:\\?/)++"
+    return re.compile(base + run + b"v3" + run + b"(directline" + run + b")?attachments" + run)

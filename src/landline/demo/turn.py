@@ -19,7 +19,7 @@ class Turn:
     def __init__(self, connector: aiohttp.ClientSession, activity: Activity) -> None:
         self.activity = activity
         self._connector = connector
-        self._service = f"{activity['serviceUrl']}/v3"
+        self._service = f"{activity['serviceUrl'].rstrip('/')}/v3"
 
     @property
     def conversation(self) -> str:

@@ -251,7 +251,7 @@ class DirectLine:
     async def _parameters(self, exchange: Exchange, grant: Grant) -> TokenParameters:
         """The optional TokenParameters in the body (5.1, 5.2). The origins that it names hold for itself already."""
         body = await exchange.json_body()
-        parameters = read_parameters(json_text.decode(body)) if body.strip() else TokenParameters()
+        parameters = TokenParameters() if json_text.is_none(body) else read_parameters(json_text.decode(body))
         self._tokens.check_origin(grant, exchange.origin(), parameters.origins)
         return parameters
 

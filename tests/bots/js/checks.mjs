@@ -199,7 +199,8 @@ export function serve (turn, speak, ...middleware) {
   app.post('/proactive', async (request, response) => {
     const reference = references.saved[request.body.conversationId]
     if (reference === undefined) return response.status(404).json({ error: 'no reference of this conversation' })
-    response.json({ id: await speak(reference, request.body.text) })
+    const { text, serviceUrl } = request.body
+    response.json({ id: await speak(serviceUrl ? { ...reference, serviceUrl } : reference, text) })
   })
   app.post('/api/messages', ...middleware, turn)
   app.listen(Number(process.argv[2]), '127.0.0.1')
