@@ -21,6 +21,7 @@ from landline import __version__
 from landline.config import Settings, description, settings_from
 from landline.conformance.command import conformance
 from landline.core.bot import SHORT_LIFE, SHORT_LIFE_S
+from landline.demo.command import demo_settings, greeting
 from landline.demo.server import Demo
 from landline.errors import DataDirectoryError, StartupError
 from landline.observe import log_to_stderr
@@ -34,9 +35,6 @@ from landline.stores.sqlite import FILE
 
 _NEVER_FLAGS = frozenset(("secret", "admin_secret", "bot_app_secret", "bots"))
 """A command line is public, and has no tables."""
-
-_DEMO_DEFAULTS = {"LANDLINE_DATA": "landline-data/demo", "LANDLINE_LOG_LEVEL": "warning"}
-"""Data is kept, so that a page goes on where it was when the demo is started again; apart from what `serve` keeps."""
 
 _SOON = dt.timedelta(days=14)
 """What an operator needs at most to get another certificate."""
@@ -78,12 +76,28 @@ def serve(config: Path | None, **flags: Any) -> None:
 @main.command()
 @_settings_flags
 def demo(**flags: Any) -> None:
-    """Run the server with a bot of its own and a page that can cut its own line. For this machine only."""
+    """Run the server with a bot of its own, or with --bot, and a page that can cut its own line. For this machine
+    only."""
+    _show_demo(flags)
+
+
+@main.command("try")
+@click.argument("url")
+@_settings_flags
+def try_bot(url: str, **flags: Any) -> None:
+    """Talk to your bot at URL, on the page of the demo. For this machine only.
+
+    URL is the bot's messaging endpoint, such as http://localhost:3978/api/messages; a port is enough, too.
+    """
+    _show_demo(flags, url)
+
+
+def _show_demo(flags: dict[str, Any], url: str | None = None) -> None:
     with _exit_codes():
-        settings = settings_from(flags, _DEMO_DEFAULTS | os.environ)
+        settings, typed = demo_settings(flags, os.environ, url)
         log_to_stderr(settings.log_level)
         shown = Demo(settings)
-        _run(shown, lambda: click.echo(f"\nLandline's demo is at {shown.url}\nCtrl-C stops it.\n"))
+        _run(shown, lambda: click.echo(greeting(shown, typed)))
 
 
 @main.command("dev-cert")

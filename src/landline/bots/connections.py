@@ -73,6 +73,10 @@ class Connections:
         request = b"%sContent-Length: %d\r\n\r\n%s" % (head, len(body), body)
         return await connection.post(request, taken, last=apart)
 
+    async def reach(self, url: str) -> None:
+        """Connect as `post` would, and say nothing. Raises `NotAUrl`, and `OSError`: no name, no TCP, no TLS."""
+        (await self._connect(_endpoint(url)[0])).abort()
+
     def _kept(self, origin: Origin) -> Connection | None:
         """The connection that was used last, while it is good: the others may grow old."""
         idle = self._idle.get(origin)
