@@ -63,6 +63,7 @@ function rendered(page, pages) {
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
+<link rel="icon" href="data:,">
 <title>${markdown.utils.escapeHtml(title)} – Landline</title>
 <style>${STYLE}</style>
 <nav><a href="${home}/">The demo</a></nav>

@@ -85,8 +85,8 @@ async def until(demo: Demo, promise: Callable[[dict[str, Any]], object]) -> dict
         (answering("200 OK", PAGE, "Content-Type: text/html; charset=utf-8"), "a web page", "usually /api/messages"),
         (answering("301 Moved Permanently", b"", "Location: /x"), "301", "a slash more or less"),
         (answering("400 Bad Request"), "400", "Its own log says why"),
-        (answering("401 Unauthorized"), "401", "has your bot an app id? Landline knows none"),
-        (answering("403 Forbidden"), "403", "has your bot an app id? Landline knows none"),
+        (answering("401 Unauthorized"), "401", "Has your bot an app id? Landline knows none"),
+        (answering("403 Forbidden"), "403", "Has your bot an app id? Landline knows none"),
         (answering("404 Not Found"), "404", "The path is usually /api/messages"),
         (answering("405 Method Not Allowed"), "405", "no POST"),
         (answering("415 Unsupported Media Type"), "415", "no JSON"),
@@ -120,7 +120,7 @@ async def test_a_bot_that_is_not_there_is_said_to_be_so_and_found_when_it_comes(
     async with trying(settings, f"http://localhost:{port}/api/messages") as demo:
         assert time.monotonic() - began_s < SOON_S
         assert demo.standing.word == "refused"
-        assert f"Is it running on {port}?" in demo.standing.help
+        assert f"Is your bot running on {port}?" in demo.standing.help
         bot = Misbehaving(answering("200 OK"))
         async with bot.listening(port):
             await until(demo, lambda standing: standing["state"] == "connected")
@@ -324,7 +324,7 @@ async def test_try_says_where_the_page_is_what_was_added_and_how_the_bot_was_fou
             said = (await process.stdout.readuntil(b"Ctrl-C")).decode()
     assert "Landline's demo is at http://127.0.0.1:" in said
     assert f"at http://localhost:{port}/api/messages (the path /api/messages and http:// was added)" in said
-    assert f"refused: Nobody listens on port {port} of localhost. Is it running on {port}?" in said
+    assert f"refused: Nobody listens on localhost, port {port}. Is your bot running on {port}?" in said
     assert (tmp_path / "landline-data" / "try" / f"localhost-{port}-api-messages").is_dir()
 
 

@@ -38,9 +38,8 @@ export function LinePanel({ conversation, bot }) {
   );
 }
 
-function State({ seen: { state, backAt, unheard, watermark } }) {
+function State({ seen: { state, backAt, waiting, watermark } }) {
   const seconds = useSecondsUntil(state === 'cut' ? backAt : undefined);
-  const waiting = unheard > 0 && `${count(unheard, 'message')} of the bot ${unheard === 1 ? 'is' : 'are'} waiting. `;
   const [said, more] = {
     connecting: ['Calling.', 'The line is being opened.'],
     open: ['The line is open.', 'What is said arrives at once.'],
@@ -56,7 +55,7 @@ function State({ seen: { state, backAt, unheard, watermark } }) {
       <span>
         {waiting && (
           <b className="waits" role="status">
-            {waiting}
+            {waiting}{' '}
           </b>
         )}
         {more}
@@ -107,7 +106,7 @@ function Actions({ conversation, seen, bot }) {
       </button>
       {bot.own ? (
         <button type="button" onClick={() => attempt(() => conversation.say(said))}>
-          {seen.said ? 'Say it again' : 'Say'} <q>{said.length > 16 ? `${said.slice(0, 15)}…` : said}</q>
+          Say <q>{said.length > 16 ? `${said.slice(0, 15)}…` : said}</q> {seen.said && 'again'}
         </button>
       ) : (
         <button type="button" onClick={() => attempt(() => conversation.speak(TIMES))}>

@@ -17,7 +17,7 @@ export function Page() {
     <div className="page">
       <header className="title">
         <h1>Landline</h1>
-        <p className="what">A Direct Line server of your own, between Web Chat and a bot. Cut the line: nothing gets lost.</p>
+        <p className="what">Your own Direct Line server, between Web Chat and a bot. Cut the line: nothing gets lost.</p>
         <Next bot={bot} />
       </header>
       {conversation && bot ? (
@@ -40,10 +40,16 @@ export function Page() {
 function Next({ bot }) {
   return (
     <p className="next">
-      {bot && !bot.own && (
-        <>
-          Try it with your bot: <code>landline try 3978</code>{' '}
-        </>
+      {bot && (
+        <span className="hint">
+          {bot.own ? (
+            'Say something, cut the line, and say more: the answers wait for you. '
+          ) : (
+            <>
+              With a bot of yours: <code>landline try 3978</code>{' '}
+            </>
+          )}
+        </span>
       )}
       <a href={FIRST_STEPS}>First steps</a>
     </p>

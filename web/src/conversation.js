@@ -50,8 +50,9 @@ export class Conversation {
     this.line.spoken(times);
   }
 
-  say(text) {
-    return this.#post({ type: 'message', text });
+  async say(text) {
+    await this.#post({ type: 'message', text });
+    this.line.taken();
   }
 
   // An ordinary activity, posted over HTTP, which works while the stream is down. The answer comes when the bot is done.

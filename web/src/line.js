@@ -15,7 +15,8 @@ export class Line {
     reconnects: 0,
     received: 0,
     watermark: undefined,
-    unheard: 0, // what the bot was made to say while the line was cut
+    unheard: 0, // how often the bot was made to speak while the line was cut
+    waiting: undefined, // what waits for the line, in words
     said: undefined, // what was said last by whoever uses the page
     notes: []
   };
@@ -63,7 +64,15 @@ export class Line {
   spoken(times) {
     if (this.#seen.state !== 'open') {
       const text = `The bot has spoken ${times} times, unheard`;
-      this.#update({ unheard: this.#seen.unheard + times }, { kind: 'unheard', text });
+      const unheard = this.#seen.unheard + times;
+      this.#update({ unheard, waiting: `${unheard} messages of the bot are waiting.` }, { kind: 'unheard', text });
+    }
+  }
+
+  taken() {
+    if (this.#seen.state !== 'open') {
+      const waiting = 'The bot has it; the answer is waiting.';
+      this.#update({ waiting }, { kind: 'unheard', text: 'The bot has been told, unheard' });
     }
   }
 
@@ -102,7 +111,8 @@ export class Line {
         state: 'open',
         reconnects: this.#opened - 1,
         watermark: position ?? this.#seen.watermark,
-        unheard: 0
+        unheard: 0,
+        waiting: undefined
       },
       { kind: 'opened', text: again ? `Open again, goes on at ${where}` : `Open, begins at ${where}` }
     );

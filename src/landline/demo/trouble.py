@@ -53,7 +53,9 @@ def in_connecting(error: Exception, endpoint: str) -> Trouble:
                 f"{parts.hostname} does not answer on port {port}. Is the address right? {other}",
             )
         case OSError(errno=errno.ECONNREFUSED):
-            return Trouble("refused", f"Nobody listens on port {port} of {parts.hostname}. Is it running on {port}?")
+            return Trouble(
+                "refused", f"Nobody listens on {parts.hostname}, port {port}. Is your bot running on {port}?"
+            )
         case OSError(errno=int(number)):
             return Trouble("not reached", f"{parts.hostname} cannot be reached: {os.strerror(number).lower()}.")
     return Trouble("not reached", f"The connection to {parts.hostname}, port {port}, broke before anything was sent.")
@@ -101,35 +103,35 @@ def _rejected(status: int, endpoint: str, app_id: str | None) -> Trouble:
         case 401 | 403 if app_id is None:
             return Trouble(
                 word,
-                f"{status}: has your bot an app id? Landline knows none. Run the bot without one "
+                "Has your bot an app id? Landline knows none. Run the bot without one "
                 "(an empty MicrosoftAppId), or tell both of it.",
                 "authenticated-bots",
             )
         case 401 | 403:
             return Trouble(
                 word,
-                f"{status}: the bot does not trust Landline's token. Has it the app id {app_id}, and Landline as the "
+                f"The bot does not trust Landline's token. Has it the app id {app_id}, and Landline as the "
                 "one who gives out tokens?",
                 "authenticated-bots",
             )
         case 404:
-            return Trouble(word, f"404: there is nothing at {path}. {_usual(path)}")
+            return Trouble(word, f"There is nothing at {path}. {_usual(path)}")
         case 405 | 501:
-            return Trouble(word, f"{status}: it takes no POST at {path}. {_usual(path)}")
+            return Trouble(word, f"It takes no POST at {path}. {_usual(path)}")
         case 415:
-            return Trouble(word, f"415: it takes no JSON at {path}. {_usual(path)}")
+            return Trouble(word, f"It takes no JSON at {path}. {_usual(path)}")
         case 429 | 503:
-            return Trouble(word, f"{status}: it is busy, or not ready yet. Try again in a moment.", passing=True)
+            return Trouble(word, "It is busy, or not ready yet. Try again in a moment.", passing=True)
     if 300 <= status < 400:
         return Trouble(
             word,
-            f"{status}: it sends us elsewhere, and a message is not sent after it. Give the address that it means: "
+            "It sends us elsewhere, and a message is not sent after it. Give the address that it means: "
             "https in place of http, or a slash more or less.",
         )
-    name = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "an error"
+    name = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "An error"
     if status >= 500:
-        return Trouble(word, f"{status} ({name}): the bot failed over it. Its own log says why.", passing=True)
-    return Trouble(word, f"{status} ({name}): the bot does not want it. Its own log says why.", passing=True)
+        return Trouble(word, f"{name}: the bot failed over it. Its own log says why.", passing=True)
+    return Trouble(word, f"{name}: the bot does not want it. Its own log says why.", passing=True)
 
 
 def _usual(path: str) -> str:
