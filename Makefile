@@ -3,6 +3,16 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+DEMO   := .tools/demo
+
+# Nobody who types make has asked for pip's advice.
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export PIP_ROOT_USER_ACTION = ignore
+
+PYTHON_IS_NEW = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	echo "Landline needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1 || true)." >&2; \
+	echo "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+NODE_IS_NEW = node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b > 18) ? 0 : 1)' 2>/dev/null
 
 .PHONY: test lint unit statements demo serve bench autobahn clean
 .DEFAULT_GOAL := test
@@ -10,10 +20,19 @@ BIN    := $(VENV)/bin
 test: lint unit
 
 $(VENV)/.installed: pyproject.toml
+	@$(PYTHON_IS_NEW)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	touch $@
+
+# What Landline itself needs, and nothing that only its tests do.
+$(DEMO)/.installed: pyproject.toml
+	@$(PYTHON_IS_NEW)
+	@echo "Installing Landline into $(DEMO)"
+	@$(PYTHON) -m venv $(DEMO)
+	@$(DEMO)/bin/python -m pip install --quiet --editable .
+	@touch $@
 
 # botbuilder pins an old aiohttp, so real bots live in environments of their own.
 .tools/bots/.installed: tests/bots/requirements.txt
@@ -35,12 +54,21 @@ tests/directlinejs/node_modules/.installed: tests/directlinejs/package.json test
 	touch $@
 
 web/node_modules/.installed: web/package.json web/package-lock.json web/.npmrc
-	cd web && npm ci --loglevel=error
+	cd web && npm ci --no-audit --no-fund --loglevel=error
 	touch $@
 
 PAGE := src/landline/demo/static/index.html
-$(PAGE): web/node_modules/.installed web/index.html web/vite.config.js $(wildcard web/src/*)
-	cd web && npm run build
+# A page that is built already does without Node.
+$(PAGE): web/package.json web/package-lock.json web/index.html web/vite.config.js web/guide.js $(wildcard web/src/*) \
+		$(wildcard docs/howto/*.md docs/reference/*.md)
+	@if $(NODE_IS_NEW); then \
+		$(MAKE) --no-print-directory web/node_modules/.installed && cd web && npm run --silent build -- --logLevel warn; \
+	elif test -f $@; then \
+		echo "Node 20.19 or newer is not there: the page stays as it is."; \
+	else \
+		echo "The page is built by Node 20.19 or newer; node is $$(node --version 2>/dev/null || echo not there)." >&2; exit 1; \
+	fi
+	@touch $@
 
 # Browser tests need Chromium. Where there is no root or no apt they are skipped, and say what is missing.
 .tools/chromium:
@@ -85,18 +113,18 @@ lint: $(VENV)/.installed
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.installed .tools/bots/.installed .tools/agents-bot/.installed tests/bots/js/node_modules/.installed \
-		tests/directlinejs/node_modules/.installed $(PAGE) .tools/chromium .tools/nginx
+		tests/directlinejs/node_modules/.installed web/node_modules/.installed $(PAGE) .tools/chromium .tools/nginx
 	$(BIN)/python -m pytest
 
 # docs/conformance.md: what checks each numbered statement.
 statements: $(VENV)/.installed
 	PYTHONPATH=src:tests $(BIN)/python -m conformance.page
 
-demo: $(VENV)/.installed $(PAGE)
-	$(BIN)/landline demo
+demo: $(DEMO)/.installed $(PAGE)
+	@$(DEMO)/bin/landline demo
 
-serve: $(VENV)/.installed
-	$(BIN)/landline serve
+serve: $(DEMO)/.installed
+	@$(DEMO)/bin/landline serve
 
 clean:
 	rm -rf $(VENV) .tools tests/bots/js/node_modules tests/directlinejs/node_modules web/node_modules src/landline/demo/static

@@ -2,10 +2,13 @@ import { fileURLToPath } from 'node:url';
 
 import { defineConfig } from 'vite';
 
+import { guide } from './guide.js';
+
 // The page of `landline demo`. What is built here is not in the repository; it travels in the wheel.
 export default defineConfig({
   // Relative, so that a path prefix in front of the server does no harm.
   base: './',
+  plugins: [guide()],
   resolve: {
     alias: [
       {

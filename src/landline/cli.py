@@ -14,6 +14,7 @@ from landline.commands.groups import LazyGroup
 COMMANDS = {
     "Serving": {
         "serve": "landline.commands.serve:serve",
+        "try": "landline.commands.demo:try_bot",
         "demo": "landline.commands.demo:demo",
         "dev-cert": "landline.commands.dev_cert:dev_cert",
     },

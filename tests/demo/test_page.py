@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import aiohttp
 import jwt
 import pytest
+from starlette.routing import BaseRoute
 
+from landline.bots.http import HttpBotTransport
 from landline.config import Settings
 from landline.conformance.directline import Answer, DirectLine
-from landline.demo.page import Page
+from landline.demo.page import Behind, Page
 from landline.demo.server import Demo
+from landline.demo.watch import Watch
 from landline.server.app import Server
 from support.landline import SECRET
 
@@ -88,7 +91,7 @@ async def test_a_conversation_that_is_gone_becomes_a_new_one(page: Origin, unkno
     assert answer.conversation_id != unknown
 
 
-@pytest.mark.parametrize("path", ["/demo/token", "/demo/cut"])
+@pytest.mark.parametrize("path", ["/demo/token", "/demo/cut", "/demo/bot"])
 @pytest.mark.parametrize(
     "headers",
     [
@@ -119,7 +122,7 @@ async def test_localhost_is_a_name_of_the_listener(page: Origin) -> None:
 @pytest.mark.item(192)
 async def test_no_other_origin_may_read_what_the_page_reads(page: Origin, http: aiohttp.ClientSession) -> None:
     """The demo's part of that statement; the connector's and the later paths' are shown with them."""
-    for path in ("/demo/token", "/demo/cut"):
+    for path in ("/demo/token", "/demo/cut", "/demo/bot"):
         asked = {"Origin": "http://elsewhere.example", "Access-Control-Request-Method": "POST"}
         async with http.options(page.url + path, headers=asked) as response:
             assert response.status == 405
@@ -164,14 +167,28 @@ async def test_the_secret_stays_in_the_process(
         assert SECRET not in text
 
 
+def nobody() -> Behind:
+    """A bot that is never asked for."""
+    return Behind("http://bot.invalid/", False, Watch(HttpBotTransport(connect_timeout_s=1), patience_s=1))
+
+
+async def test_the_page_is_told_of_the_bot_of_the_demo(page: Origin) -> None:
+    answer = await page.ask("/demo/bot")
+    assert answer.json["own"] is False
+    assert answer.json["standing"]["state"] == "connected"
+
+
 async def test_without_the_bundle_the_server_works_and_the_page_says_what_is_missing(
     settings: Settings, tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     static = tmp_path / "static"
-    server = Server(
-        settings,
-        more=lambda it: Page(it.tokens, it.store, it.streams, SECRET, deadline_s=15, static=static).routes(),
-    )
+
+    def routes(server: Server) -> Sequence[BaseRoute]:
+        return Page(
+            server.tokens, server.store, server.streams, SECRET, nobody(), deadline_s=15, static=static
+        ).routes()
+
+    server = Server(settings, more=routes)
     await server.start()
     try:
         async with http.get(server.url) as response:

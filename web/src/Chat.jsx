@@ -1,6 +1,7 @@
 import ReactWebChat, { createStore } from 'botframework-webchat';
-import { memo, useMemo } from 'react';
+import { memo, useEffect, useMemo, useRef } from 'react';
 
+import { follow } from './follow.js';
 import { deletes, places } from './store.js';
 import typing from './typing.svg';
 
@@ -42,6 +43,8 @@ const STYLE = {
   transcriptActivityVisualKeyboardIndicatorColor: 'var(--accent)',
   transcriptTerminatorBackgroundColor: 'var(--quiet)',
   transcriptTerminatorColor: 'var(--surface)',
+  // Whatever is below the fold, there is a way to it.
+  scrollToEndButtonBehavior: 'any',
   cardEmphasisBackgroundColor: 'var(--field)',
   cardPushButtonBackgroundColor: 'var(--accent)',
   cardPushButtonTextColor: 'var(--on-accent)',
@@ -65,5 +68,11 @@ const STYLE = {
 
 export const Chat = memo(({ conversation }) => {
   const store = useMemo(() => createStore({}, deletes, places), []);
-  return <ReactWebChat directLine={conversation.directLine} locale="en-US" store={store} styleOptions={STYLE} />;
+  const chat = useRef();
+  useEffect(() => follow(chat.current), []);
+  return (
+    <div className="follows" ref={chat}>
+      <ReactWebChat directLine={conversation.directLine} locale="en-US" store={store} styleOptions={STYLE} />
+    </div>
+  );
 });

@@ -6,15 +6,18 @@ import { kept } from './demo.js';
 const TIMES = 3;
 const WIDE = matchMedia('(min-width: 56rem)');
 
-export function LinePanel({ conversation }) {
+export function LinePanel({ conversation, bot }) {
   const { line } = conversation;
   const seen = useSyncExternalStore(line.subscribe, line.get);
   const wide = useWide();
   return (
     <section className="panel" aria-label="The line">
-      <Drawing state={seen.state} />
-      <State seen={seen} />
-      <Actions conversation={conversation} open={seen.state === 'open'} />
+      <Drawing state={seen.state} bot={bot} />
+      <div className="states">
+        <State seen={seen} />
+        <BotState bot={bot} />
+      </div>
+      <Actions conversation={conversation} seen={seen} bot={bot} />
       {wide ? (
         <div className="record">
           <Facts seen={seen} />
@@ -35,7 +38,7 @@ export function LinePanel({ conversation }) {
   );
 }
 
-function State({ seen: { state, backAt, watermark } }) {
+function State({ seen: { state, backAt, waiting, watermark } }) {
   const seconds = useSecondsUntil(state === 'cut' ? backAt : undefined);
   const [said, more] = {
     connecting: ['Calling.', 'The line is being opened.'],
@@ -44,17 +47,43 @@ function State({ seen: { state, backAt, watermark } }) {
       'The line is cut.',
       seconds > 0 ? `DirectLineJS comes back in ${seconds} s.` : 'DirectLineJS is on its way back.'
     ],
-    returning: ['Coming back.', `Asking for what came after ${watermark}.`]
+    returning: ['Coming back.', `Asking for what came after ${watermark ?? 'the beginning'}.`]
   }[state];
   return (
     <p className={`state ${state}`}>
-      <strong role="status">{said}</strong> <span>{more}</span>
+      <strong role="status">{said}</strong>{' '}
+      <span>
+        {waiting && (
+          <b className="waits" role="status">
+            {waiting}{' '}
+          </b>
+        )}
+        {more}
+      </span>
     </p>
   );
 }
 
-function Actions({ conversation, open }) {
+// The bot of the demo shares the server's process: there is something to say of the visitor's own.
+function BotState({ bot: { endpoint, own, standing } }) {
+  if (!own && standing.state === 'connected') {
+    return null;
+  }
+  return (
+    <p className={`state bot ${standing.state}`}>
+      <strong role="status">{own ? `Your bot: ${standing.word}.` : `The bot: ${standing.word}.`}</strong>{' '}
+      <span className="help">
+        {standing.state !== 'connected' && standing.help}{' '}
+        {standing.guide && <a href={`guide/howto/${standing.guide}.html`}>How</a>}
+      </span>
+      <span className="endpoint">{endpoint}</span>
+    </p>
+  );
+}
+
+function Actions({ conversation, seen, bot }) {
   const [trouble, setTrouble] = useState();
+  const open = seen.state === 'open';
   const attempt = async action => {
     setTrouble();
     try {
@@ -63,6 +92,7 @@ function Actions({ conversation, open }) {
       setTrouble(`That did not work: ${error.message}`);
     }
   };
+  const said = seen.said ?? 'Hello';
   // A button that is disabled for good reason keeps the focus: the next one is a key away.
   return (
     <div className="actions">
@@ -74,9 +104,15 @@ function Actions({ conversation, open }) {
       >
         Cut the line
       </button>
-      <button type="button" onClick={() => attempt(() => conversation.speak(TIMES))}>
-        Let the bot speak three times
-      </button>
+      {bot.own ? (
+        <button type="button" onClick={() => attempt(() => conversation.say(said))}>
+          Say <q>{said.length > 16 ? `${said.slice(0, 15)}…` : said}</q> {seen.said && 'again'}
+        </button>
+      ) : (
+        <button type="button" onClick={() => attempt(() => conversation.speak(TIMES))}>
+          Let the bot speak three times
+        </button>
+      )}
       {trouble && <p role="alert">{trouble}</p>}
     </div>
   );

@@ -34,7 +34,7 @@ export class Conversation {
       domain: DOMAIN,
       token,
       ...(known ? { conversationId } : {}),
-      ...line.services()
+      ...line.services(known)
     });
     this.directLine.connectionStatus$.subscribe(status => this.#changed(status));
   }
@@ -44,14 +44,24 @@ export class Conversation {
     await askForCut(this.id);
   }
 
-  // An ordinary activity, posted over HTTP, which works while the stream is down. The answer comes when the bot is done.
+  // Which the bot of the demo knows.
   async speak(times) {
-    const asked = { type: 'event', name: 'demo/speak', value: times, from: { id: this.userId } };
+    await this.#post({ type: 'event', name: 'demo/speak', value: times });
+    this.line.spoken(times);
+  }
+
+  async say(text) {
+    await this.#post({ type: 'message', text });
+    this.line.taken();
+  }
+
+  // An ordinary activity, posted over HTTP, which works while the stream is down. The answer comes when the bot is done.
+  async #post(activity) {
+    const asked = { ...activity, from: { id: this.userId } };
     const id = await new Promise((resolve, reject) => this.directLine.postActivity(asked).subscribe(resolve, reject));
     if (id === 'retry') {
-      throw new Error('the bot did not answer in time');
+      throw new Error('the bot did not take it');
     }
-    this.line.spoken(times);
   }
 
   #changed(status) {

@@ -1,4 +1,4 @@
-// What this page asks of its server besides the Direct Line API: a token, and a cut.
+// What this page asks of its server besides the Direct Line API: a token, a cut, and how the line to the bot stands.
 //
 // Only the conversation's id is kept in the browser. With it the server gives a new token for the old conversation, so
 // a page that comes back after a reload, or after a day, finds its history.
@@ -11,11 +11,14 @@ export const kept = {
   forget: () => localStorage.removeItem(KEPT)
 };
 
-export const askForToken = conversationId => ask('demo/token', { conversationId });
+export const askForToken = conversationId => request('demo/token', { conversationId });
 
-export const askForCut = conversationId => ask('demo/cut', { conversationId });
+// At once, as the server knows it; or, if the bot is to be asked, when it has answered.
+export const askForBot = (ask = false) => request('demo/bot', { ask });
 
-async function ask(path, body) {
+export const askForCut = conversationId => request('demo/cut', { conversationId });
+
+async function request(path, body) {
   const answer = await fetch(path, {
     method: 'POST',
     headers: { 'Content-Type': 'application/json' },

@@ -15,12 +15,16 @@ export class Line {
     reconnects: 0,
     received: 0,
     watermark: undefined,
+    unheard: 0, // how often the bot was made to speak while the line was cut
+    waiting: undefined, // what waits for the line, in words
+    said: undefined, // what was said last by whoever uses the page
     notes: []
   };
   #listeners = new Set();
   #opened = 0;
   #delay;
   #cutAsked = false;
+  #resumed = false; // whether there was something to come back to
   #user = 0; // the DirectLineJS whose sockets count
 
   subscribe = listener => {
@@ -30,11 +34,12 @@ export class Line {
 
   get = () => this.#seen;
 
-  // What a DirectLineJS is given. From then on only its sockets count.
-  services() {
+  // What a DirectLineJS is given, which may go on with an older conversation. From then on only its sockets count.
+  services(resumed) {
     const line = this;
     const user = ++this.#user;
     this.#delay = undefined;
+    this.#resumed ||= resumed;
     return {
       WebSocket: class extends WebSocket {
         constructor(url) {
@@ -58,8 +63,21 @@ export class Line {
 
   spoken(times) {
     if (this.#seen.state !== 'open') {
-      this.#update({}, { kind: 'unheard', text: `The bot has spoken ${times} times, unheard` });
+      const text = `The bot has spoken ${times} times, unheard`;
+      const unheard = this.#seen.unheard + times;
+      this.#update({ unheard, waiting: `${unheard} messages of the bot are waiting.` }, { kind: 'unheard', text });
     }
+  }
+
+  taken() {
+    if (this.#seen.state !== 'open') {
+      const waiting = 'The bot has it; the answer is waiting.';
+      this.#update({ waiting }, { kind: 'unheard', text: 'The bot has been told, unheard' });
+    }
+  }
+
+  botStands({ word, state }) {
+    this.#update({}, { kind: state === 'connected' ? 'opened' : 'cut', text: `The bot: ${word}` });
   }
 
   over(why) {
@@ -86,18 +104,28 @@ export class Line {
 
   #open(position) {
     const again = this.#opened++ > 0;
+    this.#resumed ||= again;
+    const where = position ?? 'the beginning';
     this.#update(
-      { state: 'open', reconnects: this.#opened - 1, watermark: position ?? this.#seen.watermark },
-      { kind: 'opened', text: again ? `Open again, goes on at ${position}` : `Open, begins at ${position}` }
+      {
+        state: 'open',
+        reconnects: this.#opened - 1,
+        watermark: position ?? this.#seen.watermark,
+        unheard: 0,
+        waiting: undefined
+      },
+      { kind: 'opened', text: again ? `Open again, goes on at ${where}` : `Open, begins at ${where}` }
     );
   }
 
   #receive({ activities, watermark }, openedAt) {
     for (const activity of activities) {
+      // A greeting may be older than the stream, but nobody was away when it was said.
+      const replayed = this.#resumed && Date.parse(activity.timestamp) < openedAt;
       this.#update(
-        { received: this.#seen.received + 1, watermark },
+        { received: this.#seen.received + 1, watermark, said: isSaid(activity) ? activity.text : this.#seen.said },
         {
-          kind: Date.parse(activity.timestamp) < openedAt ? 'replayed' : 'live',
+          kind: replayed ? 'replayed' : 'live',
           watermark,
           text: summary(activity),
           passing: activity.type === 'typing'
@@ -141,8 +169,11 @@ export class Line {
   }
 }
 
+const isOfBot = ({ from }) => from.role === 'bot';
+const isSaid = activity => activity.type === 'message' && activity.text && !isOfBot(activity);
+
 function summary(activity) {
-  return `${activity.from.role === 'bot' ? 'Bot' : 'You'}: ${gist(activity)}`;
+  return `${isOfBot(activity) ? 'Bot' : 'You'}: ${gist(activity)}`;
 }
 
 function gist({ attachments, name, text, type }) {

@@ -83,6 +83,10 @@ class Connections:
         )
         return await connection.post(request.encode("ascii"), lambda: None, last=True)
 
+    async def reach(self, url: str) -> None:
+        """Connect as `post` would, and say nothing. Raises `NotAUrl`, and `OSError`: no name, no TCP, no TLS."""
+        (await self._connect(_place(url)[0])).abort()
+
     def _kept(self, origin: Origin) -> Connection | None:
         """The connection that was used last, while it is good: the others may grow old."""
         idle = self._idle.get(origin)

@@ -154,6 +154,11 @@ class HttpBotTransport:
         finally:
             self._under_way.discard(limit)
 
+    async def reach(self, endpoint: str) -> None:
+        """Look whether a bot's host can be connected to; the bot hears nothing. Raises `NotAUrl`, and `OSError` for
+        whatever is in the way: the name, TCP or TLS."""
+        await self._connections.reach(endpoint)
+
     def _leave(self, slot: asyncio.Semaphore, listening: asyncio.Task[BotAnswer] | None) -> None:
         """Give the slot back, but not while the bot is still speaking."""
         if listening is None or listening.done():

@@ -1,4 +1,4 @@
-"""`landline demo`."""
+"""`landline demo` and `landline try`."""
 
 from __future__ import annotations
 
@@ -9,28 +9,42 @@ import click
 
 from landline.commands.groups import BySubject
 from landline.commands.options import exit_codes, settings_flags, warn_of_unknown_variables
-from landline.config import settings_from
-
-_DEFAULTS = {"LANDLINE_DATA": "landline-data/demo", "LANDLINE_LOG_LEVEL": "warning"}
-"""Data is kept, so that a page goes on where it was when the demo is started again; apart from what `serve` keeps."""
 
 
 @click.command(cls=BySubject)
 @settings_flags
 def demo(**flags: Any) -> None:
-    """Run the server with a bot of its own and a page that can cut its own line. For this machine only."""
+    """Run the server with a bot of its own, or with --bot, and a page that can cut its own line. For this machine
+    only."""
+    _show(flags)
+
+
+@click.command("try", cls=BySubject)
+@click.argument("url")
+@settings_flags
+def try_bot(url: str, **flags: Any) -> None:
+    """Talk to your bot at URL, on the page of the demo. For this machine only.
+
+    URL is the bot's messaging endpoint, such as http://localhost:3978/api/messages; a port is enough, too.
+    """
+    _show(flags, url)
+
+
+def _show(flags: dict[str, Any], url: str | None = None) -> None:
     with exit_codes():
-        settings = settings_from(flags, _DEFAULTS | os.environ)
+        from landline.demo.settings import demo_settings
+
+        settings, typed = demo_settings(flags, os.environ, url)
         from landline.observe import log_to_stderr  # before anything that logs: see there
 
         log_to_stderr(settings.log_level)
         from landline.commands.running import run
-        from landline.demo.server import Demo
+        from landline.demo.server import Demo, greeting
 
         warn_of_unknown_variables(lambda line: click.echo(f"landline: {line}", err=True))
         shown = Demo(settings)
         run(
             shown,
-            lambda: click.echo(f"\nLandline's demo is at {shown.url}\nCtrl-C stops it.\n"),
-            lambda: settings_from(flags, _DEFAULTS | os.environ),
+            lambda: click.echo(greeting(shown, typed)),
+            lambda: demo_settings(flags, os.environ, url)[0],
         )

@@ -1,4 +1,5 @@
-"""What the demo's page is served, and the two things it may ask for that no client may: a token, and a cut.
+"""What the demo's page is served, and the three things it may ask for that no client may: a token, a cut, and how the
+line to the bot stands.
 
 The page itself is the real Web Chat, built from `web/` by Vite; it talks to the Direct Line API like any other. The
 demo's secret stays in this process.
@@ -18,9 +19,11 @@ from starlette.staticfiles import StaticFiles
 
 from landline.channel.streams import OpenStreams
 from landline.channel.tokens import Grant, Tokens
+from landline.core.bot import without_query
 from landline.core.conversation import Account, is_conversation_id
 from landline.core.log import ConversationId
 from landline.core.tokens import TokenParameters
+from landline.demo.watch import Standing, Watch
 from landline.errors import BadArgument, BadSyntax, Forbidden
 from landline.ports import Store
 from landline.server.exchange import Exchange, Manners, Resource
@@ -67,6 +70,24 @@ class Asked(msgspec.Struct, frozen=True):
     """What the page says of itself: the conversation that it had, if any."""
 
     conversation_id: str = msgspec.field(name="conversationId", default="")
+    ask: bool = False
+    """Whether the bot is to be asked, rather than to be looked for."""
+
+
+class Behind(msgspec.Struct, frozen=True):
+    """The bot behind the page: where it is, whether it is the visitor's `own`, and what watches the line to it."""
+
+    endpoint: str
+    own: bool
+    watch: Watch
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """What the page is told of the bot."""
+
+    endpoint: str
+    own: bool
+    standing: Standing
 
 
 class Page:
@@ -78,6 +99,7 @@ class Page:
         store: Store,
         streams: OpenStreams,
         secret: str,
+        behind: Behind,
         *,
         deadline_s: float,
         static: Path = STATIC,
@@ -87,6 +109,7 @@ class Page:
         self._store = store
         self._streams = streams
         self._secret = secret
+        self._behind = behind
         self._static = static
         self._manners = Manners(deadline_s=deadline_s, body_bytes=1024, cross_origin=False)
 
@@ -96,10 +119,13 @@ class Page:
             Resource("/", self._manners, GET=self.index),
             Resource("/demo/token", self._manners, POST=self.token),
             Resource("/demo/cut", self._manners, POST=self.cut),
+            Resource("/demo/bot", self._manners, POST=self.bot),
         )
         # Starlette's files answer 404 by raising, which needs somebody around them.
         assets = ExceptionMiddleware(StaticFiles(directory=self._static / "assets", check_dir=False))
-        return [*(Route(each.template, each) for each in resources), Mount("/assets", assets)]
+        guide = ExceptionMiddleware(StaticFiles(directory=self._static / "guide", check_dir=False, html=True))
+        mounts = (Mount("/assets", assets), Mount("/guide", guide))
+        return [*(Route(each.template, each) for each in resources), *mounts]
 
     async def index(self, exchange: Exchange) -> None:
         """The page, or what to do to have one."""
@@ -149,6 +175,18 @@ class Page:
             stream.abort()
         _log.info("line cut", conversation=asked.conversation_id, streams=len(streams))
         await exchange.json(200, msgspec.json.encode({"cut": len(streams)}))
+
+    async def bot(self, exchange: Exchange) -> None:
+        """How the line to the bot stands: at once, as it is known, or when the bot has answered."""
+        _check_same_origin(exchange)
+        watch = self._behind.watch
+        if (await _asked(exchange)).ask:
+            standing = await watch.ask()
+        else:
+            watch.look()
+            standing = watch.standing
+        shown = Shown(without_query(self._behind.endpoint), self._behind.own, standing)
+        await exchange.json(200, msgspec.json.encode(shown))
 
 
 def _check_same_origin(exchange: Exchange) -> None:

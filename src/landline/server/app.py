@@ -47,7 +47,7 @@ from landline.core.rate import Rate
 from landline.core.stream import Timing
 from landline.core.tokens import Keys
 from landline.errors import ConfigurationError, Draining, StoreUnavailable
-from landline.ports import Store
+from landline.ports import BotTransport, Store
 from landline.server import admin, attachments, connector, directline, openapi, openapi_page
 from landline.server.certificates import fingerprint
 from landline.server.crowd import Network, crowd_of
@@ -97,15 +97,18 @@ class Server:
         *,
         show_secret: ShowSecret = lambda secret: False,
         more: Callable[[Server], Sequence[BaseRoute]] = lambda server: (),
+        carry: Callable[[HttpBotTransport], BotTransport] = lambda transport: transport,
         listening: socket.socket | None = None,
     ) -> None:
-        """`more` adds routes of its own to a server that is complete but does not answer yet. `listening` is a socket
-        that listens already, in place of one for the settings' host and port."""
+        """`more` adds routes of its own to a server that is complete but does not answer yet. `carry` may
+        put something in front of what carries activities to bots. `listening` is a socket that listens already, in
+        place of one for the settings' host and port."""
         self.settings = settings
         self.streams = OpenStreams(settings.streams_per_conversation)
         self.clock = SystemClock()
         self._show_secret = show_secret
         self._more = more
+        self._carry = carry
         self._listening = listening
         self._directory = Directory(settings.data)
         self._ready = False
@@ -233,11 +236,13 @@ class Server:
         for bot in registry.bots():
             if bot.app_id is not None and not (bot.app_secrets or bot.trusted_issuers):
                 _log.warning("the bot has an app id and no secret: it cannot call back", bot=bot.id)
-        transport = HttpBotTransport(
-            connect_timeout_s=settings.bot_connect_timeout_s,
-            ca_file=settings.bot_ca_file,
-            credentials=Credentials(keys, clock, issuer=issuer, life_s=settings.bot_token_ttl_s),
-            allowed_hosts=settings.bot_allowed_hosts,
+        transport = self._carry(
+            HttpBotTransport(
+                connect_timeout_s=settings.bot_connect_timeout_s,
+                ca_file=settings.bot_ca_file,
+                credentials=Credentials(keys, clock, issuer=issuer, life_s=settings.bot_token_ttl_s),
+                allowed_hosts=settings.bot_allowed_hosts,
+            )
         )
         repeats = Repeats(clock, settings.idempotency_ttl_s)
         keeping = keeping_of(settings)
