@@ -152,13 +152,13 @@ def test_is_valid_openapi(served: Served) -> None:
 
 
 def test_has_every_path_and_method_of_the_apis_and_invents_none(served: Served) -> None:
-    """Of clients, of bots and of their authority. The admin API has a page of its own; `/` is for people. HEAD is what
-    HTTP says of GET."""
+    """Of clients, of bots and of their authority. The admin API has a page of its own; `/` is for people, and below
+    `/api/` there is nothing but the answer that there is nothing. HEAD is what HTTP says of GET."""
     others = ("/", "/openapi.json")
     ours = {
         path: methods - {"HEAD"}
         for path, methods in served.methods.items()
-        if path not in others and not path.startswith(admin.PREFIX)
+        if path not in others and not path.startswith((admin.PREFIX, "/api/"))
     }
     rooms = {"/" + path.split("/")[1] for path in ours}
     assert {"/v3", connector.PREFIX, "/{tenant}", "/discovery", "/live"} <= rooms
