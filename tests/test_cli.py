@@ -204,6 +204,22 @@ def test_directory_that_is_a_file_ends_the_start_with_3(tmp_path: Path) -> None:
     assert file.read_text() == "not a directory"
 
 
+async def test_directory_that_others_may_write_ends_the_start_with_3_and_one_that_they_may_read_is_warned_of(
+    data: Path,
+) -> None:
+    data.mkdir()
+    data.chmod(0o777)
+    assert refused(3, "--data", str(data), "--port", "0").startswith(
+        f"{data} can be written by other users: chmod go-w "
+    )
+    for mode, warnings in ((0o755, 1), (0o700, 0)):
+        data.chmod(mode)
+        async with serving(data, LANDLINE_SECRET=SECRET) as server:
+            server.process.terminate()
+            assert await server.ended() == 0
+        assert [line["mend"] for line in server.lines if "mend" in line] == [f"chmod -R go= {data}"] * warnings
+
+
 async def stopped(data: Path) -> Path:
     """The database of a server that has run there and is stopped."""
     async with serving(data, LANDLINE_SECRET=SECRET) as server:

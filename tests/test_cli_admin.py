@@ -377,15 +377,19 @@ async def test_a_bot_is_added_with_everything_that_its_sdk_has_to_be_told(tmp_pa
     server = Landline(tmp_path / "data", drain_s=0)
     async with server as landline:
         operator = Operator(landline.data)
-        printed = await operator.do("bot", "add", "second", "--app-id", "an-app", "--sdk", "agents-python")
+        code, printed, warned = await operator.run(
+            "bot", "add", "second", "--app-id", "an-app", "--sdk", "agents-python"
+        )
+        assert code == 0
+        assert f"landline: {landline.url} is not https, and the library by which agents-python fetches" in warned
         said = dict(line.partition("=")[::2] for line in printed.splitlines())
         secret = said.pop("CONNECTIONS__SERVICE_CONNECTION__SETTINGS__CLIENTSECRET")
         form = {"grant_type": "client_credentials", "client_id": "an-app", "client_secret": secret}
         url = said["CONNECTIONS__SERVICE_CONNECTION__SETTINGS__AUTHORITY"] + "/oauth2/v2.0/token"
         async with aiohttp.ClientSession() as session, session.post(url, data=form) as answer:
             assert answer.status == 200, "the secret and the address are good"
-        again = await operator.do("bot", "settings", "second", "agents-python")
-        assert again == printed.replace(secret, "THE-APP-SECRET")
+        again = await operator.run("bot", "settings", "second", "agents-python")
+        assert again == (0, printed.replace(secret, "THE-APP-SECRET"), warned)
 
 
 async def test_a_bot_on_a_host_that_is_not_allowed_is_not_added(tmp_path: Path) -> None:
