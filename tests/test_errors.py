@@ -54,6 +54,7 @@ def test_a_retry_is_promised_only_where_it_can_help() -> None:
         "Draining",
         "IssuerUnavailable",
         "RateLimited",
+        "TooManyConnections",
         "StoreUnavailable",
         "DeadlinePassed",
         "OutcomeUnknown",

@@ -403,7 +403,7 @@ async def test_a_full_disk_delays_an_upload_and_the_end_of_a_membership_too(tmp_
     """Nothing of the attempts that failed is left: only the file that the bot was told of."""
     with SmallDisk(tmp_path / "disk") as disk:
         async with (
-            Landline(disk.path, bot=bot.endpoint, drain_s=0) as landline,
+            Landline(disk.path, bot=bot.endpoint, drain_s=0, free_space_floor_bytes=4096) as landline,
             DirectLine(landline.directline, SECRET) as client,
         ):
             conversation_id = (await started(client, bot)).conversation_id

@@ -27,7 +27,7 @@ OLD, NEW = "the-first-secret-0123456789abcdef", "the-second-secret-0123456789abc
 OLD_ADMIN, NEW_ADMIN = "the-first-admin-0123456789abcdef", "the-second-admin-0123456789abcdef"
 OLD_APP, NEW_APP = "the-first-app-secret-0123456789", "the-second-app-secret-0123456789"
 APP_ID = "11111111-2222-4333-8444-555555555555"
-DEADLINE_S = 20
+DEADLINE_S = 60
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGHUP")
 
@@ -138,8 +138,8 @@ async def test_secrets_of_the_file_are_read_again_and_nobody_is_dropped(tmp_path
                 await page.send(opened["conversationId"], "still here")
                 await stream.until(lambda stream: len(stream.activities) == 1, "sees it")
             config.write_text("no toml")
-            await told(landline)
-            assert "the settings were not read again" in landline.log
+            os.kill(landline.pid, signal.SIGHUP)
+            await until(lambda: "the settings were not read again" in landline.log)
             assert await statuses(landline, NEW, NEW_ADMIN, NEW_APP) == [201, 200, 200]
         for secret in (OLD, NEW, OLD_ADMIN, NEW_ADMIN, OLD_APP, NEW_APP):
             assert secret not in landline.log

@@ -26,7 +26,9 @@ from landline.errors import (
     DeadlinePassed,
     LandlineError,
     OutcomeUnknown,
+    StoreUnavailable,
     TooLarge,
+    TooLittleSpace,
     UnknownAttachment,
 )
 from landline.ports import Blob, Blobs, Clock, Draft, Store
@@ -222,12 +224,18 @@ class Attachments:
     async def attach(self, conversation: Conversation, body: bytes, deadline: float) -> AttachmentId:
         """Keep what the bot uploads; what it says about it afterwards is its own business (bot-side 3.6).
 
-        Brief trouble of the disk is waited out, as for what a bot says. Raises `RequestError`, `StoreUnavailable`.
+        Brief trouble of the disk is waited out, as for what a bot says, and so is one that is nearly full. Raises
+        `RequestError`, `StoreUnavailable`.
         """
         # Megabytes of text: the loop has better things to do.
         uploaded = await asyncio.to_thread(attachments.from_bot, body)
         give_up = min(deadline, self._clock.monotonic() + self._store_wait_s)
-        return await patiently(give_up, lambda: self._keep_upload(conversation, uploaded, deadline), _RETRY_S)
+        try:
+            return await patiently(give_up, lambda: self._keep_upload(conversation, uploaded, deadline), _RETRY_S)
+        except StoreUnavailable as error:
+            if isinstance(error.__cause__, TooLittleSpace):
+                raise error.__cause__ from None
+            raise
 
     async def _keep_upload(self, conversation: Conversation, uploaded: BotUpload, deadline: float) -> AttachmentId:
         """A draft may hold a part of it when a write fails, so each attempt has one of its own."""
@@ -238,6 +246,9 @@ class Attachments:
                 await draft.write(content, view)
             # Whoever has its id may use it where and when it likes: nobody could settle a doubt.
             await self._keep([(draft, known)], deadline, doubtful=False)
+        except TooLittleSpace as error:  # as brief as a full disk, perhaps
+            await self._blobs.discard([draft])
+            raise StoreUnavailable from error
         except BaseException:
             await self._blobs.discard([draft])
             raise

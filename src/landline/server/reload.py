@@ -52,7 +52,8 @@ class Reload:
                 wanted = await asyncio.to_thread(read)
             except ConfigurationError as error:
                 _log.error("the settings were not read again; the former ones hold", reason=error.message)
-                wanted = self._in_force
+                self._take_certificate(self._in_force)
+                return
             waiting = waiting_for_restart(self._in_force, wanted)
             self._take_certificate(wanted)
             await self._take_secrets(wanted)
