@@ -1,10 +1,10 @@
 """`python -m benchmarks.hostile`: what a hostile input costs.
 
-Every parser that reads what strangers send is searched for its worst input. An input is a piece that is repeated between
-a beginning and an end, until it has the size that is asked for. The search starts with the fragments of the parser's
-grammar and goes on with the worst pieces so far, changed a little, by a seed. What it maximises is the CPU of this
-thread, as the least of several runs. That is compared with an honest input of that size, or with an activity as long,
-where that costs more: a header that is only looked at costs nothing to speak of.
+Every parser that reads what strangers send is searched for its worst input. An input is a piece that is repeated
+between a beginning and an end, until it has the size that is asked for. The search starts with the fragments of the
+parser's grammar and goes on with the worst pieces so far, changed a little, by a seed. What it maximises is the CPU of
+this thread, as the least of several runs. That is compared with an honest input of that size, or with an activity as
+long, where that costs more: a header that is only looked at costs nothing to speak of.
 """
 
 from __future__ import annotations

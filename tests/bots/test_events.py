@@ -68,3 +68,8 @@ def test_an_event_that_never_ends_is_given_up(endless: bytes) -> None:
     stream = EventStream(most_bytes=90)
     with pytest.raises(TooLarge):
         stream.feed(endless)
+
+
+def test_a_line_that_comes_byte_by_byte_is_read_once_and_nothing_in_a_row_of_empty_lines() -> None:
+    parts = [b"data: " + b"x" * 100, *[b"x"] * 1000, b"\n", *[b"\n", b": a\n"] * 1000, b"data: 2\n\n"]
+    assert events(*parts, most_bytes=2000) == [Event("message", b"x" * 1100), Event("message", b"2")]

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from landline.bots import issuers as module
-from landline.bots.issuers import HttpIssuers
+from landline.bots.issuers import HttpIssuers, keys_in
 from landline.core.keys import SigningKey, key_set
 from landline.errors import IssuerUnavailable
 from support.bot_trust import Authority, Ear, new_key
@@ -158,3 +158,14 @@ async def test_keys_that_no_signature_may_be_held_against_are_ignored(other: Aut
     assert await trusted.key(other.url, other.key.kid) == other.key.private.public_key()
     for each in other.document["keys"][1:-3]:  # type: ignore[index]
         assert await trusted.key(other.url, each["kid"]) is None, each["kid"]
+
+
+@pytest.mark.parametrize("document", [b'{"keys":' + b"[" * 100_000, b'{"keys":{}}', b'{"keys":"many"}', b"[" * 100_000])
+def test_a_document_that_is_no_key_set_is_refused_in_words(document: bytes) -> None:
+    with pytest.raises(ValueError, match="."):
+        keys_in(document)
+
+
+def test_keys_with_numbers_of_another_size_take_none_away() -> None:
+    huge = b'{"kty":"RSA","kid":"a","e":"AQAB","n":"' + b"w" * 200_000 + b'"}'
+    assert keys_in(b'{"keys":[' + huge + b",{}," + huge + b"]}") == {}

