@@ -164,8 +164,8 @@ def test_is_valid_openapi(served: Served) -> None:
 
 
 def test_has_every_path_and_method_of_the_apis_and_invents_none(served: Served) -> None:
-    """Of clients, bots, their authority and operators. `/` and `/docs` are for people, and below `/api/` there is nothing
-    but the answer that there is nothing. HEAD is as GET."""
+    """Of clients, bots, their authority and operators. `/` and `/docs` are for people. Below `/api/` there is
+    only the answer that there is nothing. HEAD is as GET."""
     others = ("/", "/openapi.json", "/docs/api")
     ours = {
         path: methods - {"HEAD"}
