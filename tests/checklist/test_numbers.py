@@ -19,7 +19,7 @@ def _numbers(text: str) -> frozenset[int]:
 
 
 REQUIRED = {
-    "item": _numbers("1-151, 154-171, 173-180, 182-197"),
+    "item": _numbers("1-151, 154-171, 173-180, 182-197, 203, 205-209, 214"),
     "bot_item": _numbers("1-99"),
 }
 """What the product does by now. The rest belongs to parts that do not exist yet; a number joins with its part."""

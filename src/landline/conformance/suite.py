@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from landline.conformance import (
+    activities,
     credentials,
     end_to_end,
     reading,
@@ -20,7 +21,19 @@ from landline.conformance.checks import Check
 
 GROUPS = tuple(
     module.group
-    for module in (transport, credentials, tokens, start, send, upload, reading, reconnect, streams, end_to_end)
+    for module in (
+        transport,
+        credentials,
+        tokens,
+        start,
+        send,
+        upload,
+        reading,
+        reconnect,
+        streams,
+        end_to_end,
+        activities,
+    )
 )
 
 CHECKS: tuple[Check, ...] = tuple(check for group in GROUPS for check in group.checks)
