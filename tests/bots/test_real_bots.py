@@ -448,6 +448,22 @@ async def test_a_real_bot_speaks_by_the_reference_it_kept_after_landline_was_kil
     assert [each["text"] for each in logged] == [*texts, "after", "echo: after"], "nobody is greeted twice"
 
 
+@pytest.mark.item(208)
+@pytest.mark.bot_item(77, 95, 96)
+async def test_what_a_real_bot_says_of_its_own_accord_makes_no_client_wait(
+    real_bot: RealBot, client: DirectLine, opened: Answer
+) -> None:
+    """Two SDKs reply to a UUID that they made up; one to the last activity it knows. A client gets no `replyToId` that
+    is none of its conversation's, for which Web Chat would wait five seconds."""
+    async with client.stream(opened.stream_url) as stream:
+        await stream.until_text("hello user")
+        spoken = await real_bot.speak(opened.conversation_id, "of my own accord")
+        activity = await stream.until_text("of my own accord")
+        assert activity["id"] == spoken
+        ours = f"{opened.conversation_id}|"
+        assert activity.get("replyToId", ours).startswith(ours)
+
+
 @pytest.mark.bot_item(77, 95, 96)
 async def test_a_real_bot_speaks_after_its_turn(real_bot: RealBot, client: DirectLine, opened: Answer) -> None:
     async with client.stream(opened.stream_url) as stream:

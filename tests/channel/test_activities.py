@@ -179,10 +179,11 @@ async def test_a_bot_speaks_as_itself_in_the_conversation_of_the_path(channel: C
 
 async def test_a_reply_names_what_it_replies_to_by_path_unless_nobody_can_see_that(channel: Channel) -> None:
     conversation = await channel.start("u1")
-    body = b'{"type":"message","text":"x","replyToId":"given"}'
-    for reply_to in (None, "some-id", f"{conversation.id}|tu0123"):
+    known, named = f"{conversation.id}|0000000", f"{conversation.id}|0000001"
+    body = b'{"type":"message","text":"x","replyToId":"%s"}' % known.encode()
+    for reply_to in (None, named, "some-id", f"{conversation.id}|tu0123"):
         await channel.bots.send(BOT, conversation, body, time.monotonic() + 5, reply_to)
-    assert [each.get("replyToId") for each in await shown(channel, conversation)] == ["given", "some-id", None]
+    assert [each.get("replyToId") for each in await shown(channel, conversation)] == [known, named, None, None]
 
 
 @pytest.mark.parametrize("kind", ["trace", "conversationUpdate", "installationUpdate"])

@@ -66,6 +66,39 @@ async def test_an_entry_without_an_id_is_another_one_each_time(client: DirectLin
     assert await texts(client, conversation_id) == ["said 0"] * 2
 
 
+@pytest.mark.bot_item(62, 63)
+async def test_a_transcript_of_this_conversation_and_another_keeps_who_said_what(
+    client: DirectLine, bot: ScriptedBot
+) -> None:
+    """What is here already is not added again; a user's line is not put into the bot's mouth, and not the bot's to
+    change."""
+    opened = await started(client, bot, user={"id": "ann", "name": "Ann"})
+    conversation_id = opened.conversation_id
+    here = (await client.send(conversation_id, "here")).json["id"]
+    elsewhere = said(1, **{"from": {"id": 12, "name": "Bo", "role": "user"}, "replyToId": "elsewhere|0000001"})
+    member, bots = said(2, **{"from": {"id": "ann"}}), said(3, **{"from": {"id": "some-bot", "role": "bot"}})
+    answer = await add(bot, conversation_id, said(0, id=here), elsewhere, member, bots, said(4, id=here))
+    assert (answer.status, answer.json) == (200, {"id": here})
+    log = await client.all_activities(conversation_id)
+    assert [each["text"] for each in log] == ["here", "said 1", "said 2", "said 3"]
+    assert [each["from"] for each in log[1:]] == [
+        {"id": "12", "name": "Bo", "role": "user"},
+        {"id": "ann"},
+        {"id": "bot", "name": "Bot", "role": "bot"},
+    ]
+    assert not any("replyToId" in each for each in log)
+    url = f"{bot.service_url(conversation_id)}/v3/conversations/{conversation_id}/activities/{log[1]['id']}"
+    assert (await bot.request("PUT", url, json=said(1, id=None))).status == 404
+
+
+@pytest.mark.item(203, 209)
+@pytest.mark.parametrize("odd", [{"from": {"id": 1.5, "role": "user"}}, {"from": {"role": "user"}}, {"text": {}}])
+async def test_a_transcript_with_an_odd_line_adds_nothing(client: DirectLine, bot: ScriptedBot, odd: Activity) -> None:
+    conversation_id = (await started(client, bot)).conversation_id
+    assert (await add(bot, conversation_id, said(0), said(1, **odd))).status == 400
+    assert await texts(client, conversation_id) == []
+
+
 @pytest.mark.bot_item(63)
 async def test_a_history_is_known_after_a_restart(tmp_path: Path, bot: ScriptedBot) -> None:
     async with (

@@ -74,7 +74,7 @@ async def stream(client: DirectLine, conversation_id: str) -> AsyncIterator[Clie
 
 
 class TestFrames:
-    @pytest.mark.item(144)
+    @pytest.mark.item(144, 206)
     async def test_are_one_activity_each_and_never_none(
         self, client: DirectLine, bot: ScriptedBot, conversation_id: str
     ) -> None:

@@ -212,6 +212,16 @@ def all_in_one(self: stream.Stream, page: log.Page) -> list[bytes]:
 FRAMES = stream.Stream._frames
 
 
+def beginning_with_nothing(right: Callable[..., list[bytes]]) -> Callable[..., list[bytes]]:
+    """What Landline did before: a set without activities says where a stream stands."""
+
+    def frames(self: stream.Stream, page: log.Page) -> list[bytes]:
+        first = [json.dumps({"activities": [], "watermark": self.watermark}).encode()] if self._start else []
+        return first + right(self, page)
+
+    return frames
+
+
 def typing_moves(passing: log.Transient, last_watermark: str, base: bytes = b"") -> bytes:
     return log.transient_frame(passing, "99-00000000", base)
 
@@ -318,6 +328,7 @@ PLANTS = (
     Plant(143, "a page is told of nothing", code(errors.NotWebSocket, 426, "BadArgument")),
     # I
     Plant(144, "several activities in a frame", value(stream.Stream, "_frames", all_in_one)),
+    Plant(144, "streams begin with an empty set", wrapped(stream.Stream, "_frames", beginning_with_nothing)),
     Plant(145, "no keep-alive", value(stream.Stream, "_sign_of_life", _anything)),
     Plant(150, "typing moves the watermark", value(stream, "transient_frame", typing_moves)),
     Plant(155, "seven streams", lambda patch: None, {"streams_per_conversation": 7}),
@@ -334,4 +345,9 @@ PLANTS = (
     Plant(204, "nobody reads the header of a stream", value(Tokens, "admit_bearer", _not_read)),
     Plant(210, "connections are reset", value(HttpProtocol, "_part", lambda self: self.transport.close())),
     Plant(211, "any host will do", value(http, "check_fields", _anything)),
+    Plant(203, "ids are strings only", value(activity, "_INTEGER", re.compile(rb"(?!)"))),
+    Plant(205, "bare numbers mean nothing", value(watermark, "_NUMBER", re.compile("(?!)"))),
+    Plant(206, "streams begin with an empty set", wrapped(stream.Stream, "_frames", beginning_with_nothing)),
+    Plant(209, "whatever has a type is stored", value(activity, "_check_shapes", _anything)),
+    Plant(214, "clients install themselves", value(activity, "_NOT_CLIENTS", frozenset())),
 )

@@ -186,7 +186,7 @@ def test_an_unbound_activity_needs_a_sender(written):
 
 
 @pytest.mark.item(82)
-@pytest.mark.parametrize("origin", ["u1", 1, [], True, {"id": 1}, {"id": {}}, {"id": "u" * 257}])
+@pytest.mark.parametrize("origin", ["u1", 1, [], True, {"id": 1.5}, {"id": {}}, {"id": "u" * 257}])
 def test_a_sender_of_the_wrong_type_is_a_bad_argument(origin):
     with pytest.raises(BadArgument):
         posted({"type": "message", "from": origin})
@@ -263,7 +263,6 @@ def test_nulls_are_kept_and_arrays_are_not_invented():
         ("x.custom", Kind.STORED),
         ("typing", Kind.TRANSIENT),
         ("conversationUpdate", Kind.UNSEEN),
-        ("installationUpdate", Kind.UNSEEN),
     ],
 )
 def test_the_type_decides_who_reads_a_client_activity(kind, becomes):
@@ -331,7 +330,7 @@ def test_a_bot_activity_needs_a_type_and_nothing_else():
     for body, error in ((b"{}", MissingProperty), (b"[]", BadArgument), (b"{", BadSyntax)):
         with pytest.raises(error):
             said(body)
-    assert said({"type": "message", "attachments": "odd", "entities": 1, "recipient": None}).kind is Kind.STORED
+    assert said({"type": "message", "attachments": None, "entities": 1, "recipient": None}).kind is Kind.STORED
 
 
 @pytest.mark.bot_item(30)
@@ -363,16 +362,26 @@ def test_only_the_end_of_a_livestream_is_kept_of_typing(members, becomes):
 
 
 @pytest.mark.bot_item(36, 37)
-@pytest.mark.parametrize(
-    "named", [f"{CONVERSATION}|0000001", "7a0c9e0e-6d1c-4b8f-9d38-0f0b5f6f9f43", CONVERSATION, "ü"]
-)
+@pytest.mark.parametrize("named", [f"{CONVERSATION}|0000001", f"{CONVERSATION}|9999999", f"{CONVERSATION}|ü"])
 def test_a_reply_names_what_its_path_names(named):
     assert shown({"type": "message", "replyToId": "body"}, named)["replyToId"] == named
     assert shown({"type": "message"}, named)["replyToId"] == named
 
 
+@pytest.mark.item(208)
+@pytest.mark.parametrize(
+    "named", ["7a0c9e0e-6d1c-4b8f-9d38-0f0b5f6f9f43", CONVERSATION, f"x{CONVERSATION}|0000001", "ü", "", "\udc80"]
+)
+def test_clients_do_not_wait_for_an_id_that_the_bot_made_up(named):
+    assert "replyToId" not in shown({"type": "message"}, named)
+    assert "replyToId" not in shown({"type": "message", "replyToId": f"{CONVERSATION}|0000001"}, named)
+    if named.isprintable() and named:
+        assert "replyToId" not in shown({"type": "message", "replyToId": named})
+
+
 def test_a_plain_send_keeps_the_reply_it_names():
-    assert shown({"type": "message", "replyToId": "body"})["replyToId"] == "body"
+    known = f"{CONVERSATION}|0000001"
+    assert shown({"type": "message", "replyToId": known})["replyToId"] == known
     assert shown({"type": "message", "replyToId": None})["replyToId"] is None
     assert "replyToId" not in shown({"type": "message"})
 
@@ -395,7 +404,7 @@ def test_a_transient_id_says_whether_clients_can_see_it_and_never_looks_numbered
     assert made.startswith(f"{CONVERSATION}|t")
     assert made.endswith(random)
     assert activity.names_unseen(made, CONVERSATION) is not seen
-    assert not activity.names_unseen(made, ConversationId("other-one"))
+    assert activity.names_unseen(made, ConversationId("other-one"))
 
 
 def test_completing_puts_id_and_timestamp_in_front_and_changes_nothing_else():
@@ -476,6 +485,96 @@ def test_a_bot_body_is_either_refused_or_makes_a_whole_activity(body, reply_to):
     assert stored["from"]["id"] == "bot1"
     assert stored["from"]["role"] == "bot"
     assert not stored.keys() & {"id", "timestamp", "serviceUrl", "callerId"}
+
+
+# What blanks a page, and ids that are numbers
+
+
+BLANKING = [
+    *({"text": each} for each in ({}, [], True, False)),
+    *({"suggestedActions": each} for each in (7, "x", [], True)),
+    *({"attachments": each} for each in ([None], [{}, 7], ["x"], [[]], {}, "x")),
+    *(
+        {"suggestedActions": {"actions": each}}
+        for each in (7, "ab", {}, [None], ["x"], [{"title": {}}], [{"title": []}])
+    ),
+    *({"channelData": {"messageBack": {"displayText": each}}} for each in ({}, [], 7, True)),
+]
+
+
+@pytest.mark.item(214)
+def test_only_a_channel_says_that_a_bot_was_installed():
+    with pytest.raises(BadArgument):
+        posted(message(type="installationUpdate", action="add"))
+    assert said({"type": "installationUpdate"}).kind is Kind.UNSEEN
+
+
+@pytest.mark.item(209)
+@pytest.mark.parametrize("odd", BLANKING, ids=repr)
+def test_what_blanks_every_web_chat_is_refused_from_both_sides(odd):
+    with pytest.raises(BadArgument):
+        posted(message(**odd))
+    with pytest.raises(BadArgument):
+        said({"type": "event", **odd})
+
+
+@pytest.mark.item(209)
+@pytest.mark.parametrize(
+    "odd",
+    [
+        *({"text": each} for each in (0, -1.5, None, "")),
+        *({"suggestedActions": each} for each in (None, {}, {"actions": None}, {"actions": [{"title": 7}, {}]})),
+        *({"channelData": {"messageBack": each}} for each in (None, 7, {"displayText": "x"}, {"displayText": None})),
+        *({"attachments": each} for each in (None, [], [{}], [{"content": 7}])),
+        *({"locale": 7}, {"channelData": "x"}, {"channelData": [7]}, {"entities": [None, 7]}),
+    ],
+    ids=repr,
+)
+def test_what_web_chat_lives_through_is_carried(odd):
+    assert echo(message(**odd)).items() >= odd.items()
+    assert shown({"type": "message", **odd}).items() >= odd.items()
+
+
+@pytest.mark.item(203)
+@pytest.mark.parametrize(
+    ("given", "known"), [(b"1", "1"), (b"-7", "-7"), (b"-0", "0"), (b"9" * 256, "9" * 256), (b'"01"', "01")]
+)
+def test_an_integer_is_the_id_that_it_spells(given, known):
+    written = posted(b'{"type":"message","from":{"id":' + given + b',"name":"John"}}')
+    assert written.sender == Account(known, "John")
+    assert json.loads(written.stored)["from"] == {"id": known, "name": "John"}
+
+
+@pytest.mark.item(203)
+@pytest.mark.parametrize("given", [b"1.5", b"1.0", b"1e3", b"true", b"{}", b"[1]", b"9" * 257, b"1" * 100_000])
+def test_nothing_else_but_a_string_is_an_id(given):
+    with pytest.raises(BadArgument):
+        posted(b'{"type":"message","from":{"id":' + given + b"}}")
+
+
+# Transcripts
+
+
+@pytest.mark.bot_item(62)
+@pytest.mark.parametrize(
+    ("origin", "becomes"),
+    [
+        ({"id": "ann", "name": "Ann", "role": "user"}, {"id": "ann", "name": "Ann", "role": "user"}),
+        ({"id": 7, "role": "user", "x": 1}, {"id": "7", "role": "user", "x": 1}),
+        ({"id": "u1", "name": "Bo"}, {"id": "u1", "name": "Bo"}),
+        ({"id": "u1", "role": "bot"}, {"id": "u1"}),
+        ({"id": "stranger"}, {"id": "bot1", "name": "Bot", "role": "bot"}),
+        ({"id": "bot1", "role": "user"}, {"id": "bot1", "name": "Bot", "role": "bot"}),
+        ({"id": {}}, {"id": "bot1", "name": "Bot", "role": "bot"}),
+        (None, {"id": "bot1", "name": "Bot", "role": "bot"}),
+    ],
+    ids=repr,
+)
+def test_a_line_of_a_transcript_stays_with_who_said_it(origin, becomes):
+    body = json.dumps({"type": "message", "from": origin}).encode()
+    line = from_bot(body, conversation=CONVERSATION, bot=BOT, reply_to=None, users={"u1"})
+    assert json.loads(line.stored)["from"] == becomes
+    assert activity.is_bots(line.stored) == (becomes["id"] == "bot1")
 
 
 # How a bot replies

@@ -9,7 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landline.core.watermark import BEGINNING, Given, Replay, Start, Watermark, parse, start_of, tag, watermark
+from landline.core.watermark import (
+    BEGINNING,
+    Given,
+    Number,
+    Replay,
+    Start,
+    Watermark,
+    parse,
+    proven_by,
+    start_of,
+    tag,
+    watermark,
+)
 
 CONVERSATION = "Kq3vW9sTz1"
 POSITIONS = st.integers(1, (1 << 28) - 1)
@@ -41,8 +53,19 @@ def test_words_for_the_beginning_and_for_nothing_are_told_apart(text, given):
 @pytest.mark.parametrize(
     "text",
     [
-        *("null", "undefined", "garbage", "17", "00", "-1", " 0", "0-00000000", "017-9f3a06c2", "17-9F3A06C2"),
-        *("17-9f3a06c", "17-9f3a06c22", "17-9f3a06c2\n", "١٧-9f3a06c2", "12345678901-9f3a06c2", "9" * 300, "\udc80"),
+        *("null", "undefined", "garbage", "+17", "1.5", "-1", " 0", "0-00000000", "017-9f3a06c2", "17-9F3A06C2"),
+        *(
+            "17-9f3a06c",
+            "17-9f3a06c22",
+            "17-9f3a06c2\n",
+            "١٧-9f3a06c2",
+            "12345678901-9f3a06c2",
+            "1" * 11,
+            "1" * 12,
+            "١٧",
+            "9" * 300,
+            "\udc80",
+        ),
     ],
 )
 def test_anything_else_is_not_recognised(text):
@@ -51,7 +74,22 @@ def test_anything_else_is_not_recognised(text):
 
 @given(st.text())
 def test_no_text_breaks_the_reader(text):
-    assert isinstance(parse(text), Given | Watermark)
+    assert isinstance(parse(text), Given | Number | Watermark)
+
+
+@pytest.mark.item(205)
+@pytest.mark.parametrize(
+    ("text", "given"),
+    [("7", Number(7)), ("0000007", Number(7)), ("9" * 10, Number(10**10 - 1)), ("0000000", Number(0))],
+)
+def test_a_bare_number_is_that_of_an_entry(text, given):
+    assert parse(text) == given
+
+
+@pytest.mark.item(205)
+@pytest.mark.parametrize("text", ["0", "00", "0000000000"])
+def test_no_other_zero_skips_the_first_entry(text):
+    assert parse(text) is Given.START
 
 
 # A log of three entries, numbered 0 to 2, accepted at these times.
@@ -64,9 +102,8 @@ def start(
 ) -> Start:
     """What a reader of that log is told."""
     given = parse(text)
-    behind_ms = None
-    if isinstance(given, Watermark) and oldest < given.position < len(TIMES_MS):
-        behind_ms = TIMES_MS[given.position - 1]
+    proof = proven_by(given, oldest=oldest, head=len(TIMES_MS))
+    behind_ms = None if proof is None or proof < oldest else TIMES_MS[proof]
     return start_of(
         given,
         conversation,
@@ -131,6 +168,35 @@ def test_a_position_that_this_log_never_had_starts_over_and_says_so(text, absent
 def test_who_begins_where_retention_has_removed_something_is_told_of_the_loss(text):
     assert start(text, oldest=2) == Start(0, BEGINNING, Replay.TRUNCATED)
     assert start(None, oldest=2) == Start(0, BEGINNING, Replay.TRUNCATED)
+
+
+@pytest.mark.item(205)
+@pytest.mark.parametrize("number", ["0000000", "1", "0000002"])
+@pytest.mark.parametrize("absent_means_head", [True, False])
+def test_a_bare_number_continues_behind_its_entry_and_is_proven_from_then_on(number, absent_means_head):
+    position = int(number) + 1
+    proven = watermark(CONVERSATION, position, TIMES_MS[position - 1])
+    assert start(number, absent_means_head=absent_means_head) == Start(position, proven, Replay.COMPLETE)
+
+
+@pytest.mark.item(205)
+@pytest.mark.parametrize("number", ["3", "0000003", "9999999999"])
+def test_a_bare_number_beyond_the_last_entry_starts_over_without_an_alarm(number):
+    assert start(number) == Start(0, BEGINNING, Replay.FROM_START)
+
+
+@pytest.mark.item(205)
+def test_a_bare_number_that_no_entry_has_starts_over():
+    gap = start_of(Number(5), CONVERSATION, head=9, last_ms=1, oldest=0, behind_ms=None, absent_means_head=False)
+    assert gap == Start(0, BEGINNING, Replay.FROM_START)
+
+
+@pytest.mark.item(205)
+def test_a_bare_number_where_retention_has_removed_something():
+    assert start("0000000", oldest=2) == Start(0, BEGINNING, Replay.TRUNCATED)
+    assert start("1", oldest=2) == Start(2, "1", Replay.COMPLETE)
+    assert start("2", oldest=2) == Start(3, HEAD, Replay.COMPLETE)
+    assert start("2", oldest=3) == Start(3, "2", Replay.COMPLETE)
 
 
 @pytest.mark.item(126)

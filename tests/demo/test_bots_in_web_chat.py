@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from landline.conformance.activities import BLANKING, CARRIED
 from landline.conformance.directline import DEADLINE_S, DirectLine
 from landline.conformance.scripted_bot import ScriptedBot
 from landline.demo.server import Demo
@@ -321,13 +322,13 @@ async def test_the_buttons_of_a_message_go_with_it(talk: Talk) -> None:
 
 
 async def test_a_message_that_was_held_back_is_not_shown_when_it_was_taken_back_meanwhile(talk: Talk) -> None:
-    """Web Chat waits up to 5 s for a message that an answer refers to; SDKs make such references up (bot-side 3.2)."""
+    """Web Chat waits up to 5 s for a message of the conversation that an answer refers to."""
     page = talk.page
     await talk.say("One")
     await page.until_last("One")
-    two = await talk.say("Two", replyToId="of nothing that was ever said")
+    two = await talk.say("Two", replyToId=f"{talk.id}|9999998")
     await talk.take_back(two)
-    await talk.say("Three", replyToId="of nothing, either")
+    await talk.say("Three", replyToId=f"{talk.id}|9999999")
     page.excuse("Timed out while waiting for activity")
     assert await page.until_last("Three") == ["One", "Three"]
     assert len([each for each in page.complaints if "Timed out" in each]) == 2
@@ -370,3 +371,32 @@ async def test_a_page_that_was_not_told_of_deletes_shows_no_content_either(demo:
         assert (await page.until_texts(lambda texts: len(texts) == 3, "it goes"))[1:] == ["One", "delete"]
         assert (await reloaded(page, "delete"))[1:] == ["One", "delete"]
         assert "I heard: One" not in await page.tab.content()
+
+
+@pytest.mark.item(208)
+@pytest.mark.parametrize("made_up", ["0b6cdd9a-6a0a-4b29-8a0c-3f1d7c1c9d5e", None], ids=["a UUID", "the conversation"])
+async def test_what_a_bot_says_of_its_own_accord_is_shown_at_once(talk: Talk, made_up: str | None) -> None:
+    """As two of the four SDKs say it: in reply to an id that they made up, or to the conversation's own. Web Chat would
+    hold it back for five seconds."""
+    await talk.say("Begin")
+    await talk.page.until_last("Begin")
+    answer = await talk.bot.reply(talk.id, made_up or talk.id, {"type": "message", "text": "By the way"})
+    assert answer.status == 200
+    await talk.page.until_last("By the way", timeout=1)
+
+
+@pytest.mark.item(209)
+async def test_what_is_carried_leaves_the_page_whole(talk: Talk) -> None:
+    """What would blank it is refused; what is odd besides does no harm that a reader sees, though Web Chat complains of
+    an entity that is null."""
+    talk.page.excuse("reading 'type'")
+    await talk.say("Begin")
+    for odd in BLANKING:
+        assert (await talk.bot.send(talk.id, {"type": "message", **odd})).status == 400, odd
+    for odd in CARRIED:
+        assert (await talk.bot.send(talk.id, {"type": "message", **odd})).status == 200, odd
+    await talk.say("End")
+    await talk.page.until_last("End")
+    await talk.page.reload()
+    texts = await talk.page.until_last("End")
+    assert texts[0] == "Begin"

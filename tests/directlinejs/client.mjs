@@ -18,9 +18,17 @@ import { Script } from 'node:vm';
 import { JSDOM, VirtualConsole } from 'jsdom';
 
 const locate = createRequire(import.meta.url).resolve;
-const bundlePath = locate('botframework-directlinejs/dist/directline.js');
-const bundle = new Script(readFileSync(bundlePath, 'utf8'), { filename: bundlePath });
+const bundles = new Map();
 const statusNames = ['Uninitialized', 'Connecting', 'Online', 'ExpiredToken', 'FailedToConnect', 'Ended'];
+
+function bundleOf(version) {
+  if (!bundles.has(version)) {
+    const name = version ? `botframework-directlinejs-${version}` : 'botframework-directlinejs';
+    const path = locate(`${name}/dist/directline.js`);
+    bundles.set(version, new Script(readFileSync(path, 'utf8'), { filename: path }));
+  }
+  return bundles.get(version);
+}
 
 function hurry(window, scale) {
   const { setTimeout, setInterval, Date } = window;
@@ -57,7 +65,7 @@ class Page {
   #dom;
   #directLine;
 
-  constructor(report, { origin, scale, luck }) {
+  constructor(report, { origin, scale, luck, version }) {
     this.#report = report;
     const virtualConsole = new VirtualConsole();
     for (const level of ['warn', 'error', 'jsdomError']) {
@@ -69,7 +77,7 @@ class Page {
       this.#dom.window.Math.random = () => luck;
     }
     watchSockets(this.#dom.window, report);
-    bundle.runInContext(this.#dom.getInternalVMContext());
+    bundleOf(version).runInContext(this.#dom.getInternalVMContext());
   }
 
   start({ options }) {

@@ -21,7 +21,7 @@ import pytest_asyncio
 
 from landline.conformance.directline import DirectLine
 from landline.conformance.scripted_bot import ScriptedBot
-from support.directlinejs import SCALE, Activity, Browser, Page, PostFailed
+from support.directlinejs import EARLIER, SCALE, Activity, Browser, Page, PostFailed
 from support.landline import SECRET, Landline, free_port
 from support.real_bot import RealBot
 from support.relay import Relay
@@ -77,9 +77,9 @@ class Stage:
         self._pages: list[Page] = []
         self._posted: list[str] = []
 
-    async def page(self, scale: float = SCALE, luck: float | None = None, **options: object) -> Page:
+    async def page(self, scale: float = SCALE, luck: float | None = None, version: str = "", **options: object) -> Page:
         """A page that has begun to connect, through the relay."""
-        page = await self._browser.page(scale, luck)
+        page = await self._browser.page(scale, luck, version)
         self._pages.append(page)
         return await page.start(self.relay.directline, **options)
 
@@ -287,6 +287,26 @@ class TestACutWire:
         stage.clerk.may_greet.set()
         await page.until_text("welcome")
         assert not page.sockets[0].activities
+        await stage.assert_nothing_lost(page)
+
+    @pytest.mark.item(207)
+    @pytest.mark.parametrize("version", ["", *EARLIER], ids=["newest", *EARLIER])
+    async def test_cuts_before_the_first_activity_and_before_the_second_cost_nothing(
+        self, stage: Stage, version: str
+    ) -> None:
+        """There is no opening frame: whoever has had nothing asks with an empty watermark, whoever has had one activity
+        with the watermark behind it."""
+        stage.clerk.may_greet.clear()
+        page = await stage.page(secret=SECRET, version=version)
+        await page.until_streaming()
+        stage.relay.streams[-1].cut()
+        stage.clerk.may_greet.set()
+        await page.until_text("welcome")
+        assert not page.sockets[0].frames
+        stage.relay.streams[-1].cut()
+        await stage.say(page, "second")
+        await page.until_text("second")
+        assert [len(each.activities) for each in page.sockets] == [0, 1, 1]
         await stage.assert_nothing_lost(page)
 
     async def test_a_cut_in_the_middle_of_a_frame_loses_nothing(self, stage: Stage) -> None:

@@ -18,6 +18,8 @@ Activity = dict[str, Any]
 
 CLIENT = Path(__file__).parent.parent / "directlinejs" / "client.mjs"
 ORIGIN = "http://shop.example"
+EARLIER = ("0.11", "0.13")
+"""Versions of DirectLineJS that pages in use still have, beside the newest."""
 SCALE = 20.0
 """How many seconds pass in a page while one passes here."""
 _LINE_BYTES = 1 << 22
@@ -227,11 +229,12 @@ class Browser:
         await asyncio.wait_for(self._process.wait(), 20)
         await self._listening
 
-    async def page(self, scale: float = SCALE, luck: float | None = None) -> Page:
-        """A new page whose clock runs `scale` times as fast. With `luck` its every random number is that one."""
+    async def page(self, scale: float = SCALE, luck: float | None = None, version: str = "") -> Page:
+        """A new page whose clock runs `scale` times as fast. With `luck` its every random number is that one; with
+        `version` it has that DirectLineJS, one of `EARLIER`."""
         number = next(self.numbers)
         page = self._pages[number] = Page(self, number, scale)
-        await self.say(page=number, verb="open", origin=ORIGIN, scale=scale, luck=luck)
+        await self.say(page=number, verb="open", origin=ORIGIN, scale=scale, luck=luck, version=version)
         return page
 
     async def say(self, **command: object) -> None:

@@ -59,7 +59,7 @@ async def with_a_watermark(s: Subject) -> None:
     async with talk.stream() as stream:
         await stream.until_text("three")
         watermarks = [each["watermark"] for each in stream.sets]
-    for k, watermark in enumerate(watermarks[:-1]):
+    for k, watermark in enumerate(watermarks[:-1], 1):
         same(await talk.stream_of(watermark, "three"), ["one", "two", "three"][k:], f"behind {watermark}")
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 
 from landline.conformance import (
+    activities,
     credentials,
     end_to_end,
+    lenient,
     reading,
     reconnect,
     revision_2,
@@ -32,7 +34,9 @@ GROUPS = tuple(
         reconnect,
         streams,
         end_to_end,
+        lenient,
         revision_2,
+        activities,
     )
 )
 

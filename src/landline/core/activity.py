@@ -62,8 +62,10 @@ class Kind(Enum):
 
 
 _INTEGER = re.compile(rb"-?[0-9]+\Z")
+_CONTAINERS = frozenset(b"{[")
 _NO_TEXT = frozenset(b"{[tf")
-"""How objects, arrays and booleans begin."""
+_STRING_OR_NULL = frozenset(b'"n')
+"""How such values begin."""
 
 _FROM_CLIENT = {"typing": Kind.TRANSIENT, "conversationUpdate": Kind.UNSEEN}
 _FROM_BOT = {**_FROM_CLIENT, "installationUpdate": Kind.UNSEEN, "trace": Kind.UNSEEN}
@@ -274,12 +276,31 @@ def _type(members: dict[str, Raw]) -> str:
 
 def _check_shapes(members: dict[str, Raw]) -> None:
     """Refuse what turns every Web Chat of the conversation into an empty page, at each reload anew, because it is
-    replayed (6.1). What Web Chat lives through is carried, whatever it is. Raises `BadArgument`."""
+    replayed (6.1, ADR 30). What Web Chat lives through is carried, whatever it is. Raises `BadArgument`."""
     if memoryview(members.get("text", _NULL))[0] in _NO_TEXT:
         raise BadArgument("'text' must be a string")
-    members_of(members.get("suggestedActions", _NULL), "suggestedActions")
-    if any(memoryview(item)[0] != ord("{") for item in items_of(members.get("attachments", _NULL), "attachments")):
-        raise BadArgument("An entry of 'attachments' must be an object")
+    _objects(members.get("attachments", _NULL), "attachments")
+    suggested = members_of(members.get("suggestedActions", _NULL), "suggestedActions")
+    for action in _objects(suggested.get("actions", _NULL), "suggestedActions.actions"):
+        if memoryview(_members(action).get("title", _NULL))[0] in _CONTAINERS:
+            raise BadArgument("'title' of a suggested action must be a string")
+    message_back = _inside(_inside(members, "channelData"), "messageBack")
+    if memoryview(message_back.get("displayText", _NULL))[0] not in _STRING_OR_NULL:
+        raise BadArgument("'channelData.messageBack.displayText' must be a string")
+
+
+def _objects(value: Raw, name: str) -> list[Raw]:
+    """The entries of an array that has only objects; none for null. Raises `BadArgument` for anything else."""
+    items = items_of(value, name)
+    if any(memoryview(item)[0] != ord("{") for item in items):
+        raise BadArgument(f"An entry of {name!r} must be an object")
+    return items
+
+
+def _inside(members: dict[str, Raw], name: str) -> dict[str, Raw]:
+    """The members of an object among `members`; none where it is something else."""
+    value = members.get(name, _NULL)
+    return members_of(value, name) if memoryview(value)[0] == ord("{") else {}
 
 
 def account_id(value: Raw, name: str) -> str | None:
