@@ -21,7 +21,7 @@ from landline.channel import activities, delivery
 from landline.channel.conversations import Conversations
 from landline.channel.streams import OpenStreams
 from landline.channel.tokens import Tokens
-from landline.core import activity, attachments, log, stream, watermark
+from landline.core import activity, attachments, disposition, log, stream, watermark
 from landline.core import tokens as core_tokens
 from landline.core.activity import Kind
 from landline.core.tokens import Ticket
@@ -243,6 +243,19 @@ def surrogates_replaced(right: Callable[..., Any]) -> Callable[..., Any]:
 
 PUBLIC = exchange._JSON_LINES.replace(b"no-store", b"public")
 
+
+def query_wins(message: Callable[..., Any]) -> Callable[..., Any]:
+    """Uploads whose sender is `userId`, whatever their activity says."""
+
+    def changed(written: bytes | None, files: Any, user_id: str | None) -> Any:
+        found = message(written, files, user_id)
+        if user_id:
+            found.members["from"] = msgspec.Raw(msgspec.json.encode({"id": user_id}))
+        return found
+
+    return changed
+
+
 PLANTS = (
     # A
     Plant(1, "answers may be stored", value(exchange, "_JSON_LINES", PUBLIC)),
@@ -320,4 +333,8 @@ PLANTS = (
     Plant(173, "replies to joins name them", value(activity, "names_unseen", lambda named, conversation: False)),
     Plant(178, "429 does not say when", without(b"retry-after")),
     Plant(185, "half an emoji becomes a question mark", wrapped(activity, "decode", surrogates_replaced)),
+    # K
+    Plant(199, "null is a body", value(activity, "is_none", lambda body: not body.strip())),
+    Plant(201, "the query wins over the part", wrapped(attachments, "message", query_wins)),
+    Plant(202, "encoded words stay as they are", value(disposition, "_decoded", lambda words: words[0])),
 )
