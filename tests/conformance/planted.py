@@ -22,7 +22,7 @@ from landline.channel import activities, delivery
 from landline.channel.conversations import Conversations
 from landline.channel.streams import OpenStreams
 from landline.channel.tokens import Tokens
-from landline.core import activity, attachments, log, stream, watermark
+from landline.core import activity, attachments, disposition, json_text, log, stream, watermark
 from landline.core import tokens as core_tokens
 from landline.core.activity import Kind
 from landline.core.tokens import Ticket
@@ -260,6 +260,19 @@ def surrogates_replaced(right: Callable[..., Any]) -> Callable[..., Any]:
 
 PUBLIC = exchange._JSON_LINES.replace(b"no-store", b"public")
 
+
+def query_wins(message: Callable[..., Any]) -> Callable[..., Any]:
+    """Uploads whose sender is `userId`, whatever their activity says."""
+
+    def changed(written: bytes | None, files: Any, user_id: str | None) -> Any:
+        found = message(written, files, user_id)
+        if user_id:
+            found.members["from"] = msgspec.Raw(msgspec.json.encode({"id": user_id}))
+        return found
+
+    return changed
+
+
 PLANTS = (
     # A
     Plant(1, "answers may be stored", value(exchange, "_JSON_LINES", PUBLIC)),
@@ -350,4 +363,7 @@ PLANTS = (
     Plant(206, "streams begin with an empty set", wrapped(stream.Stream, "_frames", beginning_with_nothing)),
     Plant(209, "whatever has a type is stored", value(activity, "_check_shapes", _anything)),
     Plant(214, "clients install themselves", value(activity, "_NOT_CLIENTS", frozenset())),
+    Plant(199, "null is a body", value(json_text, "is_none", lambda body: not body.strip())),
+    Plant(201, "the query wins over the part", wrapped(attachments, "message", query_wins)),
+    Plant(202, "encoded words stay as they are", value(disposition, "_decoded", lambda words: words[0])),
 )

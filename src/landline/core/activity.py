@@ -282,7 +282,7 @@ def _check_shapes(members: dict[str, Raw]) -> None:
     _objects(members.get("attachments", _NULL), "attachments")
     suggested = members_of(members.get("suggestedActions", _NULL), "suggestedActions")
     for action in _objects(suggested.get("actions", _NULL), "suggestedActions.actions"):
-        if memoryview(_members(action).get("title", _NULL))[0] in _CONTAINERS:
+        if memoryview(members_of(action, "suggestedActions.actions").get("title", _NULL))[0] in _CONTAINERS:
             raise BadArgument("'title' of a suggested action must be a string")
     message_back = _inside(_inside(members, "channelData"), "messageBack")
     if memoryview(message_back.get("displayText", _NULL))[0] not in _STRING_OR_NULL:
