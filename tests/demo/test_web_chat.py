@@ -14,6 +14,12 @@ from support.browsers import Browsers
 from support.landline import free_port
 from support.web_chat import RECONNECT_S, DemoPage, rgb
 
+LAST_IS_IN_VIEW = """() => {
+  const scrolls = document.querySelector('.webchat__basic-transcript__scrollable').getBoundingClientRect();
+  const bubble = [...document.querySelectorAll('.webchat__bubble')].pop().getBoundingClientRect();
+  return bubble.bottom <= scrolls.bottom && bubble.bottom > scrolls.top;
+}"""
+
 GREETING = "Hello. I repeat whatever you say."
 THREE = ["Message 1 of 3.", "Message 2 of 3.", "Message 3 of 3."]
 CUT, SPEAK = "Cut the line", "Let the bot speak three times"
@@ -167,9 +173,45 @@ async def test_a_page_whose_conversation_is_gone_begins_a_new_one(
         await demo.stop()
 
 
+async def test_on_a_phone_what_was_replayed_is_in_view_after_quick_use(demo: Demo, open_page: Browsers) -> None:
+    """Pictures and cards that arrive while Web Chat scrolls made it lose the end. It took luck, so: several times."""
+    page = await open_page(demo.url, width=390, height=844)
+    await greeted(page)
+    for times in range(1, 4):
+        for word in ("one", "card", "image"):
+            await page.say(word)
+        await page.press(CUT)
+        await page.press(SPEAK)
+        waiting = page.tab.get_by_text("3 messages of the bot are waiting.")
+        await waiting.wait_for()
+        await page.until_line("open", RECONNECT_S + 5)
+        await page.until_texts(lambda texts, n=times: texts.count(THREE[-1]) == n, "it arrives")  # type: ignore[misc]
+        await page.tab.wait_for_function(LAST_IS_IN_VIEW)
+        assert await waiting.count() == 0
+    # Whoever scrolls up to read is left there, and finds a way back.
+    await page.tab.locator(".webchat__basic-transcript__scrollable").hover()
+    await page.tab.mouse.wheel(0, -900)
+    await page.tab.wait_for_function(f"!({LAST_IS_IN_VIEW})()")
+    await page.press(SPEAK)
+    await page.until_texts(lambda texts: texts.count(THREE[-1]) == 4, "it arrives")
+    assert not await page.tab.evaluate(LAST_IS_IN_VIEW)
+    await page.tab.locator(".webchat__scroll-to-end-button").click()
+    await page.tab.wait_for_function(LAST_IS_IN_VIEW)
+
+
+async def test_what_was_said_before_anybody_listened_is_no_replay(demo: Demo, open_page: Browsers) -> None:
+    """The bot greets when the conversation starts, which is before the stream is open. After a reload it is one."""
+    page = await open_page(demo.url)
+    await greeted(page)
+    assert await page.tab.get_by_text("replayed").count() == 0
+    await page.reload()
+    await page.tab.get_by_text("replayed").first.wait_for()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(
-    ("layout", "width", "height"), [("wide", 1280, 800), ("narrow", 390, 844), ("small", 320, 568)]
+    ("layout", "width", "height"),
+    [("wide", 1280, 800), ("narrow", 390, 844), ("lying", 844, 390), ("small", 320, 568)],
 )
 async def test_the_page_fits_and_can_be_read(
     demo: Demo, open_page: Browsers, tmp_path: Path, scheme: str, layout: str, width: int, height: int
@@ -195,7 +237,7 @@ async def test_the_page_fits_and_can_be_read(
         assert box["y"] >= 0
         assert box["y"] + box["height"] <= height
     paper = await page.colour("body", "backgroundColor")
-    for selector in (".title p", ".state strong", ".state span", ".primary", ".actions button:last-of-type"):
+    for selector in (".title .next a", ".state strong", ".state span", ".primary", ".actions button:last-of-type"):
         assert contrast(await page.colour(selector, "color"), paper) >= 4.5, selector
     for bubble in (".webchat__bubble--from-user", ".webchat__bubble:not(.webchat__bubble--from-user)"):
         text = await page.colour(f"{bubble} .webchat__text-content", "color")
