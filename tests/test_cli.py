@@ -24,6 +24,7 @@ import aiohttp
 import pytest
 
 from landline import __version__
+from landline.commands.subjects import SUBJECTS
 
 LANDLINE = [sys.executable, "-m", "landline"]
 SECRET = "secret-in-the-environment-0123456789"
@@ -140,9 +141,15 @@ def test_version_is_that_of_the_package() -> None:
 def test_help_has_every_setting_but_the_secret_with_its_sentence() -> None:
     done = run("serve", "--help")
     assert done.returncode == 0
-    assert "--token-ttl-s" in done.stdout
+    assert "--token-ttl-s DURATION" in done.stdout
     assert "Life of a token." in done.stdout
     assert "--secret" not in done.stdout
+    words = " ".join(done.stdout.split())
+    assert "[default: 3600; LANDLINE_TOKEN_TTL_S]" in words
+    assert "--inner-http-error / --no-inner-http-error" in words
+    assert "--bot-turns overlap|serial" in words
+    subjects = re.findall(r"^([A-Z].*):$", done.stdout, re.MULTILINE)
+    assert subjects == [*SUBJECTS, "Besides"]
 
 
 @pytest.mark.parametrize("arguments", [("--unheard-of",), ("--port",), ("more",), ("--secret", SECRET)])
@@ -158,7 +165,7 @@ def test_flag_that_does_not_exist_is_bad_usage(arguments: tuple[str, ...]) -> No
 
 def test_bad_flag_ends_the_start_with_2(data: Path) -> None:
     line = refused(2, "--data", str(data), "--token-ttl-s", "0")
-    assert line == "token_ttl_s: Expected `int` >= 1 (on the command line)"
+    assert line == "token_ttl_s: must be at least 1 (on the command line)"
     assert not data.exists()
 
 
@@ -257,6 +264,41 @@ async def test_server_without_a_bot_says_so_in_one_line(data: Path) -> None:
         server.process.terminate()
         assert await server.ended() == 0
     assert len([line for line in server.lines if "no bot endpoint" in line["event"]]) == 1
+
+
+async def test_a_misspelt_variable_is_warned_of_at_the_start(data: Path) -> None:
+    variables = {"LANDLINE_ENHANCED_AUTENTICATION": "true", "LANDLINE_SERVICE_HOST": "10.0.0.1"}
+    async with serving(data, "--enhanced-authentication", LANDLINE_SECRET=SECRET, **variables) as server:
+        server.process.terminate()
+        assert await server.ended() == 0
+    warnings = [line["event"] for line in server.lines if "no setting" in line["event"]]
+    assert warnings == [
+        "LANDLINE_ENHANCED_AUTENTICATION is no setting, and has no effect: "
+        "did you mean LANDLINE_ENHANCED_AUTHENTICATION?"
+    ]
+
+
+async def test_the_log_line_of_a_request_says_whose_it_was(data: Path) -> None:
+    async with serving(data, LANDLINE_SECRET=SECRET) as server:
+        headers = {"Authorization": f"Bearer {SECRET}"}
+        async with aiohttp.ClientSession(f"{server.url}/v3/directline/", headers=headers) as session:
+            async with session.post("conversations") as answer:
+                conversation = (await answer.json())["conversationId"]
+            async with session.get(f"conversations/{conversation}/activities"):
+                pass
+            async with session.get(f"conversations/{SECRET}/activities"):
+                pass
+        assert await server.status(SECRET + "x") == 403
+        server.process.terminate()
+        assert await server.ended() == 0
+    requests = [line for line in server.lines if line["event"] == "request"]
+    assert [(line["status"], line.get("conversation"), line.get("site"), line.get("bot")) for line in requests] == [
+        (201, conversation, "default", "bot"),
+        (200, conversation, "default", "bot"),
+        (404, None, "default", "bot"),
+        (403, None, None, None),
+    ]
+    assert SECRET not in json.dumps(server.lines)
 
 
 async def test_short_lives_of_tokens_are_warned_of(data: Path) -> None:
