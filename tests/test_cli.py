@@ -22,8 +22,10 @@ from typing import Any
 
 import aiohttp
 import pytest
+from click.testing import CliRunner
 
 from landline import __version__
+from landline.cli import COMMANDS, main
 from landline.commands.subjects import SUBJECTS
 
 LANDLINE = [sys.executable, "-m", "landline"]
@@ -492,3 +494,31 @@ async def test_full_disk_under_the_log_stops_no_conversation(data: Path) -> None
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+# Names
+
+
+def test_help_lists_every_command_under_its_subject() -> None:
+    shown = CliRunner().invoke(main, ["--help"])
+    assert shown.exit_code == 0
+    for subject, commands in COMMANDS.items():
+        lines = shown.stdout.partition(f"\n{subject}:\n")[2].partition("\n\n")[0].splitlines()
+        assert [line.split()[0] for line in lines if line[2] != " "] == list(commands)
+
+
+def completed(words: str) -> list[str]:
+    """What click offers a shell for the last of these words."""
+    done = subprocess.run(
+        [Path(sys.executable).with_name("landline")],
+        env=environment(_LANDLINE_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(words.count(" "))),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+    )
+    return done.stdout.splitlines()
+
+
+def test_a_shell_can_complete_commands_and_their_flags() -> None:
+    assert "plain,add" in completed("landline site ")
+    assert "plain,--dry-run" in completed("landline forget --dr")

@@ -493,7 +493,8 @@ async def test_what_cannot_be_undone_asks_and_says_what_it_has_done(tmp_path: Pa
         operator = Operator(landline.data)
         first, second = [(await client.start(user={"id": "dl_ann"})).conversation_id for _ in range(2)]
         for conversation_id in (first, second):
-            assert (await client.send(conversation_id, "hello", user="dl_ann")).status == 200
+            said = {"type": "message", "text": "hello", "from": {"id": "dl_ann"}}
+            assert (await client.send(conversation_id, said)).status == 200
         theirs = "2 conversations in which 'dl_ann' took part"
         for words, what in (
             (("delete", first), f"the conversation {first} of dl_ann with the bot 'bot', 1 activity"),
