@@ -22,8 +22,11 @@ from typing import Any
 
 import aiohttp
 import pytest
+from click.testing import CliRunner
 
 from landline import __version__
+from landline.cli import COMMANDS, main
+from landline.commands.subjects import SUBJECTS
 
 LANDLINE = [sys.executable, "-m", "landline"]
 SECRET = "secret-in-the-environment-0123456789"
@@ -140,9 +143,15 @@ def test_version_is_that_of_the_package() -> None:
 def test_help_has_every_setting_but_the_secret_with_its_sentence() -> None:
     done = run("serve", "--help")
     assert done.returncode == 0
-    assert "--token-ttl-s" in done.stdout
+    assert "--token-ttl-s DURATION" in done.stdout
     assert "Life of a token." in done.stdout
     assert "--secret" not in done.stdout
+    words = " ".join(done.stdout.split())
+    assert "[default: 3600; LANDLINE_TOKEN_TTL_S]" in words
+    assert "--inner-http-error / --no-inner-http-error" in words
+    assert "--bot-turns overlap|serial" in words
+    subjects = re.findall(r"^([A-Z].*):$", done.stdout, re.MULTILINE)
+    assert subjects == [*SUBJECTS, "Besides"]
 
 
 @pytest.mark.parametrize("arguments", [("--unheard-of",), ("--port",), ("more",), ("--secret", SECRET)])
@@ -158,7 +167,7 @@ def test_flag_that_does_not_exist_is_bad_usage(arguments: tuple[str, ...]) -> No
 
 def test_bad_flag_ends_the_start_with_2(data: Path) -> None:
     line = refused(2, "--data", str(data), "--token-ttl-s", "0")
-    assert line == "token_ttl_s: Expected `int` >= 1 (on the command line)"
+    assert line == "token_ttl_s: must be at least 1 (on the command line)"
     assert not data.exists()
 
 
@@ -273,6 +282,41 @@ async def test_server_without_a_bot_says_so_in_one_line(data: Path) -> None:
         server.process.terminate()
         assert await server.ended() == 0
     assert len([line for line in server.lines if "no bot endpoint" in line["event"]]) == 1
+
+
+async def test_a_misspelt_variable_is_warned_of_at_the_start(data: Path) -> None:
+    variables = {"LANDLINE_ENHANCED_AUTENTICATION": "true", "LANDLINE_SERVICE_HOST": "10.0.0.1"}
+    async with serving(data, "--enhanced-authentication", LANDLINE_SECRET=SECRET, **variables) as server:
+        server.process.terminate()
+        assert await server.ended() == 0
+    warnings = [line["event"] for line in server.lines if "no setting" in line["event"]]
+    assert warnings == [
+        "LANDLINE_ENHANCED_AUTENTICATION is no setting, and has no effect: "
+        "did you mean LANDLINE_ENHANCED_AUTHENTICATION?"
+    ]
+
+
+async def test_the_log_line_of_a_request_says_whose_it_was(data: Path) -> None:
+    async with serving(data, LANDLINE_SECRET=SECRET) as server:
+        headers = {"Authorization": f"Bearer {SECRET}"}
+        async with aiohttp.ClientSession(f"{server.url}/v3/directline/", headers=headers) as session:
+            async with session.post("conversations") as answer:
+                conversation = (await answer.json())["conversationId"]
+            async with session.get(f"conversations/{conversation}/activities"):
+                pass
+            async with session.get(f"conversations/{SECRET}/activities"):
+                pass
+        assert await server.status(SECRET + "x") == 403
+        server.process.terminate()
+        assert await server.ended() == 0
+    requests = [line for line in server.lines if line["event"] == "request"]
+    assert [(line["status"], line.get("conversation"), line.get("site"), line.get("bot")) for line in requests] == [
+        (201, conversation, "default", "bot"),
+        (200, conversation, "default", "bot"),
+        (404, None, "default", "bot"),
+        (403, None, None, None),
+    ]
+    assert SECRET not in json.dumps(server.lines)
 
 
 async def test_short_lives_of_tokens_are_warned_of(data: Path) -> None:
@@ -466,3 +510,31 @@ async def test_full_disk_under_the_log_stops_no_conversation(data: Path) -> None
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+# Names
+
+
+def test_help_lists_every_command_under_its_subject() -> None:
+    shown = CliRunner().invoke(main, ["--help"])
+    assert shown.exit_code == 0
+    for subject, commands in COMMANDS.items():
+        lines = shown.stdout.partition(f"\n{subject}:\n")[2].partition("\n\n")[0].splitlines()
+        assert [line.split()[0] for line in lines if line[2] != " "] == list(commands)
+
+
+def completed(words: str) -> list[str]:
+    """What click offers a shell for the last of these words."""
+    done = subprocess.run(
+        [Path(sys.executable).with_name("landline")],
+        env=environment(_LANDLINE_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(words.count(" "))),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+    )
+    return done.stdout.splitlines()
+
+
+def test_a_shell_can_complete_commands_and_their_flags() -> None:
+    assert "plain,add" in completed("landline site ")
+    assert "plain,--dry-run" in completed("landline forget --dr")

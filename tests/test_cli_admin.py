@@ -1,20 +1,26 @@
-"""The commands of operators, as processes: beside a running server, and where none runs. They must not differ."""
+"""The commands of operators: beside a running server, and where none runs. They must not differ.
+
+They run within this process where only what they print is looked at, since to start Python costs more than they do."""
 
 from __future__ import annotations
 
 import asyncio
 import datetime as dt
 import json
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+import structlog
+from click.testing import CliRunner
 
+from landline.cli import main
 from landline.conformance.directline import DirectLine, claims
 from landline.conformance.scripted_bot import ScriptedBot
 from landline.server.certificates import fingerprint, make_certificate
@@ -30,17 +36,26 @@ class Operator:
 
     def __init__(self, data: Path, **variables: str) -> None:
         self.data = data
-        ours = {name: value for name, value in os.environ.items() if not name.startswith("LANDLINE_")}
-        self.environment = ours | variables
+        not_ours: dict[str, str | None] = {name: None for name in os.environ if name.startswith("LANDLINE_")}
+        self.environment = not_ours | variables
 
-    async def run(self, *words: str) -> tuple[int, str, str]:
-        """Exit code, standard output and standard error of a command."""
+    async def run(self, *words: str, typed: str | None = None) -> tuple[int, str, str]:
+        """Exit code, standard output and standard error of a command. `typed` is what a person answers."""
+        arguments = [*words, "--data", str(self.data)]
+        # In a thread: it has an event loop of its own, and the servers of a test live on ours.
+        done = await asyncio.to_thread(CliRunner().invoke, main, arguments, env=self.environment, input=typed)
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        return done.exit_code, done.stdout, done.stderr
+
+    async def process(self, *words: str) -> tuple[int, str, str]:
+        """The same of a process, as a script meets it."""
+        ours = {name: value for name, value in os.environ.items() if name not in self.environment}
         process = await asyncio.create_subprocess_exec(
             *LANDLINE,
             *words,
             "--data",
             str(self.data),
-            env=self.environment,
+            env=ours | {name: value for name, value in self.environment.items() if value is not None},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -70,6 +85,15 @@ class Operator:
         return json.loads(await self.do(*words, "--json"))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def logs_as_before() -> Iterator[None]:
+    """A command that opens the store says where the log goes, which is meant for its own process."""
+    handlers = logging.getLogger().handlers[:]
+    yield
+    structlog.reset_defaults()
+    logging.getLogger().handlers[:] = handlers
+
+
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[Landline]:
     async with Landline(tmp_path / "data", drain_s=0) as landline:
@@ -90,8 +114,11 @@ async def test_bots_and_sites_come_change_and_go(operator: Operator) -> None:
     secret = (await operator.do("site", "add", "web", "second", "--token-ttl-s", "900")).strip()
     assert len(secret) >= 43
     await operator.do("site", "change", "web", "--trusted-origins", "https://a.example, https://b.example:443/")
-    await operator.do("site", "change", "web", "--enhanced-authentication", "true")
-    await operator.do("bot", "change", "second", "--name", "Number Two")
+    assert await operator.do("site", "change", "web", "--enhanced-authentication", "--token-ttl-s", "15m") == (
+        "enhanced_authentication: false -> true\n"
+    )
+    assert await operator.do("bot", "change", "second", "--name", "Number Two") == "name: Bot -> Number Two\n"
+    assert "already" in await operator.do("bot", "change", "second", "--name", "Number Two")
     assert {each["id"]: each["read_only"] for each in await operator.json("bot", "list")} == {
         "bot": True,
         "second": False,
@@ -108,11 +135,14 @@ async def test_bots_and_sites_come_change_and_go(operator: Operator) -> None:
     assert rows[0][:3] == ["ID", "BOT", "STATE"]
     assert ["web", "second", "enabled", f"1:{web['secrets'][0]['ski']}", "store"] in rows
     assert "Number Two" in await operator.do("bot", "list")
-    await operator.do("site", "disable", "web")
+    assert await operator.do("site", "disable", "web") == "The site 'web' is disabled.\n"
     assert "disabled" in await operator.do("site", "list")
-    await operator.do("site", "enable", "web")
-    await operator.do("site", "remove", "web")
-    await operator.do("bot", "remove", "second")
+    assert await operator.do("site", "enable", "web") == "The site 'web' is enabled.\n"
+    assert await operator.do("site", "remove", "web", "--yes") == "Deleted the site 'web' of the bot 'second'.\n"
+    await operator.do("site", "add", "app", "second")
+    what = "the bot 'second' and its 1 site: app.\n"
+    assert await operator.do("bot", "remove", "second", "--dry-run") == f"Would delete {what}"
+    assert await operator.do("bot", "remove", "--yes", "second") == f"Deleted {what}"
     assert [each["id"] for each in await operator.json("bot", "list")] == ["bot"]
     assert [each["id"] for each in await operator.json("site", "list")] == ["default"]
 
@@ -152,7 +182,7 @@ async def test_an_id_that_begins_with_a_hyphen_is_no_option(running: Landline) -
     assert (bot["name"], bot["concurrency"]) == ("-h", 3)
     await operator.do("site", "add", "--jsonpath", "-helper")
     assert claims((await operator.do("token", "--user", "-u", "--jsonpath")).strip())["user"] == "-u"
-    assert await operator.do("forget", "-u") == "0\n"
+    assert await operator.do("forget", "-u", "--yes") == "Deleted 0 conversations in which '-u' took part.\n"
     assert await operator.refused(1, "delete", "-h-hhhhhhhh") == "Unknown conversation (404)"
     assert "(404)" in await operator.refused(1, "redeliver", "-h-hhhhhhhh|0000001")
     assert "Usage: " in await operator.do("delete", "some-conversation", "-h")
@@ -162,7 +192,7 @@ async def test_what_is_refused_says_so_in_one_line_and_ends_with_1(operator: Ope
     assert await operator.refused(1, "site", "enable", "nowhere") == "Unknown site (404)"
     assert await operator.refused(1, "site", "add", "web", "nobody") == "Unknown bot (404)"
     assert await operator.refused(1, "site", "add", "default", "bot") == "The id is taken (409)"
-    assert "settings" in await operator.refused(1, "bot", "remove", "bot")
+    assert "settings" in await operator.refused(1, "bot", "remove", "bot", "--yes")
     assert "settings" in await operator.refused(1, "site", "change", "default", "--token-ttl-s", "60")
     assert "malformed" in await operator.refused(1, "site", "add", "web", "bot", "--trusted-origins", "example.org")
     assert await operator.refused(1, "secret", "revoke", "default", "--key", "2") == "Unknown key (404)"
@@ -247,10 +277,15 @@ async def test_what_is_changed_while_no_server_runs_holds_in_the_next(tmp_path: 
         assert secret not in landline.log
 
 
-async def test_no_directory_is_made_by_asking(tmp_path: Path) -> None:
-    line = await Operator(tmp_path / "nowhere").refused(3, "bot", "list")
-    assert "there is no data directory" in line
+async def test_a_directory_without_a_store_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    """Neither by asking nor by telling: what is in no store is served by nobody (decision 33)."""
+    (tmp_path / "empty").mkdir()
+    for name in ("nowhere", "empty"):
+        for words in (("bot", "list"), ("site", "list"), ("site", "add", "web", "bot"), ("forget", "ann", "--yes")):
+            line = await Operator(tmp_path / name).refused(3, *words)
+            assert line == f"{tmp_path / name}: there is no store; landline serve makes it"
     assert not (tmp_path / "nowhere").exists()
+    assert list((tmp_path / "empty").iterdir()) == []
 
 
 async def test_the_credential_is_the_owners_and_the_same_after_a_restart(running: Landline) -> None:
@@ -307,7 +342,8 @@ async def test_a_server_that_is_gone_from_its_address_is_named(running: Landline
 async def test_config_and_environment_of_the_server_are_those_of_the_commands(tmp_path: Path) -> None:
     file = tmp_path / "landline.toml"
     file.write_text(f'data = "{tmp_path / "data"}"\n[[bots]]\nid = "named"\n')
-    (tmp_path / "data").mkdir()
+    async with Landline(tmp_path / "data", drain_s=0):
+        pass
     operator = Operator(tmp_path / "data")
     for words, variables in ((("--config", str(file)), {}), ((), {"LANDLINE_CONFIG": str(file)})):
         there = Operator(tmp_path / "data", **variables)
@@ -434,9 +470,9 @@ async def test_what_a_bot_did_not_take_is_shown_and_offered_again(tmp_path: Path
         assert (await client.send(conversation_id, "do it")).status == 502
         operator = Operator(landline.data)
         heads, row = (await operator.do("redeliver")).splitlines()
-        assert heads.split() == ["ACTIVITY", "BOT", "LAST", "ATTEMPTS", "REASON"]
-        activity, bot_id, *_ = row.split()
-        assert (activity, bot_id) == (f"{conversation_id}|0000000", "bot")
+        assert heads.split() == ["ACTIVITY", "BOT", "LAST", "ATTEMPTS", "STATUS", "REASON"]
+        activity, bot_id, _, attempts, status, *_ = row.split()
+        assert (activity, bot_id, attempts, status) == (f"{conversation_id}|0000000", "bot", "1", "500")
         assert "returned an error" in await operator.refused(1, "redeliver", activity)
         await landline.terminate()
         (failure,) = await operator.json("redeliver")
@@ -444,9 +480,63 @@ async def test_what_a_bot_did_not_take_is_shown_and_offered_again(tmp_path: Path
         assert "No server runs here" in await operator.refused(1, "redeliver", activity)
         await landline.start()
         bot.answer()
-        assert await operator.do("redeliver", activity) == ""
+        assert await operator.do("redeliver", activity) == f"The bot has taken {activity}.\n"
         assert bot.messages[-1].text == "do it"
         assert await operator.json("redeliver") == []
-        for word in ("redeliver", "delete"):
-            assert "Unknown" in await operator.refused(1, word, "-1DtVPKu-grl|0000000"), "an id may begin so"
+        for words in (("redeliver",), ("delete", "--yes")):
+            assert "Unknown" in await operator.refused(1, *words, "-1DtVPKu-grl|0000000"), "an id may begin so"
         assert "Unknown" in await operator.refused(1, "bot", "remove-key", "bot", "-1DtVPKu-grl")
+
+
+async def test_what_cannot_be_undone_asks_and_says_what_it_has_done(tmp_path: Path) -> None:
+    async with (
+        ScriptedBot() as bot,
+        Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0) as landline,
+        DirectLine(landline.directline, SECRET) as client,
+    ):
+        operator = Operator(landline.data)
+        first, second = [(await client.start(user={"id": "dl_ann"})).conversation_id for _ in range(2)]
+        for conversation_id in (first, second):
+            said = {"type": "message", "text": "hello", "from": {"id": "dl_ann"}}
+            assert (await client.send(conversation_id, said)).status == 200
+        theirs = "2 conversations in which 'dl_ann' took part"
+        for words, what in (
+            (("delete", first), f"the conversation {first} of dl_ann with the bot 'bot', 1 activity"),
+            (("forget", "dl_ann"), theirs),
+        ):
+            assert await operator.do(*words, "--dry-run") == f"Would delete {what}.\n"
+            code, out, err = await operator.process(*words)
+            assert (code, out) == (2, ""), "nobody can be asked here"
+            assert f"--yes deletes {what}" in err
+        assert (await client.read(first)).status == 200
+        await operator.do("delete", first, "--yes")
+        assert (await client.read(first)).status == 404
+        assert await operator.do("forget", "dl_ann", "--yes") == (
+            "Deleted 1 conversation in which 'dl_ann' took part.\n"
+        )
+        assert (await client.read(second)).status == 404
+
+
+async def test_app_ids_are_listed(operator: Operator) -> None:
+    await operator.do("bot", "add", "second", "--app-id", "an-app")
+    heads, *rows = (await operator.do("bot", "list")).splitlines()
+    assert heads.split() == ["ID", "NAME", "APP", "ID", "ENDPOINT", "NAMED", "IN"]
+    assert ["second", "Bot", "an-app", "-", "store"] in [row.split() for row in rows]
+
+
+async def test_exit_codes_are_those_of_the_process(running: Landline, tmp_path: Path) -> None:
+    operator = Operator(running.data)
+    assert (await operator.process("site", "list"))[0] == 0
+    assert (await operator.process("site", "enable", "nowhere"))[0] == 1
+    assert (await operator.process("site", "enable"))[0] == 2
+    assert (await Operator(tmp_path / "nowhere").process("site", "list"))[0] == 3
+
+
+async def test_a_misspelt_variable_is_warned_of_on_standard_error(running: Landline) -> None:
+    code, out, err = await Operator(running.data, LANDLINE_BOT_ALOWED_HOSTS="bot.internal").run("site", "list")
+    assert code == 0
+    assert "default" in out
+    assert err == (
+        "landline: LANDLINE_BOT_ALOWED_HOSTS is no setting, and has no effect: "
+        "did you mean LANDLINE_BOT_ALLOWED_HOSTS?\n"
+    )

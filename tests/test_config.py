@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -9,7 +11,7 @@ import msgspec
 import pytest
 
 from landline.commands.serve import serve
-from landline.config import Settings, description, settings_from
+from landline.config import Settings, description, settings_from, unknown_variables
 from landline.errors import ConfigurationError
 
 GOOD_SECRET = "A-secret.of_24-characters"
@@ -121,12 +123,12 @@ def test_a_bot_can_be_at_any_url(tmp_path: Path, endpoint: str) -> None:
 
 @pytest.mark.parametrize("name", ["public_url", "service_url", "issuer"])
 def test_what_urls_of_ours_begin_with_has_no_query(name: str) -> None:
-    assert refusal({name: "http://a.example/?b=c"}).startswith(f"{name}: Expected an http or https URL")
+    assert refusal({name: "http://a.example/?b=c"}).startswith(f"{name}: must be an http or https URL")
 
 
 @pytest.mark.parametrize("endpoint", ["http://", "ftp://a.b", "http://u:p@a.b/?x", "http://a.b/ c?d", "http://a.b?c#d"])
 def test_what_is_no_url_is_no_endpoint(endpoint: str) -> None:
-    assert refusal({"bot": endpoint}).startswith("bot: Expected an http or https URL")
+    assert refusal({"bot": endpoint}).startswith("bot: must be an http or https URL")
 
 
 def test_an_empty_list_takes_back_what_the_file_says(tmp_path: Path) -> None:
@@ -231,7 +233,7 @@ def test_value_that_cannot_be_used_is_refused_by_name(name: str, text: str) -> N
 def test_wrong_type_in_the_file_is_refused_by_name(tmp_path: Path, name: str, toml: str) -> None:
     config = written(tmp_path, f"{name} = {toml}\n")
     line = refusal(config=config)
-    assert line.startswith(f"{name}: ")
+    assert re.match(rf"{name}(\[\d+\])?: ", line)
     assert line.endswith(f"(in {config})")
 
 
@@ -285,15 +287,15 @@ def test_secrets_and_tables_are_the_settings_that_are_no_flags() -> None:
     [
         ('bot_id = "x"\n[[bots]]\nid = "a"', "bot_id: belongs into one of the [[bots]] tables"),
         ('trusted_origins = ["https://a.b"]\n[[bots]]\nid = "a"', "trusted_origins: belongs into"),
-        ("[[bots]]", "bots: Object missing required field `id`"),
-        ('[[bots]]\nid = "a"\nbot_name = "A"', "bots: Object contains unknown field `bot_name`"),
-        ('[[bots]]\nid = "a"\nendpoint = "a.b"', "bots: Expected an http or https URL"),
+        ("[[bots]]", "bots[0]: id is missing"),
+        ('[[bots]]\nid = "a"\nbot_name = "A"', "bots[0]: there is no 'bot_name'"),
+        ('[[bots]]\nid = "a"\nendpoint = "a.b"', "bots[0].endpoint: must be an http or https URL"),
         ('[[bots]]\nid = "a"\nendpoint = "http://a:0/"', "bots: port 0"),
         ('[[bots]]\nid = "a"\n[[bots]]\nid = "a"', "bots: two bots have the same id"),
         ('[[bots]]\nid = "a"\n[[bots.sites]]\nid = "s"\n[[bots.sites]]\nid = "s"', "bots: two sites have the same id"),
         ('[[bots]]\nid = "a"\n[[bots]]\nid = "b"\n[[bots.sites]]\nid = "default"', "bots: two sites have the same id"),
-        ('[[bots]]\nid = "a"\n[[bots.sites]]\nid = "a/b"', "bots: Expected 1 to 64 characters of"),
-        ('[[bots]]\nid = "a"\n[[bots.sites]]\nid = "s"\nbot_id = "a"', "bots: Object contains unknown field `bot_id`"),
+        ('[[bots]]\nid = "a"\n[[bots.sites]]\nid = "a/b"', "bots[0].sites[0].id: must have 1 to 64 characters of"),
+        ('[[bots]]\nid = "a"\n[[bots.sites]]\nid = "s"\nbot_id = "a"', "bots[0].sites[0]: there is no 'bot_id'"),
         ('[[bots]]\nid = "a"\n[[bots.sites]]\nid = "s"\ntrusted_origins = ["a.b"]', "bots: 'a.b' is not an origin"),
         (
             f'[[bots]]\nid = "a"\n[[bots.sites]]\nid = "s"\ntrusted_origins = ["https://a.{"b" * 3500}"]',
@@ -304,10 +306,10 @@ def test_secrets_and_tables_are_the_settings_that_are_no_flags() -> None:
             "trusted_origins: There are more than 256 trusted origins",
         ),
         ('[[bots]]\nid = "a"\n[[bots.sites]]\nid = "s"\nsecret = "short-secret"', "bots: needs at least 24"),
-        ("bots = 1", "bots: Expected `array`"),
+        ("bots = 1", "bots: must be a list"),
         ('[[bots]]\nid = "a"\ntrusted_issuers = ["x"]', "bots: 'x' is not ISSUER=URL"),
         ('[[bots]]\nid = "a"\nendpoint = "http://["', "bots: "),
-        ('[[bots]]\nid = "a"\ndelivery = "post"', "bots: Expected normal or expectReplies or stream"),
+        ('[[bots]]\nid = "a"\ndelivery = "post"', "bots[0].delivery: must be normal, expectReplies or stream"),
     ],
 )
 def test_tables_that_cannot_be_used_are_refused_with_their_reason(tmp_path: Path, text: str, reason: str) -> None:
@@ -327,3 +329,93 @@ def test_the_one_bot_cannot_be_named_beside_tables_from_anywhere(tmp_path: Path)
     config = written(tmp_path, '[[bots]]\nid = "a"')
     assert refusal({"bot": "http://a.b/"}, config=config).startswith("bot: belongs into")
     assert refusal(environment={"LANDLINE_BOT_NAME": "A"}, config=config).startswith("bot_name: belongs into")
+
+
+# What people write
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400), ("7 d", 604_800), ("500ms", 0.5), ("15", 15)]
+)
+def test_a_duration_is_a_number_of_seconds_or_has_a_unit(tmp_path: Path, text: str, seconds: float) -> None:
+    table = '[[bots]]\nid = "a"\ntoken_ttl_s = "15m"\n[[bots.sites]]\nid = "s"\ntoken_ttl_s = "1h"\n'
+    config = written(tmp_path, f'activity_ttl_s = "{text}"\n{table}')
+    for settings in (
+        settings_from({"activity_ttl_s": text}, {}),
+        settings_from({}, {"LANDLINE_ACTIVITY_TTL_S": text}),
+        settings_from({}, {}, config),
+    ):
+        assert settings.activity_ttl_s == seconds
+    (bot,) = settings.bots
+    assert (bot.token_ttl_s, bot.sites[0].token_ttl_s) == (900, 3600)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("500KB", 500_000), ("10MB", 10_000_000), ("1GiB", 1 << 30), ("64 kib", 65_536), ("4096", 4096)]
+)
+def test_a_size_is_a_number_of_bytes_or_has_a_unit(text: str, size: int) -> None:
+    assert settings_from({"upload_bytes": text}, {}).upload_bytes == size
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("token_ttl_s", "0", "must be at least 1"),
+        ("token_ttl_s", "15d", "must be at most 1209600"),
+        ("token_ttl_s", "soon", "must be a whole number"),
+        ("token_ttl_s", "500ms", "must be a whole number"),
+        ("keepalive_s", "31", "must be at most 30"),
+        ("activity_ttl_s", "0", "must be more than 0"),
+        ("activity_ttl_s", "10M", "'M' is no unit here; write 90s, 10m, 2h or 7d"),
+        ("activity_ttl_s", "10MB", "'MB' is no unit here; write 90s, 10m, 2h or 7d"),
+        ("upload_bytes", "10m", "'m' is no unit here; write 500KB, 10MB or 1GiB"),
+        ("inner_http_error", "maybe", "must be true or false"),
+        ("log_level", "loud", "must be debug, info, warning or error"),
+        ("bot_turns", "both", "must be overlap or serial"),
+        ("host", ["x"], "must be text"),
+        ("bot_app_secret", ["x"] * 3, "must have at most 2 entries"),
+        ("bot_app_id", "!", "must have 1 to 128 characters of A-Z a-z 0-9 . _ -"),
+        ("bot_id", "x" * 300, "must have at most 256 characters"),
+    ],
+)
+def test_a_refusal_says_in_words_what_a_value_must_be(name: str, value: Any, reason: str) -> None:
+    assert refusal({name: value}) == f"{name}: {reason} (on the command line)"
+
+
+@pytest.mark.parametrize("name", sorted(Settings.__struct_fields__))
+def test_no_refusal_speaks_of_types(name: str) -> None:
+    for value in ("!", "-1", "1" * 30, "x" * 300, {}, [{}], [7], [[]], 3.5, -1, True):
+        with contextlib.suppress(ConfigurationError):
+            settings_from({name: value}, {})
+            continue
+        line = refusal({name: value})
+        assert not re.search(r"`|Expected|regex|\$|PathLike|NoneType", line), line
+
+
+def test_variables_that_are_no_settings_are_found_with_what_was_meant() -> None:
+    known = {"LANDLINE_PORT": "1", "LANDLINE_CONFIG": "x", "LANDLINE_SECRET": "x", "PATH": "/bin", "OTHER_PORT": "1"}
+    assert unknown_variables(known) == []
+    misspelt = {"LANDLINE_BOT_ALOWED_HOSTS": "x", "LANDLINE_TRUSTED_ORIGIN": "x", "LANDLINE_COLOUR": "red"}
+    assert unknown_variables(known | misspelt) == [
+        ("LANDLINE_BOT_ALOWED_HOSTS", "LANDLINE_BOT_ALLOWED_HOSTS"),
+        ("LANDLINE_COLOUR", None),
+        ("LANDLINE_TRUSTED_ORIGIN", "LANDLINE_TRUSTED_ORIGINS"),
+    ]
+
+
+def test_what_kubernetes_says_of_a_service_named_landline_is_no_setting() -> None:
+    made = {
+        "LANDLINE_SERVICE_HOST": "10.0.0.1",
+        "LANDLINE_SERVICE_PORT": "3000",
+        "LANDLINE_SERVICE_PORT_HTTP": "3000",
+        "LANDLINE_PORT": "tcp://10.0.0.1:3000",
+        "LANDLINE_PORT_3000_TCP": "tcp://10.0.0.1:3000",
+        "LANDLINE_PORT_3000_TCP_PROTO": "tcp",
+        "LANDLINE_PORT_3000_TCP_PORT": "3000",
+        "LANDLINE_PORT_3000_TCP_ADDR": "10.0.0.1",
+        "LANDLINE_BOT_SERVICE_HOST": "10.0.0.2",
+        "LANDLINE_BOT_PORT": "tcp://10.0.0.2:3978",
+    }
+    assert unknown_variables(made) == []
+    assert settings_from({}, made).port == 3000
+    assert refusal(environment={"LANDLINE_PORT": "http://10.0.0.1"}).startswith("port: must be a whole number")

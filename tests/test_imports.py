@@ -25,7 +25,8 @@ SERVING = (
 REMOTE = (
     "aiohttp",
     "yarl",
-    "rich",
+    "rich.console",
+    "rich.pretty",
     "landline.conformance.remote",
     "landline.conformance.suite",
     "landline.demo.server",

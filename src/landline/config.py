@@ -444,12 +444,19 @@ def _converted(name: str, value: object, source: str) -> object:
         raise ConfigurationError(f"{name}: is empty ({source})")
     try:
         value = _measured(name, value)
-        settled = msgspec.convert(value, hint, strict=False, dec_hook=lambda kind, given: kind(given))
+        settled = msgspec.convert(value, hint, strict=False, dec_hook=_decoded)
         _CHECKS.get(name, _finite)(settled)
     except (ValueError, TypeError) as error:  # msgspec's is a ValueError
         place, why = in_words(str(error))
         raise ConfigurationError(f"{name}{place}: {why} ({source})") from error
     return settled
+
+
+def _decoded(kind: type[Any], given: object) -> Any:
+    """What msgspec does not know: a path. Raises `ValueError`."""
+    if not isinstance(given, str | Path):
+        raise ValueError("must be a path")
+    return kind(given)
 
 
 def _measured(name: str, value: object) -> object:

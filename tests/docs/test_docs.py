@@ -14,6 +14,7 @@ import pytest
 
 from landline import errors
 from landline.cli import main
+from landline.commands.subjects import SUBJECTS
 from landline.config import Settings, description
 from landline.core import stream
 from landline.core.bot import ENDPOINT, Profile, Site
@@ -169,7 +170,7 @@ def commands(group: click.Group | None = None, above: str = "") -> Mapping[str, 
 
 def flags(command: click.Command) -> set[str]:
     options = (parameter for parameter in command.params if isinstance(parameter, click.Option))
-    return {flag for option in options for flag in option.opts} | {"--help"}
+    return {flag for option in options for flag in (*option.opts, *option.secondary_opts)} | {"--help"}
 
 
 def test_every_command_is_documented_once() -> None:
@@ -181,12 +182,23 @@ def test_every_command_is_documented_once() -> None:
 def test_every_flag_that_is_no_setting_is_documented_once(name: str) -> None:
     of_settings = {f"--{setting.replace('_', '-')}" for setting in Settings.__struct_fields__}
     documented = [cells[0] for cells in rows(section(REFERENCE / "commands.md", f"## `landline {name}`"))]
-    assert sorted(documented) == sorted(f"`{flag}`" for flag in flags(commands()[name]) - of_settings)
+    others = {flag for flag in flags(commands()[name]) - of_settings if not flag.startswith("--no-")}
+    assert sorted(documented) == sorted(f"`{flag}`" for flag in others)
 
 
 def test_every_setting_but_secrets_and_tables_is_a_flag_of_serve() -> None:
     names = set(Settings.__struct_fields__) - {"secret", "admin_secret", "bot_app_secret", "bots"}
-    assert {f"--{name.replace('_', '-')}" for name in names} == flags(commands()["serve"]) - {"--config", "--help"}
+    given = {flag for flag in flags(commands()["serve"]) if not flag.startswith("--no-")}
+    assert {f"--{name.replace('_', '-')}" for name in names} == given - {"--config", "--help"}
+
+
+def test_help_has_the_settings_under_the_headings_of_the_page() -> None:
+    found = re.split(r"^## (.+)$", text_of(REFERENCE / "settings.md"), flags=re.MULTILINE)[1:]
+    page = {
+        heading: tuple(row[0].strip("`") for row in rows(text))
+        for heading, text in zip(found[::2], found[1::2], strict=True)
+    }
+    assert {heading: names for heading, names in page.items() if names} == SUBJECTS
 
 
 @each_page

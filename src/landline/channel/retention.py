@@ -57,6 +57,10 @@ class Keeping(msgspec.Struct, frozen=True):
         return min([_GRAIN_S, *(life_s / 4 for life_s in (self.idle_s, self.activity_s) if life_s is not None)])
 
 
+COUNTED = 10_000
+"""More conversations of a person than these are not counted before they are deleted."""
+
+
 class Uses:
     """When conversations were last used: noted in memory at every use, and for the store at most once per grain."""
 
@@ -114,6 +118,10 @@ class Retention:
             forgotten += [conversation for conversation in theirs if await self._purge(conversation)]
         await self._clear_for_a_while(forgotten)
         return len(forgotten)
+
+    async def count(self, account_id: str) -> int:
+        """How many conversations `forget` would delete; no more than `COUNTED` are counted. Raises `StoreError`."""
+        return len(await self._store.of_member(account_id, COUNTED))
 
     async def _clear_for_a_while(self, conversations: Sequence[ConversationId]) -> None:
         try:

@@ -8,8 +8,8 @@ import msgspec
 from landline.bots.sdks import Identity, Sdk, rendered, warning_of
 from landline.commands.groups import Group
 from landline.commands.office import Office, end, in_office
-from landline.commands.options import as_json_option, given, properties
-from landline.commands.printing import print_json, print_rows, print_secret, where
+from landline.commands.options import as_json_option, deleting, given, is_wanted, properties
+from landline.commands.printing import counted, print_changes, print_json, print_rows, print_secret, where
 from landline.core.bot import Profile, without_query
 
 
@@ -51,7 +51,8 @@ def add_bot(office: Office, id_: str, sdk: str | None, **said: object) -> None:
 @in_office
 def change_bot(office: Office, id_: str, **said: object) -> None:
     """Say something else about a bot; what is not named stays."""
-    office.ask("PATCH", "bots", id_, body=given(said))
+    before = office.ask("GET", "bots", id_)
+    print_changes(before, office.ask("PATCH", "bots", id_, body=given(said)))
 
 
 @bot.command("list")
@@ -63,16 +64,28 @@ def list_bots(office: Office, as_json: bool) -> None:
     if as_json:
         print_json(bots)
         return
-    named = [(each["id"], each["name"], without_query(each["endpoint"] or "-"), where(each)) for each in bots]
-    print_rows([("ID", "NAME", "ENDPOINT", "NAMED IN"), *named])
+    named = [
+        (each["id"], each["name"], each["app_id"] or "-", without_query(each["endpoint"] or "-"), where(each))
+        for each in bots
+    ]
+    print_rows([("ID", "NAME", "APP ID", "ENDPOINT", "NAMED IN"), *named])
 
 
 @bot.command("remove")
 @click.argument("id_", metavar="ID")
+@deleting
 @in_office
-def remove_bot(office: Office, id_: str) -> None:
-    """Forget a bot and its sites: all their secrets and tokens are refused from now on."""
-    office.ask("DELETE", "bots", id_)
+def remove_bot(office: Office, id_: str, yes: bool, dry_run: bool) -> None:
+    """Forget a bot and its sites: all their secrets and tokens are refused from now on.
+
+    Its conversations stay until they are deleted, or have been idle for long enough."""
+    office.ask("GET", "bots", id_)  # or there is none
+    sites = [str(each["id"]) for each in office.ask("GET", "sites", query={"bot": id_})["sites"]]
+    theirs = f"its {counted(len(sites), 'site', 'sites')}: {', '.join(sites)}" if sites else "no site"
+    what = f"the bot {id_!r} and {theirs}"
+    if is_wanted(what, yes=yes, dry_run=dry_run):
+        office.ask("DELETE", "bots", id_)
+        click.echo(f"Deleted {what}.")
 
 
 @bot.command("new-key")

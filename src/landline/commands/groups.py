@@ -53,7 +53,12 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """What click does, with the options in front and the ids behind `--`, where they are left alone."""
-        own = {name: each for each in self.get_params(ctx) if isinstance(each, click.Option) for name in each.opts}
+        own = {
+            name: each
+            for each in self.get_params(ctx)
+            if isinstance(each, click.Option)
+            for name in (*each.opts, *each.secondary_opts)
+        }
         options: list[str] = []
         ids: list[str] = []
         given = iter(args)

@@ -28,6 +28,28 @@ Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print everything there is to know, as JSON.")
 
 
+# Deleting
+
+
+def deleting(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of a command whose effect cannot be undone: see `is_wanted`."""
+    command = click.option("--dry-run", is_flag=True, help="Say what would be deleted, and delete nothing.")(command)
+    return click.option("--yes", is_flag=True, help="Do not ask.")(command)
+
+
+def is_wanted(what: str, *, yes: bool, dry_run: bool) -> bool:
+    """Whether to delete `what`. Asks at a terminal, unless `yes`; where nobody can be asked it ends the command with 2.
+    With `dry_run` it says what would go, and nothing is wanted."""
+    if dry_run:
+        click.echo(f"Would delete {what}.")
+        return False
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"nobody can be asked here; --yes deletes {what}")
+    return click.confirm(f"Delete {what}?", err=True)
+
+
 # What can be said about a bot or a site
 
 

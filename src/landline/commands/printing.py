@@ -7,8 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import click
 
+from landline.core.bot import without_query
+
 
 def print_json(value: object) -> None:
+    """Everything there is to know, for a script."""
     click.echo(json.dumps(value, indent=2))
 
 
@@ -23,6 +26,31 @@ def print_secret(secret: str) -> None:
     """Alone on standard output, so that a script can take it."""
     click.echo("The new secret. It is shown only now, and kept nowhere in readable form:", err=True)
     click.echo(secret)
+
+
+def print_changes(before: Mapping[str, object], after: Mapping[str, object]) -> None:
+    """What differs, a property a line."""
+    changed = [name for name in after if after[name] != before.get(name)]
+    for name in changed:
+        click.echo(f"{name}: {_shown(name, before.get(name))} -> {_shown(name, after[name])}")
+    if not changed:
+        click.echo("Nothing has changed: it was like that already.")
+
+
+def _shown(name: str, value: object) -> str:
+    match value:
+        case None | []:
+            return "-"
+        case bool():
+            return "true" if value else "false"
+        case list():
+            return ", ".join(map(str, value))
+    return without_query(str(value)) if name == "endpoint" else str(value)
+
+
+def counted(number: int, one: str, several: str) -> str:
+    """`1 site`, `2 sites`."""
+    return f"{number} {one if number == 1 else several}"
 
 
 def where(each: Mapping[str, object]) -> str:

@@ -9,8 +9,8 @@ import click
 
 from landline.commands.groups import Group
 from landline.commands.office import Office, in_office
-from landline.commands.options import as_json_option, given, properties
-from landline.commands.printing import print_json, print_rows, print_secret, where
+from landline.commands.options import as_json_option, deleting, given, is_wanted, properties
+from landline.commands.printing import print_changes, print_json, print_rows, print_secret, where
 from landline.core.bot import Site
 
 
@@ -38,7 +38,8 @@ def add_site(office: Office, id_: str, bot_id: str, **said: object) -> None:
 @in_office
 def change_site(office: Office, id_: str, **said: object) -> None:
     """Say something else about a site; what is not named stays."""
-    office.ask("PATCH", "sites", id_, body=given(said))
+    before = office.ask("GET", "sites", id_)
+    print_changes(before, office.ask("PATCH", "sites", id_, body=given(said)))
 
 
 @site.command("list")
@@ -69,6 +70,7 @@ def _secrets(each: Mapping[str, Any]) -> str:
 def enable_site(office: Office, id_: str) -> None:
     """Let the secrets and tokens of a site open again what they did."""
     office.ask("PATCH", "sites", id_, body={"enabled": True})
+    click.echo(f"The site {id_!r} is enabled.")
 
 
 @site.command("disable")
@@ -77,11 +79,16 @@ def enable_site(office: Office, id_: str) -> None:
 def disable_site(office: Office, id_: str) -> None:
     """Refuse the secrets and tokens of a site, and close its streams, until it is enabled."""
     office.ask("PATCH", "sites", id_, body={"enabled": False})
+    click.echo(f"The site {id_!r} is disabled.")
 
 
 @site.command("remove")
 @click.argument("id_", metavar="ID")
+@deleting
 @in_office
-def remove_site(office: Office, id_: str) -> None:
+def remove_site(office: Office, id_: str, yes: bool, dry_run: bool) -> None:
     """Forget a site: its secrets and tokens are refused from now on."""
-    office.ask("DELETE", "sites", id_)
+    what = f"the site {id_!r} of the bot {office.ask('GET', 'sites', id_)['bot_id']!r}"
+    if is_wanted(what, yes=yes, dry_run=dry_run):
+        office.ask("DELETE", "sites", id_)
+        click.echo(f"Deleted {what}.")

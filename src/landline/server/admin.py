@@ -54,6 +54,7 @@ class _Revocation(msgspec.Struct):
 
 class _Person(msgspec.Struct):
     user: Annotated[str, Meta(min_length=1, max_length=activity.ID_CHARACTERS)]
+    dry_run: bool = False
 
 
 class Admin:
@@ -346,7 +347,8 @@ class Admin:
         """Forget a person: delete every conversation in which they took part (specification 9)."""
         self._check(exchange)
         person = _read(await exchange.json_body(), _Person)
-        await exchange.json(200, _encode({"conversations": await self._retention.forget(person.user)}))
+        look = self._retention.count if person.dry_run else self._retention.forget
+        await exchange.json(200, _encode({"conversations": await look(person.user)}))
 
     # What bots did not take
 

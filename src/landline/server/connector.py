@@ -196,6 +196,7 @@ class Connector:
         bot = await self._bot(exchange)
         body = await exchange.json_body()
         begun = await self._conversations.start(bot, body, exchange.deadline, _request_id(exchange))
+        exchange.conversation = begun.conversation
         created = {"id": begun.conversation, "serviceUrl": bot.service_url}
         if begun.activity_id is not None:
             created["activityId"] = begun.activity_id
@@ -219,8 +220,7 @@ class Connector:
     @_operation({201: "Resource"}, body="AttachmentData", raises=(*_CALLING, UnknownConversation, MissingProperty))
     async def attach(self, exchange: Exchange) -> None:
         """Upload an attachment (bot-side 3.6)."""
-        bot = await self._bot(exchange)
-        conversation = await self._calls.find(bot, exchange.path("conversation"))
+        bot, conversation = await self._in_conversation(exchange)
         exchange.check_json()
         async with self._place_for_an_upload(bot, exchange.deadline):
             body = await exchange.whole_upload()
@@ -252,7 +252,9 @@ class Connector:
 
     async def _in_conversation(self, exchange: Exchange) -> tuple[Bot, Conversation]:
         bot = await self._bot(exchange)
-        return bot, await self._calls.find(bot, exchange.path("conversation"))
+        conversation = await self._calls.find(bot, exchange.path("conversation"))
+        exchange.conversation = conversation.id
+        return bot, conversation
 
     async def _bot(self, exchange: Exchange) -> Bot:
         """Who is calling: known by the key path and, with an app id, by a token besides (bot-side 6.2)."""
@@ -264,6 +266,7 @@ class Connector:
         except MissingCredential:  # an empty one counts as none
             token = None
         await self._tokens.check(bot, token)
+        exchange.bot = bot.id
         return bot
 
 

@@ -116,25 +116,27 @@ class DirectLine:
     )
     async def generate(self, exchange: Exchange) -> None:
         """A token for a new conversation (5.1)."""
-        grant = self._tokens.secret_grant(exchange.bearer())
+        grant = _noted(exchange, self._tokens.secret_grant(exchange.bearer()))
         self._tokens.check_origin(grant, exchange.origin())
         await self._throttle.start(grant.site.id, exchange.deadline, *grant.whose)
         issued = self._tokens.generate(grant, await self._parameters(exchange, grant))
+        exchange.conversation = issued.conversation
         await exchange.json(200, _encode(_issued(issued)))
 
     @operation(_TAG, {200: "Token"}, security=("token",), raises=(UnknownConversation, RateLimited))
     async def refresh(self, exchange: Exchange) -> None:
         """A new token in place of a good one (4.4)."""
-        grant = self._tokens.renewable(exchange.bearer())
+        grant = _noted(exchange, self._tokens.renewable(exchange.bearer()))
         self._tokens.check_origin(grant, exchange.origin())
         await self._throttle.start(grant.site.id, exchange.deadline, *grant.whose)
         issued = await self._conversations.refresh(grant)
+        exchange.conversation = issued.conversation
         await exchange.json(200, _encode(_issued(issued)))
 
     @operation(_TAG, {200: "Session"}, security=("token",), parameters=("Origin",), raises=(NotTrusted,))
     async def session(self, exchange: Exchange) -> None:
         """The session of a browser, for sign-in cards (5.7)."""
-        grant = self._tokens.grant(exchange.bearer())
+        grant = _noted(exchange, self._tokens.grant(exchange.bearer()))
         session = self._tokens.session(grant, exchange.origin(), exchange.cookie(COOKIE))
         headers = () if session.cookie is None else (_set_cookie(session.cookie, exchange.base_url()),)
         await exchange.json(200, _encode({"sessionId": session.id}), *headers)
@@ -160,6 +162,7 @@ class DirectLine:
             await self._conversations.check_not_gone(grant, exchange.deadline)
             raise
         opened = await self._conversations.start(grant, parameters, exchange.deadline)
+        exchange.conversation = opened.conversation.id
         reference = grant.bot.reference_grammar_id
         await exchange.json(201 if opened.created else 200, _encode(_opened(opened, base, reference)))
 
@@ -175,6 +178,7 @@ class DirectLine:
         """A new token and stream URL, from a watermark on (5.3)."""
         grant = self._grant(exchange, renewing=True)
         conversation = await self._conversations.find(grant, exchange.path("conversation"))
+        exchange.conversation = conversation.id
         opened = await self._conversations.reconnect(grant, conversation, exchange.query("watermark"))
         body = _encode(_opened(opened, exchange.base_url(), grant.bot.reference_grammar_id))
         await exchange.json(200, body, _replay(opened.replay.value))
@@ -194,6 +198,7 @@ class DirectLine:
         grant, name = self._in_scope(exchange)
         await self._throttle.poll((grant.bot.id, name), exchange.deadline, *grant.whose)
         conversation = await self._conversations.find(grant, name)
+        exchange.conversation = conversation.id
         page = await self._activities.read(conversation, exchange.query("watermark"), exchange.base_url())
         await exchange.json(200, page.activity_set, _replay(page.replay.value))
 
@@ -210,6 +215,7 @@ class DirectLine:
         grant, name = self._in_scope(exchange)
         self._throttle.send((grant.bot.id, name), *grant.whose)
         conversation = self._conversations.find_known(grant, name) or await self._conversations.find(grant, name)
+        exchange.conversation = conversation.id
         body = await exchange.json_body()
         activity_id = await self._activities.send(grant, conversation, body, exchange.deadline, _key(exchange))
         await exchange.json(200, _encode({"id": activity_id}))
@@ -227,6 +233,7 @@ class DirectLine:
         grant, name = self._in_scope(exchange)
         self._throttle.send((grant.bot.id, name), *grant.whose)
         conversation = await self._conversations.find(grant, name)
+        exchange.conversation = conversation.id
         async with self._files.receive(grant, conversation) as upload:
             await _receive(exchange, upload)
             activity_id = await self._files.send(
@@ -242,7 +249,7 @@ class DirectLine:
 
     def _grant(self, exchange: Exchange, *, renewing: bool = False) -> Grant:
         """Who asks, from a page that may (3.4, steps 4 and 5). `renewing`: and will get another token."""
-        grant = self._tokens.grant(exchange.bearer())
+        grant = _noted(exchange, self._tokens.grant(exchange.bearer()))
         if renewing:
             self._tokens.check_chain(grant)
         self._tokens.check_origin(grant, exchange.origin())
@@ -318,6 +325,12 @@ class DirectLine:
         if t:
             return self._tokens.admit(t, conversation, origin)
         return self._tokens.admit_bearer(bearer_of(authorization), conversation, origin)
+
+
+def _noted(exchange: Exchange, grant: Grant) -> Grant:
+    """`grant`, with who asks noted for the log."""
+    exchange.site, exchange.bot = grant.site.id, grant.bot.id
+    return grant
 
 
 def _set_cookie(value: str, base: str) -> Header:

@@ -127,11 +127,14 @@ class Exchange:
         "_url_is_cut",
         "_wheel",
         "_whole_body",
+        "bot",
+        "conversation",
         "deadline",
         "id",
         "limit",
         "reading",
         "scope",
+        "site",
         "status",
     )
 
@@ -141,6 +144,9 @@ class Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send, manners: Manners) -> None:
         self.scope = scope
         self.id = operation_id()
+        self.conversation = self.site = self.bot = ""
+        """For the log: what was asked for, and who asked, once they are known. Never what a path or a query says, which
+        may be a secret in the wrong place."""
         self.status = 0
         self._receive = receive
         self._send = send
@@ -489,6 +495,7 @@ class Resource:
         """One line per request: never the path or the query, which carry credentials and keys."""
         level = "info" if exchange.status < 500 else "warning"
         agent = exchange.header(b"x-ms-bot-agent")
+        named = (("conversation", exchange.conversation), ("site", exchange.site), ("bot", exchange.bot))
         getattr(_log, level)(
             "request",
             method=exchange.scope["method"],
@@ -496,6 +503,7 @@ class Resource:
             status=exchange.status,
             operation=exchange.id,
             ms=int(exchange.age_s * 10_000) / 10,  # five times as fast as `round`
+            **{name: value for name, value in named if value},
             **({} if agent is None else {"agent": _shown(agent)}),
         )
 
