@@ -5,6 +5,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   := .tools/demo
 
+# Modules are compiled once, not at each of the thousands of starts of a server.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Nobody who types make has asked for pip's advice.
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore

@@ -29,6 +29,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
         "tls_cert",
         "tls_key",
         "trusted_proxies",
+        "connections_per_address",
         "cors_origins",
     ),
     "Secrets and tokens": (
@@ -46,6 +47,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
         "bot_token_ttl_s",
         "key_lead_s",
         "trusted_issuers",
+        "issuer_keys_s",
     ),
     "Streams": (
         "streams_per_conversation",
@@ -74,6 +76,10 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
         "connector_bytes",
         "upload_bytes",
         "upload_files",
+        "upload_bytes_total",
+        "upload_bytes_total_per_site",
+        "free_space_floor_bytes",
+        "members_per_conversation",
         "page_activities",
         "page_bytes",
     ),
