@@ -300,7 +300,7 @@ async def test_service_url_is_the_listeners_own_and_the_same_after_a_restart(tmp
             async with Running(given) as server:
                 seen.append(await bots_address(server, bot, count))
     assert seen[0] == seen[1]
-    assert re.fullmatch(rf"http://127\.0\.0\.1:{port}/b/[A-Za-z0-9_-]{{27,}}", seen[0])
+    assert re.fullmatch(rf"http://127\.0\.0\.1:{port}/b/[A-Za-z0-9_-]{{27,}}/", seen[0])
 
 
 @pytest.mark.parametrize(
