@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from landline.config import Settings
 from landline.demo.server import Demo
 from support.browsers import Browsers
 from support.landline import free_port
-from support.web_chat import RECONNECT_S, DemoPage, rgb
+from support.web_chat import DEADLINE_S, RECONNECT_S, DemoPage, rgb
 
 LAST_IS_IN_VIEW = """() => {
   const scrolls = document.querySelector('.webchat__basic-transcript__scrollable').getBoundingClientRect();
@@ -173,6 +174,13 @@ async def test_a_page_whose_conversation_is_gone_begins_a_new_one(
         await demo.stop()
 
 
+async def until_in_view(page: DemoPage, wanted: bool) -> None:
+    """Wait until the last message is in view, or is not."""
+    async with asyncio.timeout(DEADLINE_S):
+        while await page.tab.evaluate(LAST_IS_IN_VIEW) != wanted:
+            await page.tab.wait_for_timeout(50)
+
+
 async def test_on_a_phone_what_was_replayed_is_in_view_after_quick_use(demo: Demo, open_page: Browsers) -> None:
     """Pictures and cards that arrive while Web Chat scrolls made it lose the end. It took luck, so: several times."""
     page = await open_page(demo.url, width=390, height=844)
@@ -186,17 +194,17 @@ async def test_on_a_phone_what_was_replayed_is_in_view_after_quick_use(demo: Dem
         await waiting.wait_for()
         await page.until_line("open", RECONNECT_S + 5)
         await page.until_texts(lambda texts, n=times: texts.count(THREE[-1]) == n, "it arrives")  # type: ignore[misc]
-        await page.tab.wait_for_function(LAST_IS_IN_VIEW)
+        await until_in_view(page, True)
         assert await waiting.count() == 0
     # Whoever scrolls up to read is left there, and finds a way back.
     await page.tab.locator(".webchat__basic-transcript__scrollable").hover()
     await page.tab.mouse.wheel(0, -900)
-    await page.tab.wait_for_function(f"!({LAST_IS_IN_VIEW})()")
+    await until_in_view(page, False)
     await page.press(SPEAK)
     await page.until_texts(lambda texts: texts.count(THREE[-1]) == 4, "it arrives")
     assert not await page.tab.evaluate(LAST_IS_IN_VIEW)
     await page.tab.locator(".webchat__scroll-to-end-button").click()
-    await page.tab.wait_for_function(LAST_IS_IN_VIEW)
+    await until_in_view(page, True)
 
 
 async def test_what_was_said_before_anybody_listened_is_no_replay(demo: Demo, open_page: Browsers) -> None:
