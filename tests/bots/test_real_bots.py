@@ -75,7 +75,7 @@ async def landline(
         bot=f"http://127.0.0.1:{free_port()}/api/messages",
         environment=ENVIRONMENT if mode == "authenticated" else {},
         tls=files if mode == "authenticated" else None,
-        inner_http_error="true",
+        inner_http_error=True,
         drain_s=0,
         **({"bot_app_id": APP_ID, "bot_create_conversations": True} if mode == "authenticated" else {}),
     )
@@ -318,7 +318,7 @@ async def test_an_adapter_that_fails_on_an_invoke_is_a_failed_send_and_nothing_m
     """The adapter of the Bot Framework SDK for Python, as it was published."""
     async with (
         RealBot(tmp_path, "bb-py", environment={"STOCK_PROCESS": "1"}) as bot,
-        Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0, inner_http_error="true") as landline,
+        Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0, inner_http_error=True) as landline,
         DirectLine(landline.directline, SECRET) as client,
     ):
         opened = await client.start(user={"id": "user"})
