@@ -153,7 +153,7 @@ async def test_keys_that_no_signature_may_be_held_against_are_ignored(other: Aut
 
 @pytest.mark.parametrize("document", [b'{"keys":' + b"[" * 100_000, b'{"keys":{}}', b'{"keys":"many"}', b"[" * 100_000])
 def test_a_document_that_is_no_key_set_is_refused_in_words(document: bytes) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"[a-z]"):
         keys_in(document)
 
 
