@@ -23,7 +23,7 @@ BOT_TIMEOUT_S = 1.0
 async def expecting(tmp_path_factory: pytest.TempPathFactory, lasting_bot: ScriptedBot) -> AsyncIterator[Landline]:
     """A server whose bot cannot call out, that takes one turn at a time, and shows what bots answer to failures."""
     data = tmp_path_factory.mktemp("expecting") / "data"
-    settings = {"bot_delivery": "expectReplies", "bot_turns": "serial", "inner_http_error": "true"}
+    settings = {"bot_delivery": "expectReplies", "bot_turns": "serial", "inner_http_error": True}
     async with Landline(data, bot=lasting_bot.endpoint, drain_s=0, **settings) as landline:
         yield landline
 

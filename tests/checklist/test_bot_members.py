@@ -255,7 +255,7 @@ async def test_the_bot_hears_of_the_user_when_that_one_has_come(tmp_path: Path) 
         ({"members": {}}, "BadArgument"),
         ({"members": ["ann"]}, "BadArgument"),
         ({"members": [{"name": "Ann"}]}, "MissingProperty"),
-        ({"members": [{"id": 7}]}, "BadArgument"),
+        ({"members": [{"id": 7.5}]}, "BadArgument"),
         ({"members": [{"id": "ann", "name": "A" * 257}]}, "BadArgument"),
         ({"members": [{"id": f"user-{number}"} for number in range(101)]}, "BadArgument"),
         ({"members": [{"id": "ann"}], "activity": {"text": "no type"}}, "MissingProperty"),

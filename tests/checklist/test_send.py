@@ -228,7 +228,9 @@ class TestTheSender:
         assert await client.all_activities(conversation_id) == []
 
     @pytest.mark.item(82, 83)
-    @pytest.mark.parametrize("sender", ["user", ["user"], 7, {"id": 7}, {"id": ["user"]}, {"id": "bot"}])
+    @pytest.mark.parametrize(
+        "sender", ["user", ["user"], 7, {"id": 7.5}, {"id": True}, {"id": ["user"]}, {"id": "bot"}]
+    )
     async def test_is_of_a_wrong_type_or_the_bot(
         self, client: DirectLine, bot: ScriptedBot, conversation_id: str, sender: object
     ) -> None:

@@ -197,7 +197,7 @@ class TestItsBody:
         assert "locale" not in join.activity
 
     @pytest.mark.parametrize(
-        "user", ["u", 5, ["u"], {"id": 5}, {"id": ""}, {"id": "u" * 257}], ids=lambda user: str(user)[:16]
+        "user", ["u", 5, ["u"], {"id": 5.5}, {"id": ""}, {"id": "u" * 257}], ids=lambda user: str(user)[:16]
     )
     async def test_names_its_user_properly_or_starts_nothing(self, client: DirectLine, user: object) -> None:
         generated = await client.generate()

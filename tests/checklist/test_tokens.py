@@ -73,7 +73,7 @@ class TestGenerate:
         assert "user" not in claims(answer.token)
 
     @pytest.mark.item(47)
-    @pytest.mark.parametrize("id_", [1, True, ["u"], {"id": "u"}, "", "u" * 257], ids=lambda id_: str(id_)[:16])
+    @pytest.mark.parametrize("id_", [1.5, True, ["u"], {"id": "u"}, "", "u" * 257], ids=lambda id_: str(id_)[:16])
     async def test_takes_only_a_string_of_1_to_256_characters_for_a_user(self, client: DirectLine, id_: object) -> None:
         answer = await client.generate(user={"id": id_})
         assert answer.error == (400, "BadArgument")
@@ -125,7 +125,7 @@ class TestGenerate:
         [
             ({"user": {"id": "ann", "name": "A" * 40_000}}, "user.name"),
             ({"user": {"id": "ann", "name": "A" * 257}}, "user.name"),
-            ({"trustedOrigins": [f"https://www{number}.example.org" for number in range(3000)]}, "256"),
+            ({"trustedOrigins": [f"https://www{number}.example.org" for number in range(3000)]}, "more than"),
             ({"trustedOrigins": [f"https://www{number}.example.org" for number in range(200)]}, "3500"),
         ],
         ids=["a very long name", "a name", "very many origins", "long origins"],

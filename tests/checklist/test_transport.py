@@ -221,7 +221,7 @@ class TestPaths:
     @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
     @pytest.mark.parametrize(
         "path",
-        ["", "/nowhere", "/tokens", "/conversations/connect", "/conversations/{id}/nowhere", "//conversations", "/.."],
+        ["", "/nowhere", "/tokens", "/conversations/connect", "/conversations/{id}/nowhere", "/.."],
     )
     async def test_that_lead_nowhere_are_404(
         self, client: DirectLine, conversation_id: str, method: str, path: str
@@ -343,11 +343,6 @@ class TestPaths:
         async with client.stream(url) as stream:
             assert (await stream.next_activity())["id"] == sent.json["id"]
 
-    @pytest.mark.parametrize("path", ["/conversations//", "/conversations/{id}//", "/conversations/{id}/activities//"])
-    async def test_do_not_mean_the_same_with_two(self, client: DirectLine, conversation_id: str, path: str) -> None:
-        for method in ("GET", "POST"):
-            assert (await client.request(method, path.format(id=conversation_id))).status in (404, 405)
-
     @pytest.mark.item(16)
     async def test_mean_the_same_percent_encoded(self, client: DirectLine, conversation_id: str) -> None:
         first, second = [(await client.send(conversation_id, text)).json["id"] for text in ("one", "two")]
@@ -402,7 +397,7 @@ class TestBodies:
 
     @pytest.mark.item(7)
     @pytest.mark.parametrize("path", ["/conversations", "/tokens/generate", "/conversations/{id}/activities"])
-    @pytest.mark.parametrize("body", [b"[1]", b"[{}]", b'"x"', b"1", b"true", b"null"])
+    @pytest.mark.parametrize("body", [b"[1]", b"[{}]", b'"x"', b"1", b"true"])
     async def test_that_are_no_objects_are_bad_arguments(
         self, client: DirectLine, conversation_id: str, path: str, body: bytes
     ) -> None:

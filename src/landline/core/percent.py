@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 STRAYS = 100
 """Percent signs that begin no escape, in text that is decoded all the same."""
 FIELDS = 100
-"""Fields of a query or a form that are read."""
+"""Fields of a query that are read."""
 
 _NO_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _NAME_BYTES = 256
@@ -37,9 +37,9 @@ def text_of(encoded: bytes) -> str:
     return decoded(encoded).decode(errors="replace")
 
 
-def fields(encoded: bytes, names: Collection[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """Name and value of the fields with these names, decoded, among the first `FIELDS` of a query or a form."""
-    for field in encoded.split(b"&", FIELDS)[:FIELDS]:
+def fields(encoded: bytes, names: Collection[bytes], most: int = FIELDS) -> Iterator[tuple[bytes, bytes]]:
+    """Name and value of the fields with these names, decoded, among the first `most` of a query or a form."""
+    for field in encoded.split(b"&", most)[:most]:
         name, _, value = field.partition(b"=")
         if len(name) <= _NAME_BYTES and (name := _field(name)) in names:
             yield name, _field(value)

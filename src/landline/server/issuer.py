@@ -44,6 +44,7 @@ _CHALLENGE = (b"www-authenticate", b'Basic realm="landline"')
 _ALWAYS_ENDORSED = ("directline", "webchat")
 _FIELDS = (b"grant_type", b"client_id", b"client_secret", b"scope")
 """What is read of a form."""
+_MOST_FIELDS = 1_000
 _FORM_BYTES = 32 * 1024
 """The largest form: whoever is nobody yet may send it."""
 _TAG = "Authority"
@@ -167,11 +168,11 @@ def form_fields(content_type: bytes | None, body: bytes) -> Mapping[str, str]:
     kind = (content_type or b"").split(b";", 1)[0].strip().lower()
     if kind != b"application/x-www-form-urlencoded":
         raise _Refused(400, "invalid_request", "The body must be a form")
-    if body.count(b"&") >= percent.FIELDS:
-        raise _Refused(400, "invalid_request", f"The form has more than {percent.FIELDS} fields")
+    if body.count(b"&") >= _MOST_FIELDS:
+        raise _Refused(400, "invalid_request", f"The form has more than {_MOST_FIELDS} fields")
     form: dict[str, str] = {}
     try:
-        for name, value in percent.fields(body, _FIELDS):
+        for name, value in percent.fields(body, _FIELDS, _MOST_FIELDS):
             if value and form.setdefault(name.decode(), value.decode()) != value.decode():
                 raise _Refused(400, "invalid_request", "A field is given twice")
     except UnicodeDecodeError as error:
