@@ -1,7 +1,7 @@
 """Every setting, once: its name, unit, bounds, default, and one sentence. Only `cli` and `server/app.py` read them.
 
 A setting is a flag (`--token-ttl-s`), an environment variable (`LANDLINE_TOKEN_TTL_S`) and a key in the TOML file, and
-that order wins (design section 6). Secrets are never flags: a command line is public.
+that order wins (docs/reference/settings.md). Secrets are never flags: a command line is public.
 """
 
 from __future__ import annotations

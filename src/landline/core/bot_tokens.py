@@ -65,7 +65,7 @@ def audience_of(scope: str | None) -> str:
 
 
 def sign(claims: Claims, key: SigningKey) -> str:
-    """The token. 0.2 ms: sign once, use often (design section 4)."""
+    """The token. 0.2 ms: sign once, use often (bot 5.1)."""
     return jwt.encode(claims, key.private, algorithm="RS256", headers={"kid": key.kid, "x5t": key.kid})
 
 

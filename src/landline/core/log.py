@@ -1,9 +1,9 @@
 """What the conversation log holds, and how its bytes become what clients read.
 
 A stored body is the JSON text of an activity *without* `id` and `timestamp`: both are assigned with the sequence
-number, inside the store's transaction (design, "Facts to build by"). A frame is therefore one concatenation; nothing is
-parsed or encoded again on the way out, neither live nor in a replay. All that depends on who reads is the base of links
-that lead to this server (`core.links`).
+number, inside the store's transaction (docs/explanation/design-facts.md). A frame is therefore one concatenation;
+nothing is parsed or encoded again on the way out, neither live nor in a replay. All that depends on who reads is the
+base of links that lead to this server (`core.links`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ConversationId = NewType("ConversationId", str)
 
 SEQUENCE_BITS = 28
 LAST_SEQUENCE = (1 << SEQUENCE_BITS) - 1
-"""The last number is refused, never wrapped (design section 4)."""
+"""The last number is refused, never wrapped: a number is given once."""
 
 
 class Audience(IntEnum):

@@ -191,7 +191,7 @@ def check_time(claims: Claims, now_s: float, leeway_s: float) -> None:
         raise Forbidden("The token is not valid yet")
 
 
-# Tickets. Half of an upgrade's CPU was JWT; this is a fixed layout and one HMAC (design section 4).
+# Tickets. Half of an upgrade's CPU was JWT; this is a fixed layout and one HMAC (ADR 4).
 
 _VERSION = b"\1"
 _LAYOUT = struct.Struct(">cQ8s12sB")  # version, expiry in ms, user digest, ski, length of the conversation id

@@ -59,7 +59,7 @@ _PRINTABLE = bytes(byte if 0x20 <= byte < 0x7F else ord("?") for byte in range(2
 _MEDIA_TYPES = (b"application/json", b"text/json")
 
 GRACE_S = 2.25
-"""How long after its deadline a request may still be answered: a commit that is running gets 2 s (design, "Deadline").
+"""How long after its deadline a request may still be answered: a commit that is running gets 2 s (`stores/lane.py`).
 With the default deadline this ends before the 18 s after which clients give up (8.6)."""
 
 _log = structlog.get_logger(__name__)

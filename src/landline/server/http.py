@@ -773,7 +773,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _let_go(self) -> None:
         """Cut what uvicorn would leave behind for the garbage collector: the parser points at this object and this
-        object at the parser. 1.5 KiB per socket, and a third of what an upgrade costs (design section 4)."""
+        object at the parser. 1.5 KiB per socket, and a third of what an upgrade costs (ADR 3)."""
         self._over = True
         self._stop_watching()
         self.connections.discard(self)

@@ -39,7 +39,7 @@ from landline.server.crowd import Place
 from landline.server.http import Door, HttpProtocol
 
 BACKLOG = 4096
-"""In a reconnect storm the kernel's queue is where connections wait (design section 4)."""
+"""In a reconnect storm the kernel's queue is where connections wait (docs/explanation/design-facts.md)."""
 
 SEND_BUFFER_BYTES = 128 * 1024
 """What the kernel holds of one connection's output. A client that never reads must not cost megabytes."""

@@ -36,7 +36,7 @@ from landline.ports import Store
 from landline.server.wheel import Circle, Pulse, Timer, Wheel
 
 PAGE_BYTES = 32 * 1024
-"""What one stream may hold of the log at a time, at least one activity (design section 4)."""
+"""What one stream may hold of the log at a time, at least one activity. A client that never reads costs it."""
 
 PAGE_ACTIVITIES = 500
 """Bounds a page of tiny activities: a frame costs more than its bytes."""

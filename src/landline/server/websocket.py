@@ -23,7 +23,7 @@ from landline.server.crowd import Place
 from landline.server.wheel import Timer, Wheel
 
 WRITE_BUFFER_BYTES = 32 * 1024
-"""Above this the transport asks to stop writing (design section 4: a client that never reads costs 39 KiB)."""
+"""Above this the transport asks to stop writing. With one page of the log, a client that never reads costs 39 KiB."""
 
 # Close codes of RFC 6455, section 7.4.1.
 PROTOCOL_ERROR = 1002
