@@ -378,12 +378,12 @@ class Server:
 
     @openapi.operation("Health", {200: "Status"})
     async def _live(self, exchange: Exchange) -> None:
-        """The process runs."""
+        """Alive: 200 while the process runs."""
         await exchange.json(200, b'{"status":"live"}')
 
     @openapi.operation("Health", {200: "Status"}, raises=(Draining, StoreUnavailable))
     async def _is_ready(self, exchange: Exchange) -> None:
-        """It takes new work; not while it goes away, nor while nothing can be stored."""
+        """Ready for traffic: 503 while draining, or while storage cannot be written."""
         if not self._ready:
             raise Draining
         await self.store.check()
@@ -394,7 +394,7 @@ class Server:
         await exchange.answer(200, self._document, JSON)
 
     async def _api_page(self, exchange: Exchange) -> None:
-        """The same for people."""
+        """The OpenAPI document for people."""
         if self._document_page is None:  # made once: anybody may ask
             self._document_page = openapi_page.page(msgspec.json.decode(self._document))
         await exchange.answer(200, self._document_page, *openapi_page.HEADERS)
@@ -411,7 +411,7 @@ async def keys_of(store: Store) -> Keys:
 
 
 def admin_secret(settings: Settings, directory: Directory) -> str:
-    """What the admin API is asked with. Unless it is a setting it stands in a file, where commands find it."""
+    """The bearer credential of the admin API. Unless it is a setting it stands in a file, where commands find it."""
     if settings.admin_secret is not None:
         return settings.admin_secret
     secret = directory.read(ADMIN_SECRET_FILE)
