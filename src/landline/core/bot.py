@@ -1,4 +1,4 @@
-"""A bot, and the sites (client applications) that may talk to it (specification 1).
+"""A bot, and the sites (client applications) that may talk to it (spec 1).
 
 What an operator may say about either stands here with its bounds, once for the file, the admin API and the store.
 """
@@ -22,7 +22,7 @@ ENDPOINT = r"^(?i:https?)://[^\s/?#@]+(/[^\s?#]*)?(\?[^\s#]*)?$"
 CONNECTOR = "https://api.botframework.com"
 """The audience of what bots show to us; SDKs ask for it by this name, whoever the issuer is."""
 MICROSOFT = CONNECTOR
-"""An issuer of this name makes the Agents SDKs fetch keys from Microsoft, so ours must never have it (bot-side 5.1)."""
+"""An issuer of this name makes the Agents SDKs fetch keys from Microsoft, so ours must never have it (bot 5.1)."""
 _KEY_SET = re.compile(r"(https://|http://(localhost|127\.0\.0\.1|\[::1\])[:/])[^\s#@]+", re.ASCII)
 _HOST_NAME = re.compile(r"[A-Za-z0-9._~-]+")
 BotId = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -119,10 +119,10 @@ class Profile(Own, frozen=True, kw_only=True, omit_defaults=True):
 class Bot(Own, frozen=True):
     """A registered endpoint. Durations are seconds.
 
-    `service_url` is what this bot calls back: base, `/b/`, the bot's key and a slash (bot-side 2.2); the key alone
-    makes an anonymous bot recognisable, so it is a secret (bot-side 3). `former_keys` were given out before and still
+    `service_url` is what this bot calls back: base, `/b/`, the bot's key and a slash (bot 2.2); the key alone
+    makes an anonymous bot recognisable, so it is a secret (bot 3). `former_keys` were given out before and still
     work. A bot with `app_id` is not known by that alone: it shows a token, which it gets for a secret whose digest is
-    one of `app_secrets` (bot-side 6), or from one of `trusted_issuers`, for which no other bot's stand in.
+    one of `app_secrets` (bot 6), or from one of `trusted_issuers`, for which no other bot's stand in.
     """
 
     id: str
@@ -144,7 +144,7 @@ class Bot(Own, frozen=True):
 
     @property
     def delivery_mode(self) -> str | None:
-        """What its activities say of where its replies go; normally nothing (bot-side 2.6)."""
+        """What its activities say of where its replies go; normally nothing (bot 2.6)."""
         return None if self.delivery == "normal" else self.delivery
 
     @property
@@ -165,7 +165,7 @@ class Bot(Own, frozen=True):
 
 
 class Site(Own, frozen=True, omit_defaults=True):
-    """A client application of one bot (specification 1). Its origins are normalised."""
+    """A client application of one bot (spec 1). Its origins are normalised."""
 
     id: Annotated[SiteId, Meta(description="Its name, unique among the sites of all bots.")]
     bot_id: Annotated[BotId, Meta(description="The bot that it talks to.")]
@@ -180,7 +180,7 @@ class Site(Own, frozen=True, omit_defaults=True):
 
 
 def without_query(endpoint: str) -> str:
-    """An endpoint as it is shown and logged: what stands in its query may be a secret (bot-side 8, 94)."""
+    """An endpoint as it is shown and logged: what stands in its query may be a secret (bot 8, 94)."""
     where, asks, _ = endpoint.partition("?")
     return f"{where}?***" if asks else where
 

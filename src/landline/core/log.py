@@ -27,7 +27,7 @@ LAST_SEQUENCE = (1 << SEQUENCE_BITS) - 1
 
 
 class Audience(IntEnum):
-    """Who reads an entry (specification 6.3)."""
+    """Who reads an entry (spec 6.3)."""
 
     EVERYONE = 0
     STREAMS = 1
@@ -126,7 +126,7 @@ class Page(msgspec.Struct, frozen=True):
 
 
 def activity_id(conversation: ConversationId, sequence: int) -> str:
-    """`{conversationId}|{n}`, at least seven digits (specification 6.1)."""
+    """`{conversationId}|{n}`, at least seven digits (spec 6.1)."""
     return f"{conversation}|{sequence:07d}"
 
 
@@ -145,7 +145,7 @@ def _second(seconds: int) -> str:
 
 
 def timestamp(time_ms: int) -> str:
-    """ISO 8601, UTC, exactly three fraction digits and `Z` (specification 6.1, D-30)."""
+    """ISO 8601, UTC, exactly three fraction digits and `Z` (spec 6.1, D-30)."""
     return f"{_second(time_ms // 1000)}.{time_ms % 1000:03d}Z"
 
 
@@ -157,7 +157,7 @@ def activity(conversation: ConversationId, entry: Entry, base: bytes = b"") -> b
 
 
 def frame(conversation: ConversationId, entry: Entry, base: bytes = b"") -> bytes:
-    """The ActivitySet of one entry, with the watermark right behind it (specification 7.3, D-48)."""
+    """The ActivitySet of one entry, with the watermark right behind it (spec 7.3, D-48)."""
     shown = entry.original or entry
     behind = watermark(conversation, entry.sequence + 1, entry.time_ms)
     return b"".join(

@@ -1,7 +1,7 @@
 """The admin API at the edge: what operators ask and change (docs/reference/admin.md). Parse, call one method, format.
 
 Who has the admin credential may do everything here. No page of another origin can: there are no cookies, and no answer
-has a CORS header (specification 3.3).
+has a CORS header (spec 3.3).
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ class Admin:
 
     @_operation({200: "OwnAuthority"}, raises=(errors.NotServing,))
     async def authority(self, exchange: Exchange) -> None:
-        """Get the base address and the issuer that bots with an app id are configured with (bot-side 6.3)."""
+        """Get the base address and the issuer that bots with an app id are configured with (bot 6.3)."""
         self._check(exchange)
         if self._authority is None:
             raise NotServing("Start the server first, or name its service_url: nobody knows its address yet")
@@ -337,14 +337,14 @@ class Admin:
 
     @_operation({204: None}, raises=(errors.UnknownConversation,))
     async def delete_conversation(self, exchange: Exchange) -> None:
-        """Delete a conversation at once; its streams close with 4404 (specification 9)."""
+        """Delete a conversation at once; its streams close with 4404 (spec 9)."""
         self._check(exchange)
         await self._retention.delete(exchange.path("conversation"))
         await exchange.answer(204, b"")
 
     @_operation({200: "Forgotten"}, body="Person", raises=(errors.MissingProperty,))
     async def forget(self, exchange: Exchange) -> None:
-        """Forget a person: delete every conversation in which they took part (specification 9)."""
+        """Forget a person: delete every conversation in which they took part (spec 9)."""
         self._check(exchange)
         person = _read(await exchange.json_body(), _Person)
         look = self._retention.count if person.dry_run else self._retention.forget

@@ -157,7 +157,7 @@ class Server:
 
     async def stop(self) -> None:
         """Go away without losing anything: refuse new connections, close the streams spread over `drain_s`, answer what
-        is under way, see to the end what bots are being told, then close the store (specification 11). May be repeated.
+        is under way, see to the end what bots are being told, then close the store (spec 11). May be repeated.
         """
         try:
             if self._ready:
@@ -457,13 +457,13 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
 
 
 def authority_of(settings: Settings, own_url: str) -> admin.Authority:
-    """What every address that bots are told begins with, and our name. Never from a request (bot-side 3)."""
+    """What every address that bots are told begins with, and our name. Never from a request (bot 3)."""
     base = (settings.service_url or own_url).rstrip("/")
     return admin.Authority(base, settings.issuer or base)
 
 
 def _url(scheme: str, host: str, port: int) -> str:
-    """The loopback name if the listener is bound to all addresses (bot-side 3)."""
+    """The loopback name if the listener is bound to all addresses (bot 3)."""
     if host in _ANY_ADDRESS:
         host = "localhost"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
@@ -496,7 +496,7 @@ def lives(settings: Settings) -> Lives:
 
 
 def _rates(settings: Settings) -> Rates:
-    """Bursts are twice the rate, for polls four times (specification 10)."""
+    """Bursts are twice the rate, for polls four times (spec 10)."""
 
     def rate(per_s: float, burst_s: int, longest_wait_s: float = 0.0) -> Rate:
         return Rate(per_s, max(1, math.ceil(burst_s * per_s)), longest_wait_s)

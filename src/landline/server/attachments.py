@@ -1,4 +1,4 @@
-"""Fetching files at the edge: what clients uploaded and what bots attached (specification 5.8, bot-side 3.6).
+"""Fetching files at the edge: what clients uploaded and what bots attached (spec 5.8, bot 3.6).
 
 Who has the link may have the bytes: the id in it cannot be guessed, and browsers send no credential with an image. So
 nothing here may be taken by a browser for a page of this origin.
@@ -63,7 +63,7 @@ class Downloads:
 
     @_SHOWN
     async def view(self, exchange: Exchange) -> None:
-        """Get a view of an attachment (bot-side 3.6)."""
+        """Get a view of an attachment (bot 3.6)."""
         await self._show(exchange, exchange.path("view"))
 
     async def _show(self, exchange: Exchange, view: str) -> None:

@@ -1,6 +1,6 @@
-"""The Direct Line API at the edge: parse, call one channel method, format (specification 5).
+"""The Direct Line API at the edge: parse, call one channel method, format (spec 5).
 
-The order of the lines in an endpoint is the order of checks of specification 3.4: who asks, whether the conversation is
+The order of the lines in an endpoint is the order of checks of spec 3.4: who asks, whether the conversation is
 theirs and exists, and only then what was sent.
 """
 

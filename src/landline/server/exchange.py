@@ -1,4 +1,4 @@
-"""One HTTP exchange: what was asked, and how it is answered. The rules that every endpoint shares (specification 3).
+"""One HTTP exchange: what was asked, and how it is answered. The rules that every endpoint shares (spec 3).
 
 An endpoint is a coroutine function that takes an `Exchange` and answers through it, or raises a `LandlineError`. What
 surrounds it is `Resource`: methods, preflight, errors, one log line.
@@ -93,8 +93,8 @@ class Manners(msgspec.Struct, frozen=True):
     """What the operator decided about requests in general.
 
     `deadline_s` is the one deadline of a request (8.6), `body_bytes` the largest body, `upload_bytes` that of an
-    upload. `cross_origin` is on for the
-    Direct Line API and off for the connector (3.3); `cors_origins` empty means any origin.
+    upload. `cross_origin` is on for the Direct Line API and off for the connector (3.3); `cors_origins` empty means
+    any origin.
     """
 
     deadline_s: float

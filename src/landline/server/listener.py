@@ -118,7 +118,7 @@ def inherited_socket(environment: Mapping[str, str], pid: int) -> socket.socket 
     """The listening socket that our parent hands over, as systemd and its like do (`LISTEN_FDS`), or None.
 
     The parent keeps it open while this process is exchanged, so that connections wait in the kernel and nobody is
-    refused (specification 11). A parent that does not know our pid before we run leaves `LISTEN_PID` out. Raises
+    refused (spec 11). A parent that does not know our pid before we run leaves `LISTEN_PID` out. Raises
     `ConfigurationError` for anything but one listening TCP socket."""
     whose = environment.get("LISTEN_PID")
     if whose != str(pid) and "LISTEN_FDS" not in environment:
