@@ -271,7 +271,7 @@ class DirectLine:
         raises=(*CREDENTIALS, UnknownConversation, NotWebSocket, Draining),
     )
     async def not_a_stream(self, exchange: Exchange) -> None:
-        """Open a stream, by a WebSocket upgrade. Without one the credential is checked, then it is refused (7.1)."""
+        """Open a stream by a WebSocket upgrade. Without an upgrade: 400, after the check of the credential (7.1)."""
         ticket = self._ticket(
             exchange.path("conversation"), exchange.query("t"), exchange.header(b"authorization"), exchange.origin()
         )
