@@ -144,7 +144,7 @@ def test_help_has_every_setting_but_the_secret_with_its_sentence() -> None:
     done = run("serve", "--help")
     assert done.returncode == 0
     assert "--token-ttl-s DURATION" in done.stdout
-    assert "Life of a token." in done.stdout
+    assert "Lifetime of a token." in done.stdout
     assert "--secret" not in done.stdout
     words = " ".join(done.stdout.split())
     assert "[default: 3600; LANDLINE_TOKEN_TTL_S]" in words

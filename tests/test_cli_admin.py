@@ -278,7 +278,7 @@ async def test_what_is_changed_while_no_server_runs_holds_in_the_next(tmp_path: 
 
 
 async def test_a_directory_without_a_store_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
-    """Neither by asking nor by telling: what is in no store is served by nobody (decision 33)."""
+    """Neither by asking nor by telling: what is in no store is served by nobody (ADR 33)."""
     (tmp_path / "empty").mkdir()
     for name in ("nowhere", "empty"):
         for words in (("bot", "list"), ("site", "list"), ("site", "add", "web", "bot"), ("forget", "ann", "--yes")):

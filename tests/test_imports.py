@@ -1,4 +1,4 @@
-"""What a command does not import, which is what it starts fast by (decision 33). Lists of modules, and no stopwatch."""
+"""What a command does not import, which is what it starts fast by (ADR 33). Lists of modules, and no stopwatch."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The `landline` command: its names, and where each lives. A command's module is imported when it is asked for.
 
 So `landline --version` starts nearly as fast as Python itself, and `landline serve` loads nothing that only others need
-(decision 33).
+(ADR 33).
 """
 
 from __future__ import annotations

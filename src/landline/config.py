@@ -1,7 +1,7 @@
 """Every setting, once: its name, unit, bounds, default, and one sentence. Only `cli` and `server/app.py` read them.
 
 A setting is a flag (`--token-ttl-s`), an environment variable (`LANDLINE_TOKEN_TTL_S`) and a key in the TOML file, and
-that order wins (design section 6). Secrets are never flags: a command line is public.
+that order wins (docs/reference/settings.md). Secrets are never flags: a command line is public.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class SiteTable(Own, frozen=True, kw_only=True, forbid_unknown_fields=True):
     trusted_origins: tuple[str, ...] = ()
     enhanced_authentication: bool = False
     secret: Annotated[
-        str | None, Meta(description="An additional secret, never stored; at least 24 of A-Z a-z 0-9 . _ -")
+        str | None, Meta(description="An additional secret, never stored; at least 24 characters of A-Z a-z 0-9 . _ -")
     ] = None
 
 
@@ -111,53 +111,55 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = ()
     bot_ca_file: Annotated[
         Path | None,
-        Meta(description="PEM file of the authorities that may certify an https bot. Default: the system's."),
+        Meta(description="PEM file with the authorities that may certify an https bot. Default: the system's."),
     ] = None
-    host: Annotated[str, Meta(min_length=1, description="Address to listen on, or a name: then all its addresses.")] = (
-        "127.0.0.1"
-    )
+    host: Annotated[
+        str, Meta(min_length=1, description="Address to listen on, or a name that stands for all its addresses.")
+    ] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes a free one.")] = 3000
-    data: Annotated[
-        Path, Meta(description="Directory of everything that is kept. Made at the first start, private to its owner.")
-    ] = Path("landline-data")
+    data: Annotated[Path, Meta(description="Directory of all data. Made at the first start, private to its owner.")] = (
+        Path("landline-data")
+    )
     public_url: Annotated[
         Url | None,
-        Meta(description="Base of the URLs that clients are given. Default: the address the request was sent to."),
+        Meta(description="Base of the URLs given to clients. Default: the address that the request was sent to."),
     ] = None
     service_url: Annotated[
         Url | None, Meta(description="Base of the URL that the bot calls back. Default: the listener's own address.")
     ] = None
     tls_cert: Annotated[
         Path | None,
-        Meta(description="PEM file with the listener's certificate and its chain. With it only TLS is spoken."),
+        Meta(
+            description="PEM file with the listener's certificate and its chain. With it, the listener speaks TLS only."
+        ),
     ] = None
-    tls_key: Annotated[Path | None, Meta(description="PEM file with the key of that certificate.")] = None
+    tls_key: Annotated[Path | None, Meta(description="PEM file with the private key of that certificate.")] = None
     trusted_proxies: Annotated[
         tuple[str, ...],
-        Meta(description="IP addresses and networks whose X-Forwarded-Proto, -Host and -Prefix are believed."),
+        Meta(description="IP addresses and networks whose X-Forwarded-Proto, -Host and -Prefix are trusted."),
     ] = ()
     cors_origins: Annotated[
         tuple[str, ...], Meta(description="Origins of pages that may use the API in a browser. Default: any.")
     ] = ()
     secret: Annotated[
         str | None,
-        Meta(description="An additional secret, never stored; at least 24 of A-Z a-z 0-9 . _ -"),
+        Meta(description="An additional secret, never stored; at least 24 characters of A-Z a-z 0-9 . _ -"),
     ] = None
     admin_secret: Annotated[
         str | None,
         Meta(
-            description="What the admin API is asked with; at least 24 of A-Z a-z 0-9 . _ - "
-            "Default: made at the first start, in `admin-secret` in the data directory."
+            description="Bearer credential of the admin API; at least 24 characters of A-Z a-z 0-9 . _ - Default: "
+            "made at the first start, in `admin-secret` in the data directory."
         ),
     ] = None
     enhanced_authentication: Annotated[
-        bool, Meta(description="Users come from tokens only, and trusted origins are enforced.")
+        bool, Meta(description="Take users from tokens only, and enforce trusted origins.")
     ] = False
     trusted_origins: Annotated[
         tuple[str, ...],
-        Meta(description="Origins of pages that may use the site; what requests for tokens say is ignored then."),
+        Meta(description="Origins of pages that may use the site. Origins in requests for tokens are then ignored."),
     ] = ()
-    token_ttl_s: Annotated[int, Meta(ge=1, le=1_209_600, description="Life of a token.")] = 3600
+    token_ttl_s: Annotated[int, Meta(ge=1, le=1_209_600, description="Lifetime of a token.")] = 3600
     token_chain_s: Annotated[
         Seconds,
         Meta(description="How long after its first token a client can still renew it: by refresh, reconnect or start."),
@@ -170,115 +172,143 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Meta(
             gt=0,
             le=18,
-            description="The one deadline of a request. Everything it waits for, the bot among it, spends from it.",
+            description="Deadline of a request. All that it waits for counts towards it, the bot included.",
         ),
     ] = 15
-    bot_connect_timeout_s: Annotated[Seconds, Meta(description="Limit of one attempt to connect to the bot.")] = 5
+    bot_connect_timeout_s: Annotated[Seconds, Meta(description="Time limit of one attempt to connect to the bot.")] = 5
     join_wait_s: Annotated[
-        Seconds, Meta(description="How long what follows waits for the bot to answer a conversationUpdate.")
+        Seconds, Meta(description="How long later activities wait for the bot's answer to a conversationUpdate.")
     ] = 5
     store_wait_s: Annotated[
         Seconds,
-        Meta(description="How long a bot's call waits for a store in trouble before it is answered 503."),
+        Meta(description="How long a bot's call waits, while nothing can be stored, before it is answered 503."),
     ] = 5
     idempotency_ttl_s: Annotated[
         Seconds,
-        Meta(description="How long the key of a send is known: an Idempotency-Key, or what a bot repeats a call with."),
+        Meta(description="How long the key of a send is remembered: an Idempotency-Key, or a bot's request id."),
     ] = 86_400
     keepalive_s: Annotated[
-        float, Meta(gt=0, le=30, description="After so long a silence on a stream an empty frame is sent.")
+        float,
+        Meta(gt=0, le=30, description="An empty frame is sent on a stream after this long without another frame."),
     ] = 20
     dead_peer_s: Annotated[
-        Seconds, Meta(description="A stream whose client has not been heard for so long after a Ping is dropped.")
+        Seconds, Meta(description="Drop a stream if nothing comes from its client for this long after a Ping.")
     ] = 60
     stall_s: Annotated[
-        Seconds, Meta(description="A stream whose client takes nothing for so long is closed with 1013.")
+        Seconds, Meta(description="Close a stream (1013) after its client has read nothing for this long.")
     ] = 30
     close_timeout_s: Annotated[
-        Seconds, Meta(description="Limit for a WebSocket close handshake; then the connection is cut.")
+        Seconds, Meta(description="Time limit of a WebSocket close handshake; then the connection is cut.")
     ] = 5
-    drain_s: Annotated[float, Meta(ge=0, description="At a stop, streams are closed one by one over this time.")] = 10
-    header_timeout_s: Annotated[Seconds, Meta(description="Limit for the arrival of a request's headers.")] = 10
+    drain_s: Annotated[
+        float, Meta(ge=0, description="At a stop, the open streams are closed one by one over this time.")
+    ] = 10
+    header_timeout_s: Annotated[
+        Seconds, Meta(description="Time limit for the headers of a request, and for a TLS handshake.")
+    ] = 10
     body_stall_s: Annotated[
-        Seconds, Meta(description="Limit for a silence within a request's body, or within the reading of its answer.")
+        Seconds, Meta(description="Maximum silence within a request's body, or while a client reads the answer.")
     ] = 30
     clock_leeway_s: Annotated[
-        float, Meta(ge=0, description="Leeway for the times in tokens. Stream URLs have none.")
+        float, Meta(ge=0, description="Tolerance for the times in tokens. Stream URLs have none.")
     ] = 5
     issuer: Annotated[
         Url | None,
-        Meta(
-            description="Landline's name in the tokens that it shows to bots. Default: the base of what the bot calls."
-        ),
+        Meta(description="Landline's name in the tokens that it shows to bots. Default: the base of the service URL."),
     ] = None
     bot_token_ttl_s: Annotated[
-        int, Meta(ge=1, le=3600, description="Life of the tokens that Landline shows to bots, and gives to them.")
+        int,
+        Meta(
+            ge=1,
+            le=3600,
+            description="Lifetime of the tokens that Landline shows to bots, and of those that it issues to them.",
+        ),
     ] = 3600
     key_lead_s: Annotated[
         Seconds,
-        Meta(description="How long a new signing key is shown before it signs, and an old one afterwards."),
+        Meta(description="How long a new signing key is published before it signs, and an old one afterwards."),
     ] = 90_000
     trusted_issuers: Annotated[
         tuple[str, ...],
         Meta(
-            description="Other issuers whose tokens bots may show, each as its name, `=`, and the URL of its key set. "
-            "A bot that names its own has only those."
+            description="Other issuers whose tokens bots may show, each written as its name, `=` and the URL of "
+            "its key set. A bot that names issuers of its own has only those."
         ),
     ] = ()
     issuer_keys_s: Annotated[
         Seconds,
         Meta(
             le=86_400,
-            description="How old the keys of a trusted issuer may be before they are read again. What it has withdrawn "
-            "is refused then.",
+            description="The keys of a trusted issuer are read again when they are older than this. A withdrawn "
+            "key is refused from then on.",
         ),
     ] = 3600
     sends_per_s: Annotated[
-        PerSecond, Meta(description="Activities that clients may send into one conversation; bursts are twice that.")
+        PerSecond,
+        Meta(description="Maximum activities that clients send into one conversation; a burst may have twice as many."),
     ] = 20
     polls_per_s: Annotated[
         PerSecond,
-        Meta(description="Calls of Get Activities for one conversation; bursts are four times that, more wait."),
+        Meta(
+            description="Maximum calls of Get Activities for one conversation; a burst may have four times as "
+            "many, others wait."
+        ),
     ] = 5
     starts_per_s: Annotated[
-        PerSecond, Meta(description="Starts and token calls of one site; bursts are twice that, more wait.")
+        PerSecond,
+        Meta(description="Maximum starts and token calls of one site; a burst may have twice as many, others wait."),
     ] = 100
     poll_wait_s: Annotated[
-        Wait, Meta(description="How long a call of Get Activities may be made to wait before it is refused.")
+        Wait,
+        Meta(
+            description="A Get Activities call that would have to wait longer than this for its rate is answered 429."
+        ),
     ] = 5
     start_wait_s: Annotated[
-        Wait, Meta(description="How long a start or token call may be made to wait before it is refused.")
+        Wait,
+        Meta(
+            description="A start or token call that would have to wait longer than this for its rate is answered 429."
+        ),
     ] = 10
     connections_per_address: Annotated[
         int,
-        Meta(ge=0, description="Open connections of one address; an IPv6 /64 is one. More are refused. 0 is no bound."),
+        Meta(
+            ge=0, description="Maximum open connections of one address; an IPv6 /64 counts as one address. 0: no limit."
+        ),
     ] = 4096
     streams_per_conversation: Annotated[
-        int, Meta(ge=1, le=32, description="Open streams of one conversation. One more closes the oldest with 4409.")
+        int,
+        Meta(
+            ge=1, le=32, description="Maximum open streams of one conversation. One more closes the oldest with 4409."
+        ),
     ] = 8
-    activity_bytes: Annotated[Count, Meta(description="Largest activity that a client may send.")] = 262_144
-    connector_bytes: Annotated[Count, Meta(description="Largest activity that the bot may send.")] = 4_194_304
+    activity_bytes: Annotated[Count, Meta(description="Maximum size of an activity from a client.")] = 262_144
+    connector_bytes: Annotated[Count, Meta(description="Maximum size of an activity from a bot.")] = 4_194_304
     upload_bytes: Annotated[
-        Count, Meta(description="Largest upload, all its files together, of a client or the bot.")
+        Count, Meta(description="Maximum size of an upload, all its files together, from a client or a bot.")
     ] = 20_971_520
-    upload_files: Annotated[Count, Meta(description="Most files in one upload, which may have 32 other parts.")] = 20
+    upload_files: Annotated[
+        Count, Meta(description="Maximum files per upload; up to 32 other form parts are allowed besides.")
+    ] = 20
     upload_bytes_total: Annotated[
-        Room, Meta(description="Most that the stored uploads of one conversation take up on the disk; 0 is no bound.")
+        Room, Meta(description="Maximum disk space of the stored uploads of one conversation. 0: no limit.")
     ] = 268_435_456
     upload_bytes_total_per_site: Annotated[
-        Room, Meta(description="Most that all that clients uploaded by way of one site takes up; 0 is no bound.")
+        Room, Meta(description="Maximum disk space of all uploads by clients of one site. 0: no limit.")
     ] = 10_737_418_240
     free_space_floor_bytes: Annotated[
-        Room, Meta(description="Where less would be left free on the disk, uploads are refused; messages go on.")
+        Room,
+        Meta(description="Uploads are refused if less than this would be left free on the disk; messages are not."),
     ] = 268_435_456
     members_per_conversation: Annotated[
         int,
-        Meta(ge=2, description="Members of a conversation, the bot among them. Who would be one more is refused."),
+        Meta(ge=2, description="Maximum members of a conversation, the bot included. Further members are refused."),
     ] = 1000
     conversation_idle_ttl_s: Annotated[
         float,
         Meta(
-            ge=0, description="How long a conversation is kept that nobody uses; 0 is for ever. Then it is gone whole."
+            ge=0,
+            description="An unused conversation is deleted, with its activities and files, after this long. 0: never.",
         ),
     ] = 1_209_600
     activity_ttl_s: Annotated[
@@ -289,16 +319,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Seconds | None,
         Meta(description="How long a file can be fetched after its upload. Default: as long as its conversation."),
     ] = None
-    page_activities: Annotated[Count, Meta(description="Most activities in one answer of Get Activities.")] = 100
+    page_activities: Annotated[Count, Meta(description="Maximum activities in one answer of Get Activities.")] = 100
     page_bytes: Annotated[
-        Count, Meta(description="Size that ends one answer of Get Activities, at least one activity in it.")
+        Count, Meta(description="Maximum size of one answer of Get Activities, which has at least one activity.")
     ] = 1_048_576
     inner_http_error: Annotated[
         bool,
         Meta(description="Show clients the status and body of the bot's error answer. Bots may print secrets there."),
     ] = False
     log_level: Annotated[
-        str, Meta(pattern="^(debug|info|warning|error)$", description="What is logged: this level and above.")
+        str, Meta(pattern="^(debug|info|warning|error)$", description="Lowest level that is logged.")
     ] = "info"
 
 

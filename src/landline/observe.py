@@ -5,7 +5,7 @@ a write each was a tenth of what those cost. A turn of the event loop is too sho
 connection only; but a warning does not wait longer than that. An error does not wait at all, and neither does who logs
 outside of a loop.
 
-Nothing secret is ever logged: no secret, token, ticket, service key, query string or activity text (design section 6).
+Nothing secret is ever logged: no secret, token, ticket, service key, query string or activity text.
 So a traceback shows where, and never the local variables: they hold all of that.
 """
 

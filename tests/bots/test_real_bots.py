@@ -1,4 +1,4 @@
-"""Bots on the four real SDKs behind the real server: what their users would notice first (bot-side 8, "End to end").
+"""Bots on the four real SDKs behind the real server: what their users would notice first (bot 8, "End to end").
 
 Each test runs with every SDK that can do what it is about, and in both modes. Anonymous bots have no app id, and no
 settings. Authenticated ones have the settings that `landline.bots.sdks` writes down, trust the authority that `landline

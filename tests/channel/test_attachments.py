@@ -1,4 +1,4 @@
-"""Files before entries, and what is left when the store says no (specification 5.6, design section 3)."""
+"""Files before entries, and what is left when the store says no (spec 5.6)."""
 
 from __future__ import annotations
 

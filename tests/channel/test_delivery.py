@@ -272,7 +272,7 @@ async def test_the_echo_is_on_the_log_before_the_bot_hears_of_it(
 
 
 async def test_a_bot_calls_back_in_the_middle_of_its_turn(channel: Channel, transport: ScriptedTransport) -> None:
-    """Invariant 7: no lock is held while the bot works, not even while it works on a join."""
+    """docs/architecture.md, promise 7: no lock is held while the bot works, not even while it works on a join."""
     transport.hold = True
     conversation = await channel.start("u1")
     join = await transport.nth(0)

@@ -1,4 +1,4 @@
-"""What a bot says in its HTTP answer: to an invoke, and instead of calling back (bot-side 2.5, 2.6; items 25 to 32)."""
+"""What a bot says in its HTTP answer: to an invoke, and instead of calling back (bot 2.5, 2.6; items 25 to 32)."""
 
 from __future__ import annotations
 

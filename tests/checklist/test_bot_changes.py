@@ -1,4 +1,4 @@
-"""A bot that changes or takes back what it said, and what clients see of it (D-35; bot-side 3.3, 3.4).
+"""A bot that changes or takes back what it said, and what clients see of it (D-35; bot 3.3, 3.4).
 
 What the browser makes of it is shown by the tests with a real Web Chat.
 """

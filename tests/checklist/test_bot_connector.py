@@ -1,4 +1,4 @@
-"""What a bot may send, what it is answered, and what clients see of it (bot-side 3; section 8, 33 to 54).
+"""What a bot may send, what it is answered, and what clients see of it (bot 3; section 8, 33 to 54).
 
 Repeats with one `x-ms-client-request-id` (43) are in `test_repeats.py`; the operations besides send and reply have
 files of their own.
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MESSAGE = {"type": "message", "text": "hi"}
 LIMIT = 4 * 1024 * 1024
-"""The largest activity of a bot (bot-side 3)."""
+"""The largest activity of a bot (bot 3)."""
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -46,7 +46,7 @@ async def only(client: DirectLine, conversation_id: str) -> AsyncIterator[object
 
 
 def error_of(answer: Answer) -> tuple[int, str]:
-    """Status and code; fails where it is no error object of bot-side 3."""
+    """Status and code; fails where it is no error object of bot 3."""
     assert answer.headers["Content-Type"].split(";")[0] == "application/json", answer
     assert list(answer.json) == ["error"], answer
     error = answer.json["error"]

@@ -1,4 +1,4 @@
-"""What reaches a bot, how often, in which order, and what the client is told of it (bot-side 2; section 8, 1 to 32).
+"""What reaches a bot, how often, in which order, and what the client is told of it (bot 2; section 8, 1 to 32).
 
 What a bot says in its answer is in `test_bot_answers.py` (25 to 31), uploads (13) are in `test_uploads.py`, tokens and
 so the repetition after a 401 (20) in `test_bot_trust.py`.

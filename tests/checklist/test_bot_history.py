@@ -1,4 +1,4 @@
-"""What was said elsewhere before, as a bot adds it (bot-side 3.9; items 62 to 64)."""
+"""What was said elsewhere before, as a bot adds it (bot 3.9; items 62 to 64)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bots that speak without being asked, and what stays between them and us (bot-side 4.3, 4.4, 3; section 8, 77 to 94).
+"""Bots that speak without being asked, and what stays between them and us (bot 4.3, 4.4, 3; section 8, 77 to 94).
 
 Everything about bots with an app id (82 to 92, and of 93 what concerns them) is in `test_bot_trust.py`.
 """

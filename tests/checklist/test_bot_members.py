@@ -1,4 +1,4 @@
-"""Who takes part, as bots ask for it, and conversations that bots start (bot-side 3.5, 3.7, 3.8; 59 to 61, 69 to 71).
+"""Who takes part, as bots ask for it, and conversations that bots start (bot 3.5, 3.7, 3.8; 59 to 61, 69 to 71).
 
 The bot of the server has no app id, so what only bots with one may do is shown with the connector itself, served with
 what checks tokens and without the rest of the server.

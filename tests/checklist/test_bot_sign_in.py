@@ -1,4 +1,4 @@
-"""There is no token service here: nobody is signed in, and whoever asks is told so (bot-side 7)."""
+"""There is no token service here: nobody is signed in, and whoever asks is told so (bot 7)."""
 
 from __future__ import annotations
 

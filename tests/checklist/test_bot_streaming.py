@@ -1,4 +1,4 @@
-"""Answers that a bot streams over the connector, as the Agents SDKs do it (bot-side 2.7; section 8, 72 to 76)."""
+"""Answers that a bot streams over the connector, as the Agents SDKs do it (bot 2.7; section 8, 72 to 76)."""
 
 from __future__ import annotations
 

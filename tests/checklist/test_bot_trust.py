@@ -1,4 +1,4 @@
-"""A bot with an app id and the server prove to each other who they are, and nobody else can (bot-side 5, 6; section 8,
+"""A bot with an app id and the server prove to each other who they are, and nobody else can (bot 5, 6; section 8,
 20, 22 and 81 to 94).
 
 The server of most tests has one bot, and a conversation of another one that it had before.

@@ -1,4 +1,4 @@
-"""What strangers send costs little, whatever it is (specification 9, statement 212).
+"""What strangers send costs little, whatever it is (spec 9, statement 212).
 
 Every parser of strangers' bytes is searched for its worst input (`benchmarks.hostile`). `LANDLINE_COST_SEED` searches
 with another seed, `LANDLINE_COST_ROUNDS` longer: as many rounds as a night has room for. What is asserted leaves a

@@ -1,4 +1,4 @@
-"""Who is let in, and where to (specification 4; checklist B).
+"""Who is let in, and where to (spec 4; checklist B).
 
 Several sites and bots, rotation and revocation (items 32 to 37) are in `test_sites.py`.
 """

@@ -1,4 +1,4 @@
-"""What must hold from one end to the other (specification 8, 14 J): cuts, kills, rollbacks, deadlines, odd clients."""
+"""What must hold from one end to the other (spec 8, 14 J): cuts, kills, rollbacks, deadlines, odd clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Get Activities over the wire (specification 5.4, 8.2, 8.3; checklist G)."""
+"""Get Activities over the wire (spec 5.4, 8.2, 8.3; checklist G)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hostile clients, a thousand at a time: they get the answers of specification 3.5, and others do not notice them.
+"""Hostile clients, a thousand at a time: they get the answers of spec 3.5, and others do not notice them.
 
 One run for the whole file. Two conversations go on all the time while round after round is thrown at every door of the
 server. Rounds are alike in what they cost and different in what they say (`support.attacks`), the first one warms up

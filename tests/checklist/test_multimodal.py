@@ -1,4 +1,4 @@
-"""`/stream/multimodal`: the alias of a stream through which the client also sends (specification 7.6, D-41)."""
+"""`/stream/multimodal`: the alias of a stream through which the client also sends (spec 7.6, D-41)."""
 
 from __future__ import annotations
 

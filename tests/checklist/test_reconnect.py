@@ -1,4 +1,4 @@
-"""Reconnecting (specification 5.3, 8.2.4) and the stream URL (7.1, 7.2): where a stream begins, and who may open it."""
+"""Reconnecting (spec 5.3, 8.2.4) and the stream URL (7.1, 7.2): where a stream begins, and who may open it."""
 
 from __future__ import annotations
 

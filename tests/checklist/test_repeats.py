@@ -1,4 +1,4 @@
-"""Sends that are sent twice, by clients and by bots (specification 8.5, 14 J; bot-side 1, fact 2)."""
+"""Sends that are sent twice, by clients and by bots (spec 8.5, 14 J; bot 1, fact 2)."""
 
 from __future__ import annotations
 
@@ -295,7 +295,7 @@ async def test_a_call_whose_answer_was_lost_in_a_kill_is_stored_once(tmp_path: P
 async def test_a_request_id_that_was_used_for_something_else_is_a_conflict(
     client: DirectLine, bot: ScriptedBot, conversation_id: str
 ) -> None:
-    """The rules of `Idempotency-Key` hold (bot-side 1, fact 2)."""
+    """The rules of `Idempotency-Key` hold (bot 1, fact 2)."""
     assert (await call(bot, conversation_id, "hi", "request")).status == 200
     for answer in (
         await call(bot, conversation_id, "other", "request"),

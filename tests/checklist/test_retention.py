@@ -1,4 +1,4 @@
-"""How long things are kept, over the wire (specification 9).
+"""How long things are kept, over the wire (spec 9).
 
 What an operator may do is a use case here, `Server.retention`, unless it is about a process of its own.
 """

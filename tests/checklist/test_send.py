@@ -1,4 +1,4 @@
-"""Sending an activity (specification 5.5, 6.1, 8.1, 8.6): what becomes of it, who sees it when, and what a bot's
+"""Sending an activity (spec 5.5, 6.1, 8.1, 8.6): what becomes of it, who sees it when, and what a bot's
 failure costs."""
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from support.streams import hang_up, has_entries, log_of, no_file_beyond, number
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 LIMIT = 262_144
-"""The largest body of an activity (specification 10)."""
+"""The largest body of an activity (spec 10)."""
 BOT_TIMEOUT_S = 1.0
 
 RICH = {

@@ -125,7 +125,7 @@ async def test_each_bot_hears_its_own_conversations_under_its_own_address(
             {"id": other_bot, "name": "Second", "role": "bot"},
         )
         assert not bot.heard(started.conversation_id)
-        # Its service URL opens its own conversations only (bot-side 3).
+        # Its service URL opens its own conversations only (bot 3).
         await say(second, started.conversation_id, "hello")
         own = await client.start()
         await bot.wait_for(lambda each: each.conversation_id == own.conversation_id)

@@ -1,4 +1,4 @@
-"""Start Conversation over the wire (specification 5.2, 6.4; checklist D). Purging (item 67) does not exist yet."""
+"""Start Conversation over the wire (spec 5.2, 6.4; checklist D). Purging (item 67) does not exist yet."""
 
 from __future__ import annotations
 

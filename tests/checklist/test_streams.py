@@ -1,4 +1,4 @@
-"""Streams (specification 7, 8.4): what their frames look like, what ends them, and what no end of them may cost."""
+"""Streams (spec 7, 8.4): what their frames look like, what ends them, and what no end of them may cost."""
 
 from __future__ import annotations
 

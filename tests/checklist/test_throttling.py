@@ -1,4 +1,4 @@
-"""Limits: who asks too often waits, and is refused only where waiting would be worse (specification 10)."""
+"""Limits: who asks too often waits, and is refused only where waiting would be worse (spec 10)."""
 
 from __future__ import annotations
 

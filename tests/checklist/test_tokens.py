@@ -1,4 +1,4 @@
-"""Generate Token and Refresh Token over the wire (specification 5.1, 4.4; checklist C)."""
+"""Generate Token and Refresh Token over the wire (spec 5.1, 4.4; checklist C)."""
 
 from __future__ import annotations
 

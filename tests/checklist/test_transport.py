@@ -1,4 +1,4 @@
-"""Transport, errors and CORS over the wire (specification 2, 3; checklist A).
+"""Transport, errors and CORS over the wire (spec 2, 3; checklist A).
 
 What does not exist yet is not asked for: 429 (part of item 12), `session/getsessionid` (14, but for what all other
 endpoints leave out). Attachment links (part of 22) have a file of their own.
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ORIGIN = "https://www.example.org"
 LIMIT = 262_144
-"""Default of `activity_bytes` (specification 10)."""
+"""Default of `activity_bytes` (spec 10)."""
 UNKNOWN = "NoSuchConversation0000"
 MESSAGE: Activity = {"type": "message", "from": {"id": "user"}, "text": "hello"}
 METHODS = {
@@ -38,7 +38,7 @@ METHODS = {
     "/attachments/{id}/a.png": {"GET", "HEAD"},
     "/conversations/{id}/stream": {"GET"},
 }
-"""What specification 5 documents and this step has."""
+"""What spec 5 documents and this step has."""
 
 
 def percent(text: str) -> str:

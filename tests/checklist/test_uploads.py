@@ -1,4 +1,4 @@
-"""Uploads and attachments: what becomes of files, and who gets them (section 14 F, 22, 28, 191; bot-side 13, 65 to 68).
+"""Uploads and attachments: what becomes of files, and who gets them (section 14 F, 22, 28, 191; bot 13, 65 to 68).
 
 Files are shown from both ends: the bytes that went in are those that come out at the link in the activity.
 """
@@ -643,7 +643,7 @@ async def test_an_upload_that_falls_silent_or_hangs_up_leaves_nothing(tmp_path: 
 
 
 async def attach(bot: ScriptedBot, conversation_id: str, **body: object) -> Answer:
-    """Upload an attachment (bot-side 3.6)."""
+    """Upload an attachment (bot 3.6)."""
     url = f"{bot.service_url(conversation_id)}/v3/conversations/{conversation_id}/attachments"
     data = io.BytesIO(json.dumps(body).encode())
     return await bot.request("POST", url, data=data, headers={"Content-Type": "application/json"})

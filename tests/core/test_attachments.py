@@ -1,4 +1,4 @@
-"""What parts of an upload are, what files are called, and how they get into an activity (specification 5.6, 5.8)."""
+"""What parts of an upload are, what files are called, and how they get into an activity (spec 5.6, 5.8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One file name in every spelling that clients give it (specification 5.6)."""
+"""One file name in every spelling that clients give it (spec 5.6)."""
 
 from __future__ import annotations
 

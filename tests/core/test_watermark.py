@@ -1,4 +1,4 @@
-"""Watermarks: positions that prove themselves, and the table of specification 8.2.4."""
+"""Watermarks: positions that prove themselves, and the table of spec 8.2.4."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all endpoints share (specification 3): who asks and for what, how an answer looks, what a failure becomes."""
+"""What all endpoints share (spec 3): who asks and for what, how an answer looks, what a failure becomes."""
 
 from __future__ import annotations
 

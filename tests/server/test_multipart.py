@@ -1,4 +1,4 @@
-"""Forms in pieces: what is heard of them, what is not, and what they may cost (specification 5.6)."""
+"""Forms in pieces: what is heard of them, what is not, and what they may cost (spec 5.6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each error has its place in the table of specification 3.5, and its answer has the one form of all errors."""
+"""Each error has its place in the table of spec 3.5, and its answer has the one form of all errors."""
 
 from __future__ import annotations
 

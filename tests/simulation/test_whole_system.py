@@ -1,4 +1,4 @@
-"""The whole system under a fake clock, seed by seed (design section 5, invariants 2 to 5 and 8).
+"""The whole system under a fake clock, seed by seed (docs/architecture.md, what must always hold: 2 to 5, 8).
 
 A failing seed is printed with the promise that was broken. Replay it alone, with a debugger if you like:
 

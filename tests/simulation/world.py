@@ -6,7 +6,7 @@ side of a reconnect (`Desk`) and the passing of time (a heap of events). There i
 cannot answer is a coroutine which the world resumes when it likes.
 
 Every seed first draws its own mixture of troubles, then makes trouble for two minutes, then lets things calm down, and
-looks whether the promises of design section 5 held on the way and in the end.
+looks whether the promises of docs/architecture.md held on the way and in the end.
 """
 
 from __future__ import annotations

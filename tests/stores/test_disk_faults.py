@@ -254,7 +254,7 @@ async def test_a_commit_that_ends_soon_after_the_deadline_is_a_success(store: Sq
 
 
 async def test_nobody_waits_longer_than_two_seconds_for_a_commit_that_hangs(store: SqliteStore, disk: Disk) -> None:
-    """Design, "Deadline while an append waits". The entry may turn up all the same, and here it does."""
+    """As docs/explanation/design-facts.md says. The entry may turn up all the same, and here it does."""
     gate = Gate("sync")
     disk.trouble = gate
     deadline = time.monotonic() + 0.2

@@ -699,7 +699,7 @@ def other_peoples(dice: Random, at: Target) -> Iterator[Attack]:
             ("POST", f"{there}/upload"),
         ):
             yield Attack("with the secret of another bot", ask(method, path, credential=secret), UNKNOWN)
-    # A bot that has proven who it is may know that the conversation exists, and no more (bot-side 8, 91 and 93).
+    # A bot that has proven who it is may know that the conversation exists, and no more (bot 8, 91 and 93).
     for key, credential, conversation, expected in (
         (at.other_key, at.bot_token, at.watched, FORBIDDEN),
         (at.key, None, at.foreign, UNKNOWN),

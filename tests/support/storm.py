@@ -12,7 +12,7 @@ from support.attacks import Attack, Expected
 from support.wires import Response
 
 DEADLINE_S = 20.0
-"""Longer than any answer may take (specification 8.6)."""
+"""Longer than any answer may take (spec 8.6)."""
 
 _SOON_S = 0.3
 """So long is waited for an answer that need not come."""

@@ -33,7 +33,7 @@ async def until(condition: Callable[[], object], what: str, timeout: float = 10)
 
 
 class Follower:
-    """A correct client (specification 8.7): whatever ends its stream, it comes back with its last watermark.
+    """A correct client (spec 8.7): whatever ends its stream, it comes back with its last watermark.
 
     `async with Follower(client, opened) as follower:`, where `opened` is the answer of a start or a reconnect. It keeps
     every stream that it ever had; what they brought is not freed of repeats, so that a test sees them.

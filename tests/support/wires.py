@@ -264,7 +264,7 @@ class Response(NamedTuple):
 
     @property
     def error(self) -> dict[str, str]:
-        """The error object of specification 3.5; fails if it is none."""
+        """The error object of spec 3.5; fails if it is none."""
         assert self.headers["content-type"] == "application/json; charset=utf-8"
         assert self.headers["cache-control"] == "no-store"
         assert self.headers["x-correlating-operationid"]

@@ -15,7 +15,7 @@ from landline.core.bot_tokens import Claims
 from landline.ports import Clock
 
 _EARLY_S = 300
-"""A token is made anew so long before it expires (bot-side 5.1); one whose life is short, at half of it."""
+"""A token is made anew so long before it expires (bot 5.1); one whose life is short, at half of it."""
 
 _TOKENS = 4096
 
@@ -51,7 +51,7 @@ class Credentials:
         self._making = asyncio.Lock()
 
     async def token(self, bot: Bot) -> str | None:
-        """A token for this bot; None if it has no app id, since such a bot refuses tokens (bot-side 2.1)."""
+        """A token for this bot; None if it has no app id, since such a bot refuses tokens (bot 2.1)."""
         if bot.app_id is None:
             return None
         signer = await self._keys.signer()

@@ -1,4 +1,4 @@
-"""Frames of `text/event-stream`, as a bot answers when it replies in its own response (bot-side 2.6).
+"""Frames of `text/event-stream`, as a bot answers when it replies in its own response (bot 2.6).
 
 Parsing only: bytes go in as they come, in pieces of any size, and whole events come out. Lines end in CRLF or LF, an
 empty line ends an event (WHATWG HTML, "Server-sent events"). A lone CR, which no bot sends, ends no line here.

@@ -2,7 +2,7 @@
 
 Theory of operation. A request that never left completely cannot have had an effect, so it is tried again until the
 deadline. One that left completely may have started a turn, so it is never repeated, whatever happens to its answer
-(bot-side fact 4). `bots/wire.py` draws that line, where the operating system has taken the last byte, and repeats
+(bot 1, fact 4). `bots/wire.py` draws that line, where the operating system has taken the last byte, and repeats
 nothing by itself.
 
 An answer that is an event stream is a bot speaking for as long as it likes. It is heard by a task of its own, which the
@@ -45,14 +45,14 @@ from landline.errors import (
 from landline.ports import BotAnswer
 
 _PAUSES_S = (0.2, 0.5, 1.0, 2.0)
-"""Before the first, second, … further attempt to reach a bot; the last one repeats (bot-side 2.4)."""
+"""Before the first, second, … further attempt to reach a bot; the last one repeats (bot 2.4)."""
 
 _LAST_TRY_S = 0.2
 """No pause ends later than this before the deadline, so that a bot coming up in its last second is still found."""
 
 _ANSWER_BYTES = 4 * 1024 * 1024
 _ERROR_BYTES = 4096
-"""Bounds of what is read of a bot's answer, or of one event in it, and of its error answer (bot-side 2.4)."""
+"""Bounds of what is read of a bot's answer, or of one event in it, and of its error answer (bot 2.4)."""
 
 _SECRET_CHARACTERS = 8
 """What stands in the query of an endpoint and is so long may be a secret. What is shorter occurs by chance, too."""
@@ -275,7 +275,7 @@ class _Delivery:
     def cut(self, unanswered: type[DeliveryError], cause: BaseException) -> BotAnswer:
         """What the delivery comes to if it ends here; raises `unanswered` where the outcome is unknown.
 
-        A 2xx stands although its body did not come to its end: of a normal message nobody reads it (bot-side 2.4)."""
+        A 2xx stands although its body did not come to its end: of a normal message nobody reads it (bot 2.4)."""
         if isinstance(self._settled, BotAnswer):
             return self._settled
         raise self._settled or (unanswered() if self._left else self._unreached()) from cause
@@ -375,7 +375,7 @@ class _Delivery:
         return body
 
     def _may_repeat_after(self, answer: Answer) -> float | None:
-        """Seconds after which this rejection is worth one repetition, or None (bot-side 2.4)."""
+        """Seconds after which this rejection is worth one repetition, or None (bot 2.4)."""
         if answer.status in (401, 403) and self._token is not None and self._credentials is not None:
             # Keys and clocks go wrong on both sides; a token that is made this moment has the best chance.
             self._credentials.refused(self.bot, self._token)

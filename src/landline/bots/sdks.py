@@ -1,4 +1,4 @@
-"""What a bot is told so that it trusts this server and is trusted by it: the settings of each SDK (bot-side 6.3).
+"""What a bot is told so that it trusts this server and is trusted by it: the settings of each SDK (bot 6.3).
 
 Pure text. How the settings get into a bot, and the few lines of code that some SDKs need besides, stand in
 docs/howto/authenticated-bots.md.
@@ -48,7 +48,7 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 def warning_of(sdk: Sdk, identity: Identity) -> str | None:
-    """Why the settings cannot work as they are, for whoever reads them; None where they can (bot-side 6.3)."""
+    """Why the settings cannot work as they are, for whoever reads them; None where they can (bot 6.3)."""
     if identity.base.startswith("https://"):
         return None
     return (
@@ -59,7 +59,7 @@ def warning_of(sdk: Sdk, identity: Identity) -> str | None:
 
 def settings_of(sdk: Sdk, identity: Identity) -> dict[str, str]:
     """The settings by the names that the SDK has for them. Each names us as the token service, too: by default the
-    SDKs send what we gave the bot, and the key of its service URL, to Microsoft's (bot-side 7)."""
+    SDKs send what we gave the bot, and the key of its service URL, to Microsoft's (bot 7)."""
     match sdk:
         case Sdk.BOTBUILDER_PYTHON:
             return {

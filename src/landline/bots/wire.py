@@ -2,7 +2,7 @@
 
 Theory of operation. A `Connection` is httptools' parser between a transport and the `Answer` that is awaited. It says
 of each request when it was *taken*: when the operating system has the last of its bytes. Before that nobody can have
-read it as a whole. Nothing is repeated here; whoever asked knows from that whether it may be (decision 10).
+read it as a whole. Nothing is repeated here; whoever asked knows from that whether it may be (ADR 10).
 
 What a bot sends is bounded, whatever it sends. Which connection is used for what is decided in `bots/connections.py`.
 """

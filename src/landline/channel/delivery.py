@@ -305,7 +305,7 @@ class Delivery:
         """POST one conversationUpdate with every member that is due, and mark them.
 
         What the bot answered does not matter; a request that was never written leaves the joins due and raises
-        `BotUnreachable`, since what comes behind it could not be written either (design, "Join mark").
+        `BotUnreachable`, since what comes behind it could not be written either (spec 6.4).
         """
         unmarked = [member.account for member in members if not member.announced]
         due = [account for account in unmarked if (conversation.id, account.id) not in self._announced]

@@ -1,4 +1,4 @@
-"""Waiting out a store in trouble: a full disk or a full queue is a delay before it is an error (design section 4)."""
+"""Waiting out a store in trouble: a full disk or a full queue is a delay before it is an error."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Who is asking too often, and how long they are made to wait for it (specification 10).
 
-In a storm work waits rather than being refused (design section 4): any answer but a good one ends a polling client for
+In a storm work waits rather than being refused (spec 10, D-15): any answer but a good one ends a polling client for
 ever, and a refused start is final. So polls and starts are answered late, inside the request's deadline, and refused
 only when their turn would be too far away. Sends are refused at once: a client can tell its user.
 """

@@ -27,7 +27,7 @@ from landline.errors import (
 from landline.ports import Clock
 
 _VERIFIED = 4096
-"""Verified tokens kept. Their expiry and their site are checked at every use all the same (design section 4)."""
+"""Verified tokens kept. Their expiry and their site are checked at every use all the same (D-16)."""
 
 _COOKIE = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 """Cookies of ours. Anything else was made up by somebody, who could then tell the session."""

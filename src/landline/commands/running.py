@@ -78,7 +78,7 @@ async def _until_told_to_stop(service: Service, say_started: Callable[[], None],
 
 
 def _spare_the_collector() -> None:
-    """What was loaded stays loaded; sockets leave no cycles behind. About a tenth of the CPU (design section 4)."""
+    """What was loaded stays loaded; sockets leave no cycles behind. About a tenth of the CPU (ADR 3)."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 50)

@@ -1,6 +1,6 @@
 """Activities as open JSON objects: what is read of them, what we set, and what stays as it was written.
 
-An activity belongs to whoever wrote it. The few members of specification 6.1 are read or replaced; every other value
+An activity belongs to whoever wrote it. The few members of spec 6.1 are read or replaced; every other value
 goes through as a piece of text (`msgspec.Raw`), so that it arrives byte for byte. Names are compared exactly where we
 read them. Where we replace or drop a member, every spelling of its name goes: bots on .NET read names without regard
 to case, and `"From"` beside our `from` would let a client speak as somebody else.
@@ -50,7 +50,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Kind(Enum):
-    """Who reads an activity, and whether it is kept (specification 6.3)."""
+    """Who reads an activity, and whether it is kept (spec 6.3)."""
 
     STORED = "stored"
     STREAMS_ONLY = "streams only"
@@ -89,8 +89,8 @@ class ClientActivity(msgspec.Struct, frozen=True):
     members: dict[str, Raw]
 
     def for_bot(self, bot: Bot, activity_id: str, time: str) -> bytes:
-        """The bot's copy (bot-side 2.2), complete. Its `deliveryMode` is the bot's, never the client's, and none on an
-        `invoke`, whose own answer it would hide (D-36, bot-side 2.6). Links to this server begin with what the bot
+        """The bot's copy (bot 2.2), complete. Its `deliveryMode` is the bot's, never the client's, and none on an
+        `invoke`, whose own answer it would hide (D-36, bot 2.6). Links to this server begin with what the bot
         calls back (D-29)."""
         mode = None if self.type == "invoke" else bot.delivery_mode
         copy = _encode(
@@ -120,7 +120,7 @@ class BotActivity(msgspec.Struct, frozen=True):
 def from_client(
     body: bytes, *, conversation: ConversationId, bot: Bot, bound: Account | None, may_use_dl: bool
 ) -> ClientActivity:
-    """Read what a client posted (specification 6.1).
+    """Read what a client posted (spec 6.1).
 
     `bound`: the user of its token, who wins silently (4.6). `may_use_dl`: whether an unbound credential may speak as an
     id that begins with `dl_`. Raises `RequestError`.
@@ -160,12 +160,12 @@ def from_client_members(
 def from_bot(
     body: bytes, *, conversation: ConversationId, bot: Bot, reply_to: str | None, users: Set[str] | None = None
 ) -> BotActivity:
-    """Read what a bot posted (specification 6.1, bot-side 3.1); `reply_to` is the activity it replies to by path (3.2).
+    """Read what a bot posted (spec 6.1, bot 3.1); `reply_to` is the activity it replies to by path (3.2).
 
     Lenient, since no SDK repeats a refused send: only what has no `type`, is no object, or would blank every Web Chat
     of the conversation is refused. Links that lead to this server by the bot's service URL will lead there by the
     reader's base (D-51). In a transcript, which has the lines of both sides, `users` are the ids of the members: what
-    one of them said stays that one's (bot-side 3.9). Raises `RequestError`.
+    one of them said stays that one's (bot 3.9). Raises `RequestError`.
     """
     given = decode(body)
     kind = _type(given)
@@ -191,7 +191,7 @@ def from_bot(
 
 def replies(body: bytes) -> list[bytes]:
     """The activities in a bot's answer to `expectReplies`, or in a history, in their order; none in an empty one
-    (bot-side 2.6, 3.9).
+    (bot 2.6, 3.9).
 
     Raises `RequestError` for an answer that is not of that form.
     """
@@ -206,7 +206,7 @@ def id_of(body: bytes) -> str | None:
 
 
 def without_private_members(body: bytes) -> bytes:
-    """An activity without its members that begin with `_`: state of an SDK that slipped out (bot-side 2.6).
+    """An activity without its members that begin with `_`: state of an SDK that slipped out (bot 2.6).
 
     Raises as `decode`.
     """
@@ -214,7 +214,7 @@ def without_private_members(body: bytes) -> bytes:
 
 
 def first_words(body: bytes, *, bot_id: str) -> tuple[list[Account], bytes | None]:
-    """Whom a bot wants in a new conversation, itself aside, and what it says there at once (bot-side 3.7).
+    """Whom a bot wants in a new conversation, itself aside, and what it says there at once (bot 3.7).
 
     Raises `RequestError`.
     """
@@ -244,7 +244,7 @@ def is_bots(stored: bytes) -> bool:
 
 
 def check_id(body: bytes, activity_id: str) -> None:
-    """Raises `BadArgument` if this activity has an id of its own and it is another one (bot-side 3.3)."""
+    """Raises `BadArgument` if this activity has an id of its own and it is another one (bot 3.3)."""
     given = decode(body).get("id", _NULL)
     if string(given, "id") not in (None, activity_id):
         raise BadArgument("'id' is another one than in the path")
@@ -434,7 +434,7 @@ def join(
     activity_id: str,
     time: str,
 ) -> bytes:
-    """The conversationUpdate that tells the bot of new `members`, itself among them when it joins (specification 6.4).
+    """The conversationUpdate that tells the bot of new `members`, itself among them when it joins (spec 6.4).
 
     It comes from the first user among them. Where there is none it comes from the conversation's own id: the bot's
     would make all conversations share one record in bots that keep state per sender.

@@ -25,7 +25,7 @@ AttachmentId = NewType("AttachmentId", str)
 
 ORIGINAL = "original"
 THUMBNAIL = "thumbnail"
-"""The views that an attachment can have (bot-side 3.6). What a client uploads has only the first."""
+"""The views that an attachment can have (bot 3.6). What a client uploads has only the first."""
 
 NAMELESS = "attachment"
 NAME_CHARACTERS = 200
@@ -227,7 +227,7 @@ def _filled(template: dict[str, Raw], file: File, content_type: str) -> bytes:
 
 
 class BotUpload(msgspec.Struct, frozen=True):
-    """What a bot uploads (bot-side 3.6), with the bytes of each view."""
+    """What a bot uploads (bot 3.6), with the bytes of each view."""
 
     name: str
     content_type: str
@@ -249,7 +249,7 @@ def from_bot(body: bytes) -> BotUpload:
 
 
 def _base64(given: dict[str, Raw], name: str) -> bytes | None:
-    """Either alphabet of base64, with or without padding (bot-side 3.6), in one line or in many: what encodes for mail
+    """Either alphabet of base64, with or without padding (bot 3.6), in one line or in many: what encodes for mail
     breaks lines."""
     text = json_text.string(given.get(name, _NULL), name)
     if text is None:

@@ -1,4 +1,4 @@
-"""A bot, and the sites (client applications) that may talk to it (specification 1).
+"""A bot, and the sites (client applications) that may talk to it (spec 1).
 
 What an operator may say about either stands here with its bounds, once for the file, the admin API and the store.
 """
@@ -22,7 +22,7 @@ ENDPOINT = r"^(?i:https?)://[^\s/?#@]+(/[^\s?#]*)?(\?[^\s#]*)?$"
 CONNECTOR = "https://api.botframework.com"
 """The audience of what bots show to us; SDKs ask for it by this name, whoever the issuer is."""
 MICROSOFT = CONNECTOR
-"""An issuer of this name makes the Agents SDKs fetch keys from Microsoft, so ours must never have it (bot-side 5.1)."""
+"""An issuer of this name makes the Agents SDKs fetch keys from Microsoft, so ours must never have it (bot 5.1)."""
 _KEY_SET = re.compile(r"(https://|http://(localhost|127\.0\.0\.1|\[::1\])[:/])[^\s#@]+", re.ASCII)
 _HOST_NAME = re.compile(r"[A-Za-z0-9._~-]+")
 BotId = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -43,49 +43,56 @@ Patience = Annotated[float, Meta(gt=0, le=18)]
 class Own(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a bot or a site may have of its own in place of the server's setting; the site's wins."""
 
-    token_ttl_s: Annotated[Life | None, Meta(description="Life of its tokens.")] = None
+    token_ttl_s: Annotated[Life | None, Meta(description="Lifetime of its tokens.")] = None
     sends_per_s: Annotated[
-        PerSecond | None, Meta(description="Activities that clients may send into one conversation.")
+        PerSecond | None, Meta(description="Maximum activities that clients send into one conversation.")
     ] = None
-    polls_per_s: Annotated[PerSecond | None, Meta(description="Calls of Get Activities for one conversation.")] = None
-    starts_per_s: Annotated[PerSecond | None, Meta(description="Starts and token calls of one site.")] = None
+    polls_per_s: Annotated[
+        PerSecond | None, Meta(description="Maximum calls of Get Activities for one conversation.")
+    ] = None
+    starts_per_s: Annotated[PerSecond | None, Meta(description="Maximum starts and token calls of one site.")] = None
 
 
 # What a setting and a property of a bot say in the same words.
 
-DisplayName = Annotated[Text, Meta(description="The bot's display name, where it gives none itself.")]
-AccountId = Annotated[BotId, Meta(description="The bot's account id: who its messages come from.")]
+DisplayName = Annotated[Text, Meta(description="The bot's display name, unless the bot gives one itself.")]
+AccountId = Annotated[BotId, Meta(description="The bot's account id: the sender of its messages.")]
 Endpoint = Annotated[
     Annotated[str, Meta(pattern=ENDPOINT)] | None,
-    Meta(description="The bot's messaging endpoint. Without one every send is answered 502."),
+    Meta(description="The bot's messaging endpoint. Without one, every send is answered 502."),
 ]
-ChannelId = Annotated[Text, Meta(description="The channelId that the bot is told. Clients always see `directline`.")]
-Concurrency = Annotated[int, Meta(ge=1, description="Requests to the bot at the same time; more wait for their turn.")]
+ChannelId = Annotated[
+    Text, Meta(description="The channelId in what the bot receives. Clients always see `directline`.")
+]
+Concurrency = Annotated[int, Meta(ge=1, description="Maximum requests to the bot at the same time; further ones wait.")]
 DeliveryMode = Annotated[
     str,
     Meta(
         pattern="^(normal|expectReplies|stream)$",
-        description="Where replies come: by calls, or in the bot's answer; `stream` is for .NET on the Agents SDK.",
+        description="How the bot replies: by calls (`normal`), or in its HTTP answer; `stream` is for .NET on "
+        "the Agents SDK.",
     ),
 ]
 Turns = Annotated[
     str,
     Meta(
         pattern="^(overlap|serial)$",
-        description="Whether the bot hears the next activity of a conversation at once or when it has answered.",
+        description="When the bot gets the next activity of a conversation: at once (`overlap`), or after it "
+        "has answered (`serial`).",
     ),
 ]
 CreateConversations = Annotated[
     bool, Meta(description="Let a bot with an app id start conversations and list its own.")
 ]
 OwnAppId = Annotated[
-    AppId | None, Meta(description="The bot's app id. With one, Landline and the bot show tokens to each other.")
+    AppId | None,
+    Meta(description="The bot's app id. With one, Landline and the bot authenticate to each other with tokens."),
 ]
 TrustedIssuers = Annotated[
     Annotated[tuple[str, ...], Meta(max_length=32)] | None,
     Meta(
-        description="Other issuers whose tokens the bot may show, each as its name, `=`, and the URL of its key set. "
-        "Default: those of the server's `trusted_issuers`."
+        description="Other issuers whose tokens the bot may show, each written as its name, `=` and the URL "
+        "of its key set. Default: the server's `trusted_issuers`."
     ),
 ]
 
@@ -99,7 +106,8 @@ class Profile(Own, frozen=True, kw_only=True, omit_defaults=True):
     channel_id: ChannelId = "directline"
     concurrency: Concurrency = 64
     timeout_s: Annotated[
-        Patience | None, Meta(description="Limit for the bot's answer, where it is less than the request has left.")
+        Patience | None,
+        Meta(description="Time limit for the bot's answer, if it is shorter than what the request has left."),
     ] = None
     delivery: DeliveryMode = "normal"
     turns: Turns = "overlap"
@@ -111,10 +119,10 @@ class Profile(Own, frozen=True, kw_only=True, omit_defaults=True):
 class Bot(Own, frozen=True):
     """A registered endpoint. Durations are seconds.
 
-    `service_url` is what this bot calls back: base, `/b/`, the bot's key and a slash (bot-side 2.2); the key alone
-    makes an anonymous bot recognisable, so it is a secret (bot-side 3). `former_keys` were given out before and still
+    `service_url` is what this bot calls back: base, `/b/`, the bot's key and a slash (bot 2.2); the key alone
+    makes an anonymous bot recognisable, so it is a secret (bot 3). `former_keys` were given out before and still
     work. A bot with `app_id` is not known by that alone: it shows a token, which it gets for a secret whose digest is
-    one of `app_secrets` (bot-side 6), or from one of `trusted_issuers`, for which no other bot's stand in.
+    one of `app_secrets` (bot 6), or from one of `trusted_issuers`, for which no other bot's stand in.
     """
 
     id: str
@@ -136,7 +144,7 @@ class Bot(Own, frozen=True):
 
     @property
     def delivery_mode(self) -> str | None:
-        """What its activities say of where its replies go; normally nothing (bot-side 2.6)."""
+        """What its activities say of where its replies go; normally nothing (bot 2.6)."""
         return None if self.delivery == "normal" else self.delivery
 
     @property
@@ -157,22 +165,22 @@ class Bot(Own, frozen=True):
 
 
 class Site(Own, frozen=True, omit_defaults=True):
-    """A client application of one bot (specification 1). Its origins are normalised."""
+    """A client application of one bot (spec 1). Its origins are normalised."""
 
     id: Annotated[SiteId, Meta(description="Its name, unique among the sites of all bots.")]
     bot_id: Annotated[BotId, Meta(description="The bot that it talks to.")]
-    enabled: Annotated[bool, Meta(description="Whether its secrets and tokens open anything.")] = True
+    enabled: Annotated[bool, Meta(description="Whether its secrets and tokens are accepted.")] = True
     trusted_origins: Annotated[
         Origins,
-        Meta(description="Origins of the pages that may use it; what a request for a token says is ignored then."),
+        Meta(description="Origins of the pages that may use it. Origins in requests for tokens are then ignored."),
     ] = ()
     enhanced_authentication: Annotated[
-        bool, Meta(description="Users come from tokens only, and trusted origins are enforced.")
+        bool, Meta(description="Take users from tokens only, and enforce trusted origins.")
     ] = False
 
 
 def without_query(endpoint: str) -> str:
-    """An endpoint as it is shown and logged: what stands in its query may be a secret (bot-side 8, 94)."""
+    """An endpoint as it is shown and logged: what stands in its query may be a secret (bot 8, 94)."""
     where, asks, _ = endpoint.partition("?")
     return f"{where}?***" if asks else where
 

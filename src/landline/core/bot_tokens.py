@@ -1,4 +1,4 @@
-"""The tokens between us and bots with an app id: what they say, how they are signed and read (bot-side 5.1, 6.1, 6.2).
+"""The tokens between us and bots with an app id: what they say, how they are signed and read (bot 5.1, 6.1, 6.2).
 
 One key signs in both directions, so it is the claims that keep the directions apart: what we show to a bot has its app
 id as audience and names no app; what a bot shows to us has the connector as audience and names the app.
@@ -65,7 +65,7 @@ def audience_of(scope: str | None) -> str:
 
 
 def sign(claims: Claims, key: SigningKey) -> str:
-    """The token. 0.2 ms: sign once, use often (design section 4)."""
+    """The token. 0.2 ms: sign once, use often (bot 5.1)."""
     return jwt.encode(claims, key.private, algorithm="RS256", headers={"kid": key.kid, "x5t": key.kid})
 
 

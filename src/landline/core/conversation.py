@@ -1,4 +1,4 @@
-"""A conversation and its members: who takes part, and what the bot has been told of them (specification 6.4).
+"""A conversation and its members: who takes part, and what the bot has been told of them (spec 6.4).
 
 A member's join is *due* from the moment the member is known and *announced* once the bot was told. The mark is durable:
 nobody loses a greeting because a process died between the 201 and the conversationUpdate (D-38).

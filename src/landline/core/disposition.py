@@ -1,4 +1,4 @@
-"""Content-Disposition: the names in it, in every spelling that clients give them (specification 5.6).
+"""Content-Disposition: the names in it, in every spelling that clients give them (spec 5.6).
 
 One file name reaches us as raw UTF-8, as `filename*` (RFC 8187), in numbered pieces (RFC 2231), as encoded words
 (RFC 2047) and with percent signs for quotes; whichever it is, the same name comes of it. What is none of these

@@ -1,4 +1,4 @@
-"""A delivery that failed, as operators are told of it (bot-side 2.4)."""
+"""A delivery that failed, as operators are told of it (bot 2.4)."""
 
 from __future__ import annotations
 

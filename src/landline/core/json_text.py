@@ -1,7 +1,7 @@
 """JSON that is kept as text: the members of an object and the items of an array, each as it was written (D-50).
 
 Whatever a body is made of, no step here makes a Python call for each escape, string or bracket in it: a body of 256 KiB
-has 131,000 of them, and it may come from anybody (specification 9, statement 212). A step goes over the whole text at
+has 131,000 of them, and it may come from anybody (spec 9, statement 212). A step goes over the whole text at
 the speed of `bytes.replace`, of `bytes.translate`, of a search by a pattern that looks at every byte once, or of
 arithmetic on one large number.
 """
@@ -20,7 +20,7 @@ from msgspec import Raw
 from landline.errors import BadArgument, BadSyntax, RequestError
 
 DEPTH = 200
-"""Levels of nesting that are carried (specification 3.1)."""
+"""Levels of nesting that are carried (spec 3.1)."""
 MEMBERS = 1_000
 """Members of an object that is read member by member: an activity, and `from` in it."""
 ITEMS = 1_000
@@ -40,7 +40,7 @@ _STRING: msgspec.json.Decoder[str | None] = msgspec.json.Decoder(str | None)
 
 def is_none(body: bytes) -> bool:
     """Whether there is nothing in `body`: no byte but blanks, or the JSON value `null`, which typed clients write for
-    "none" (specification 3.1)."""
+    "none" (spec 3.1)."""
     return body.removeprefix(_BYTE_ORDER_MARK).strip() in (b"", b"null")
 
 

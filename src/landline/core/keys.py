@@ -1,6 +1,6 @@
 """The keys that we sign with towards bots: which are shown, which one signs, and when one hands over to the next.
 
-Bots fetch the public halves once a day at most (bot-side 5.2). So a new key is shown a *lead* before it signs, and one
+Bots fetch the public halves once a day at most (bot 5.2). So a new key is shown a *lead* before it signs, and one
 that was relieved is shown a lead longer: at no moment does a bot meet a signature whose key it could not have fetched.
 Making a key takes randomness and happens elsewhere.
 """
@@ -87,7 +87,7 @@ class KeyRing:
 
 
 def key_set(keys: Sequence[SigningKey], endorsements: Sequence[str]) -> dict[str, object]:
-    """The public halves, as bots fetch them (bot-side 5.2). `endorsements` are the channel ids that they speak for."""
+    """The public halves, as bots fetch them (bot 5.2). `endorsements` are the channel ids that they speak for."""
     return {"keys": [_jwk(key, endorsements) for key in keys]}
 
 

@@ -17,10 +17,10 @@ OUR_BASE = b"\xff"
 """Stands for the base of a URL that leads to this server."""
 
 DOWNLOADS = "/v3/directline/attachments"
-"""What clients uploaded (specification 5.8). An id and a file name follow."""
+"""What clients uploaded (spec 5.8). An id and a file name follow."""
 
 VIEWS = "/v3/attachments"
-"""What bots attached (bot-side 3.6). An id, `/views/` and a view follow."""
+"""What bots attached (bot 3.6). An id, `/views/` and a view follow."""
 
 
 @lru_cache(maxsize=256)
@@ -37,7 +37,7 @@ def shown(stored: bytes, base: bytes) -> bytes:
 def kept(written: bytes, service_url: str) -> bytes:
     """JSON that a bot wrote, with `OUR_BASE` in place of its service URL where an attachment is linked (D-51).
 
-    Wherever that is, also with escaped slashes, and with a run of them for one, which leads there as well (bot-side 3).
+    Wherever that is, also with escaped slashes, and with a run of them for one, which leads there as well (bot 3).
     Downloads are meant as well as views: a bot may show a client's file again under the address it knows, and the key
     in that is not for clients.
     """

@@ -1,9 +1,9 @@
 """What the conversation log holds, and how its bytes become what clients read.
 
 A stored body is the JSON text of an activity *without* `id` and `timestamp`: both are assigned with the sequence
-number, inside the store's transaction (design, "Facts to build by"). A frame is therefore one concatenation; nothing is
-parsed or encoded again on the way out, neither live nor in a replay. All that depends on who reads is the base of links
-that lead to this server (`core.links`).
+number, inside the store's transaction (docs/explanation/design-facts.md). A frame is therefore one concatenation;
+nothing is parsed or encoded again on the way out, neither live nor in a replay. All that depends on who reads is the
+base of links that lead to this server (`core.links`).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ ConversationId = NewType("ConversationId", str)
 
 SEQUENCE_BITS = 28
 LAST_SEQUENCE = (1 << SEQUENCE_BITS) - 1
-"""The last number is refused, never wrapped (design section 4)."""
+"""The last number is refused, never wrapped: a number is given once."""
 
 
 class Audience(IntEnum):
-    """Who reads an entry (specification 6.3)."""
+    """Who reads an entry (spec 6.3)."""
 
     EVERYONE = 0
     STREAMS = 1
@@ -126,7 +126,7 @@ class Page(msgspec.Struct, frozen=True):
 
 
 def activity_id(conversation: ConversationId, sequence: int) -> str:
-    """`{conversationId}|{n}`, at least seven digits (specification 6.1)."""
+    """`{conversationId}|{n}`, at least seven digits (spec 6.1)."""
     return f"{conversation}|{sequence:07d}"
 
 
@@ -145,7 +145,7 @@ def _second(seconds: int) -> str:
 
 
 def timestamp(time_ms: int) -> str:
-    """ISO 8601, UTC, exactly three fraction digits and `Z` (specification 6.1, D-30)."""
+    """ISO 8601, UTC, exactly three fraction digits and `Z` (spec 6.1, D-30)."""
     return f"{_second(time_ms // 1000)}.{time_ms % 1000:03d}Z"
 
 
@@ -157,7 +157,7 @@ def activity(conversation: ConversationId, entry: Entry, base: bytes = b"") -> b
 
 
 def frame(conversation: ConversationId, entry: Entry, base: bytes = b"") -> bytes:
-    """The ActivitySet of one entry, with the watermark right behind it (specification 7.3, D-48)."""
+    """The ActivitySet of one entry, with the watermark right behind it (spec 7.3, D-48)."""
     shown = entry.original or entry
     behind = watermark(conversation, entry.sequence + 1, entry.time_ms)
     return b"".join(

@@ -1,4 +1,4 @@
-"""Origins of pages: their one spelling, and which are trusted (specification 4.6)."""
+"""Origins of pages: their one spelling, and which are trusted (spec 4.6)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def origin(text: str) -> str:
 
 def trusted_origins(given: Iterable[str]) -> tuple[str, ...]:
     """Origins in their one spelling, each once. Raises `BadArgument` for more than a token can carry, too
-    (decision 24)."""
+    (ADR 24)."""
     origins = tuple(dict.fromkeys(map(origin, given)))
     if len(origins) > ORIGINS:
         raise BadArgument(f"There are more than {ORIGINS} trusted origins")

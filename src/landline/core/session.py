@@ -1,4 +1,4 @@
-"""The client end of a conversation, as a state machine: events in, at most one decision out (specification 8.7).
+"""The client end of a conversation, as a state machine: events in, at most one decision out (spec 8.7).
 
 A session outlives its sockets. It begins with the watermark inside its stream URL and notes that of every activity set;
 when a socket is lost it waits, asks for a new stream URL from that watermark on, and opens it; this repeats until the
@@ -68,7 +68,7 @@ CONVERSATION_OVER = Over("conversation-over")
 GAVE_UP = Over("gave-up")
 STOPPED = Over("stopped")
 
-_FORBIDDEN = 4403  # close codes of specification 7.7
+_FORBIDDEN = 4403  # close codes of spec 7.7
 _CONVERSATION_GONE = 4404
 _COLLISION = 4409
 
@@ -105,7 +105,7 @@ class _State(Enum):
 class Session:
     """One client's session in one conversation.
 
-    Promises, for a server that keeps specification 8: over any number of lost sockets every activity is delivered, in
+    Promises, for a server that keeps spec 8: over any number of lost sockets every activity is delivered, in
     order and once, as long as no replay is longer than what is remembered; an update (known id, other content) and a
     `messageDelete` are delivered as what they are.
     """
@@ -224,7 +224,7 @@ class Session:
 
     def _reconnect(self) -> Decision:
         # Empty, never absent: "absent" asks for what comes from now on, and would lose what was said before the first
-        # frame arrived where a stream URL said nothing of its beginning (specification 8.2.4).
+        # frame arrived where a stream URL said nothing of its beginning (spec 8.2.4).
         self._state = _State.ASKING
         return Reconnect(self.watermark)
 
@@ -262,7 +262,7 @@ class Session:
     def _repeated(self, name: str, content: int, watermark: str | None) -> bool:
         """Whether this is an activity that the application already has, and notes it.
 
-        It has it if the id's latest content is this one (specification 8.4). A replay also brings back contents that an
+        It has it if the id's latest content is this one (spec 8.4). A replay also brings back contents that an
         update has replaced since: those are known by the watermark that came with them, so that an update which returns
         to an earlier wording is still told from a repetition of that wording.
         """

@@ -3,7 +3,7 @@
 Two rules:
 
 1. A stream is a number, not a queue. It holds the position it has reached and nothing of what is to come: woken, it
-   reads after its number, writes, and advances when the write was handed to the socket (specification 8.4).
+   reads after its number, writes, and advances when the write was handed to the socket (spec 8.4).
 2. One thing at a time: a page is read only when the page before it was handed over and the socket takes more. Whatever
    happens meanwhile (the log moves, once or a thousand times) is one remembered bit.
 
@@ -47,7 +47,7 @@ class Watch(msgspec.Struct, frozen=True, gc=False):
 
 
 class KeepAlive(msgspec.Struct, frozen=True, gc=False):
-    """Send an empty text frame and, if `ping`, a Ping in the same write (specification 7.3)."""
+    """Send an empty text frame and, if `ping`, a Ping in the same write (spec 7.3)."""
 
     ping: bool
 
@@ -83,7 +83,7 @@ _LOOKS = 8
 
 
 class Timing:
-    """The durations of a stream, in seconds (specification 7.3, 7.7), and what they are when counted in ticks."""
+    """The durations of a stream, in seconds (spec 7.3, 7.7), and what they are when counted in ticks."""
 
     __slots__ = ("dead_s", "look_s", "quiet_s", "tick_s")
 

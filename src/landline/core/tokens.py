@@ -1,4 +1,4 @@
-"""Secrets, tokens and tickets: what they say, how they are signed and read (specification 4, 7.2).
+"""Secrets, tokens and tickets: what they say, how they are signed and read (spec 4, 7.2).
 
 Time and random values come as arguments. Nothing here knows whether a site still exists or a key was revoked: that is
 asked at every use, one floor up. Reading checks the signature only, so that its result may be cached; expiry is a
@@ -83,7 +83,7 @@ def is_ski(text: str) -> bool:
 
 
 TOKEN_CHARACTERS = 7680
-"""The longest token: one that fits into the `t` of a stream URL, which may have 8 KiB (10; decision 24)."""
+"""The longest token: one that fits into the `t` of a stream URL, which may have 8 KiB (10; ADR 24)."""
 NAME_CHARACTERS = 256
 
 
@@ -191,7 +191,7 @@ def check_time(claims: Claims, now_s: float, leeway_s: float) -> None:
         raise Forbidden("The token is not valid yet")
 
 
-# Tickets. Half of an upgrade's CPU was JWT; this is a fixed layout and one HMAC (design section 4).
+# Tickets. Half of an upgrade's CPU was JWT; this is a fixed layout and one HMAC (ADR 4).
 
 _VERSION = b"\1"
 _LAYOUT = struct.Struct(">cQ8s12sB")  # version, expiry in ms, user digest, ski, length of the conversation id

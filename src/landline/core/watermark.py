@@ -1,4 +1,4 @@
-"""Watermarks: a position in one conversation's log, in the form that clients carry (specification 8.2).
+"""Watermarks: a position in one conversation's log, in the form that clients carry (spec 8.2).
 
 A position p means: every entry with a number below p lies behind the reader. The tag is a checksum over the last entry
 behind it, so that a log that was rolled back and went on differently is recognised although nobody declared it (8.2.7).
@@ -20,7 +20,7 @@ _LONGEST = 256
 
 
 class Replay(Enum):
-    """What `X-DirectLine-Replay` tells the client (specification 8.2.6, D-6)."""
+    """What `X-DirectLine-Replay` tells the client (spec 8.2.6, D-6)."""
 
     COMPLETE = "complete"
     FROM_START = "from-start"
@@ -28,7 +28,7 @@ class Replay(Enum):
 
 
 class Given(Enum):
-    """What a `watermark` parameter asks for where it names no position (specification 8.2.4, D-45)."""
+    """What a `watermark` parameter asks for where it names no position (spec 8.2.4, D-45)."""
 
     ABSENT = "absent"
     START = "start"

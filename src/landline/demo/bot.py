@@ -82,7 +82,7 @@ class EchoBot:
             await self._connector.close()
 
     async def _hear(self, request: web.Request) -> web.Response:
-        """One activity. The answer leaves when the turn is over, as with every SDK (bot-side fact 3)."""
+        """One activity. The answer leaves when the turn is over, as with every SDK (bot 1, fact 3)."""
         assert self._connector is not None
         activity: Activity = await request.json()
         turn = Turn(self._connector, activity)

@@ -145,7 +145,7 @@ class Page:
             conversation, user = kept
             issued = self._tokens.first(grant, conversation, user)
         else:
-            # The server makes up the user: only a token can vouch for an id that begins with dl_ (specification 4.6).
+            # The server makes up the user: only a token can vouch for an id that begins with dl_ (spec 4.6).
             user = Account(f"dl_{secrets.token_hex(8)}")
             issued = self._tokens.generate(grant, TokenParameters(user=user))
         answer = {

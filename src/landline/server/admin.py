@@ -1,7 +1,7 @@
 """The admin API at the edge: what operators ask and change (docs/reference/admin.md). Parse, call one method, format.
 
 Who has the admin credential may do everything here. No page of another origin can: there are no cookies, and no answer
-has a CORS header (specification 3.3).
+has a CORS header (spec 3.3).
 """
 
 from __future__ import annotations
@@ -130,13 +130,13 @@ class Admin:
 
     @_operation({200: "Bots"})
     async def bots(self, exchange: Exchange) -> None:
-        """All bots."""
+        """List all bots."""
         self._check(exchange)
         await exchange.json(200, _encode({"bots": [_bot(each) for each in self._registrations.bots()]}))
 
     @_operation({200: "Bot"}, raises=(errors.UnknownBot,))
     async def bot(self, exchange: Exchange) -> None:
-        """One bot."""
+        """Get one bot."""
         self._check(exchange)
         await exchange.json(200, _encode(_bot(self._registrations.bot(exchange.path("bot")))))
 
@@ -153,7 +153,7 @@ class Admin:
         raises=(errors.MissingProperty, errors.UnknownBot, errors.ReadOnly),
     )
     async def change_bot(self, exchange: Exchange) -> None:
-        """Change what the body names, and leave the rest."""
+        """Change the properties of a bot that the body names."""
         self._check(exchange)
         body = await exchange.json_body()
         changed = await self._registrations.change_bot(exchange.path("bot"), lambda old: _merged(old, body))
@@ -161,34 +161,34 @@ class Admin:
 
     @_operation({204: None}, raises=(errors.UnknownBot, errors.ReadOnly))
     async def remove_bot(self, exchange: Exchange) -> None:
-        """Forget a bot and its sites."""
+        """Remove a bot and its sites."""
         self._check(exchange)
         await self._registrations.remove_bot(exchange.path("bot"))
         await exchange.answer(204, b"")
 
     @_operation({201: "Bot"}, raises=(errors.UnknownBot,))
     async def add_service_key(self, exchange: Exchange) -> None:
-        """Tell the bot another service URL from now on."""
+        """Give the bot a new service URL, from its next activity on."""
         self._check(exchange)
         await exchange.json(201, _encode(_bot(await self._registrations.add_service_key(exchange.path("bot")))))
 
     @_operation({200: "Bot"}, raises=(errors.UnknownBot, errors.UnknownKey, errors.BadArgument))
     async def remove_service_key(self, exchange: Exchange) -> None:
-        """Let a former key work no longer."""
+        """Remove a former service key."""
         self._check(exchange)
         bot = await self._registrations.remove_service_key(exchange.path("bot"), exchange.path("mark"))
         await exchange.json(200, _encode(_bot(bot)))
 
     @_operation({200: "Secret"}, raises=(errors.UnknownBot, errors.UnknownKey, errors.BadArgument))
     async def rotate_app_secret(self, exchange: Exchange) -> None:
-        """A new secret of the bot's app id."""
+        """Make a new secret of the bot's app id, in place of key 1 or 2."""
         self._check(exchange)
         secret = await self._registrations.rotate_app_secret(exchange.path("bot"), _number(exchange))
         await exchange.json(200, _encode(_secret(secret)))
 
     @_operation({200: "Bot"}, raises=(errors.UnknownBot, errors.UnknownKey, errors.BadArgument))
     async def remove_app_secret(self, exchange: Exchange) -> None:
-        """Do without a secret of the bot's app id."""
+        """Remove a secret of the bot's app id."""
         self._check(exchange)
         bot = await self._registrations.remove_app_secret(exchange.path("bot"), _number(exchange))
         await exchange.json(200, _encode(_bot(bot)))
@@ -197,7 +197,7 @@ class Admin:
 
     @_operation({200: "OwnAuthority"}, raises=(errors.NotServing,))
     async def authority(self, exchange: Exchange) -> None:
-        """What bots with an app id have to be told of this server (bot-side 6.3)."""
+        """Get the base address and the issuer that bots with an app id are configured with (bot 6.3)."""
         self._check(exchange)
         if self._authority is None:
             raise NotServing("Start the server first, or name its service_url: nobody knows its address yet")
@@ -205,7 +205,7 @@ class Admin:
 
     @_operation({200: "SigningKeys"})
     async def signing_keys(self, exchange: Exchange) -> None:
-        """The keys that are shown to bots, and since when, or from when on, each signs."""
+        """List the keys that are published to bots, each with the time from which it signs."""
         self._check(exchange)
         await exchange.json(200, _encode(await self._signing_keys()))
 
@@ -214,13 +214,13 @@ class Admin:
 
     @_operation({200: "SigningKey"})
     async def rotate_signing_key(self, exchange: Exchange) -> None:
-        """Show a new key, which signs once every bot has had the time to fetch it."""
+        """Publish a new key, which signs once every bot has had the time to fetch it."""
         self._check(exchange)
         await exchange.json(200, _encode(_signing_key(await self._keys.rotate())))
 
     @_operation({200: "SigningKeys"}, raises=(errors.UnknownKey,))
     async def withdraw_signing_key(self, exchange: Exchange) -> None:
-        """Let a key be good for nothing at once, and show those that are left."""
+        """Withdraw a key at once: all that it signed is refused. Answers the keys that are left."""
         self._check(exchange)
         await self._keys.withdraw(exchange.path("kid"))
         await exchange.json(200, _encode(await self._signing_keys()))
@@ -229,14 +229,14 @@ class Admin:
 
     @_operation({200: "Sites"}, parameters=("of",), raises=(errors.UnknownBot,))
     async def sites(self, exchange: Exchange) -> None:
-        """All sites, or those of `?bot=`."""
+        """List all sites, or those of `?bot=`."""
         self._check(exchange)
         sites = self._registrations.sites(exchange.query("bot"))
         await exchange.json(200, _encode({"sites": [_site(each) for each in sites]}))
 
     @_operation({200: "Site"}, raises=(errors.UnknownSite,))
     async def site(self, exchange: Exchange) -> None:
-        """One site."""
+        """Get one site."""
         self._check(exchange)
         await exchange.json(200, _encode(_site(self._registrations.site(exchange.path("site")))))
 
@@ -246,7 +246,7 @@ class Admin:
         raises=(errors.MissingProperty, errors.AlreadyThere, errors.UnknownBot),
     )
     async def add_site(self, exchange: Exchange) -> None:
-        """Register a site, and show its first secret."""
+        """Register a site. Answers its first secret."""
         self._check(exchange)
         site = _read(await exchange.json_body(), Site)
         await self._registrations.add_site(site)
@@ -259,7 +259,7 @@ class Admin:
         raises=(errors.MissingProperty, errors.UnknownSite, errors.ReadOnly),
     )
     async def change_site(self, exchange: Exchange) -> None:
-        """Change what the body names, and leave the rest."""
+        """Change the properties of a site that the body names."""
         self._check(exchange)
         body = await exchange.json_body()
         changed = await self._registrations.change_site(exchange.path("site"), lambda old: _merged(old, body))
@@ -267,21 +267,21 @@ class Admin:
 
     @_operation({204: None}, raises=(errors.UnknownSite, errors.ReadOnly))
     async def remove_site(self, exchange: Exchange) -> None:
-        """Forget a site, and refuse everything that came from it."""
+        """Remove a site. Its secrets and tokens are refused from then on."""
         self._check(exchange)
         await self._registrations.remove_site(exchange.path("site"))
         await exchange.answer(204, b"")
 
     @_operation({200: "Secret"}, raises=(errors.UnknownSite, errors.UnknownKey))
     async def rotate(self, exchange: Exchange) -> None:
-        """A new secret; what descends from the old one lives on."""
+        """Make a new secret; tokens of the old one live on."""
         self._check(exchange)
         secret = await self._registrations.rotate(exchange.path("site"), _number(exchange))
         await exchange.json(200, _encode(_secret(secret)))
 
     @_operation({200: "Secret"}, raises=(errors.UnknownSite, errors.UnknownKey))
     async def revoke(self, exchange: Exchange) -> None:
-        """A new secret; what descends from the old one is refused."""
+        """Make a new secret; tokens of the old one are refused."""
         self._check(exchange)
         secret = await self._registrations.revoke(exchange.path("site"), _number(exchange))
         await exchange.json(200, _encode(_secret(secret)))
@@ -292,21 +292,21 @@ class Admin:
         raises=(errors.MissingProperty, errors.UnknownSite),
     )
     async def revoke_ski(self, exchange: Exchange) -> None:
-        """Refuse a secret that is not one of the two keys, and its descendants."""
+        """Refuse a secret that is not one of the two keys, and its tokens."""
         self._check(exchange)
         ski = _read(await exchange.json_body(), _Revocation).ski
         await exchange.json(200, _encode(_site(await self._registrations.revoke_ski(exchange.path("site"), ski))))
 
     @_operation({200: "Site"}, raises=(errors.UnknownSite, errors.UnknownKey))
     async def remove_secret(self, exchange: Exchange) -> None:
-        """Do without a key; what descends from it lives on."""
+        """Remove a key; its tokens live on."""
         self._check(exchange)
         site = await self._registrations.remove_secret(exchange.path("site"), _number(exchange))
         await exchange.json(200, _encode(_site(site)))
 
     @_operation({200: "Token"}, body="TokenParameters", raises=(errors.UnknownSite,))
     async def make_token(self, exchange: Exchange) -> None:
-        """A token for a new conversation, as Generate Token gives one, without presenting a secret."""
+        """Make a token for a new conversation, as Generate Token does, without presenting a secret."""
         self._check(exchange)
         body = await exchange.json_body()
         parameters = read_parameters(json_text.decode(body) if body.strip() else {})
@@ -319,7 +319,7 @@ class Admin:
 
     @_operation({200: "KnownConversation"}, raises=(errors.UnknownConversation,))
     async def conversation(self, exchange: Exchange) -> None:
-        """Where a conversation stands, and who takes part. Not what was said."""
+        """Get where a conversation stands, and its members; not what was said."""
         self._check(exchange)
         name = exchange.path("conversation")
         found = await self._store.conversation(ConversationId(name)) if is_conversation_id(name) else None
@@ -337,14 +337,14 @@ class Admin:
 
     @_operation({204: None}, raises=(errors.UnknownConversation,))
     async def delete_conversation(self, exchange: Exchange) -> None:
-        """Delete a conversation at once; its streams close with 4404 (specification 9)."""
+        """Delete a conversation at once; its streams close with 4404 (spec 9)."""
         self._check(exchange)
         await self._retention.delete(exchange.path("conversation"))
         await exchange.answer(204, b"")
 
     @_operation({200: "Forgotten"}, body="Person", raises=(errors.MissingProperty,))
     async def forget(self, exchange: Exchange) -> None:
-        """Forget a person: delete every conversation in which they took part (specification 9)."""
+        """Forget a person: delete every conversation in which they took part (spec 9)."""
         self._check(exchange)
         person = _read(await exchange.json_body(), _Person)
         look = self._retention.count if person.dry_run else self._retention.forget
@@ -354,13 +354,13 @@ class Admin:
 
     @_operation({200: "Failures"})
     async def failures(self, exchange: Exchange) -> None:
-        """The activities that bots did not take, oldest first."""
+        """List the activities that bots did not take, oldest first."""
         self._check(exchange)
         await exchange.json(200, _encode({"failures": [_failure(each) for each in await self._redelivery.failed()]}))
 
     @_operation({204: None}, raises=(errors.UnknownActivity, errors.NotServing, *openapi.DELIVERY))
     async def redeliver(self, exchange: Exchange) -> None:
-        """Offer one of them to its bot once more."""
+        """Offer an activity that its bot did not take to the bot again."""
         self._check(exchange)
         await self._redelivery.offer(exchange.path("activity"), exchange.deadline)
         await exchange.answer(204, b"")

@@ -21,7 +21,10 @@ _ski: Json = {
     "pattern": "^[A-Za-z0-9_-]{12}$",
     "description": "The mark of a secret, which does not open anything.",
 }
-_read_only: Json = {"type": "boolean", "description": "Whether it is named in the settings, and changed only there."}
+_read_only: Json = {
+    "type": "boolean",
+    "description": "Whether it is named in the settings, and can be changed only there.",
+}
 
 
 def _object(**properties: Json) -> Json:
@@ -64,7 +67,7 @@ SCHEMAS: dict[str, Json] = {
     ),
     "Secret": _object(
         key={"enum": [1, 2]},
-        secret={"type": "string", "description": "It is answered once, and kept in no readable form."},
+        secret={"type": "string", "description": "Answered once; the server keeps only its digest."},
         ski=_ski,
     ),
     "Revocation": {

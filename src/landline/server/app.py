@@ -157,7 +157,7 @@ class Server:
 
     async def stop(self) -> None:
         """Go away without losing anything: refuse new connections, close the streams spread over `drain_s`, answer what
-        is under way, see to the end what bots are being told, then close the store (specification 11). May be repeated.
+        is under way, see to the end what bots are being told, then close the store (spec 11). May be repeated.
         """
         try:
             if self._ready:
@@ -378,12 +378,12 @@ class Server:
 
     @openapi.operation("Health", {200: "Status"})
     async def _live(self, exchange: Exchange) -> None:
-        """The process runs."""
+        """Alive: 200 while the process runs."""
         await exchange.json(200, b'{"status":"live"}')
 
     @openapi.operation("Health", {200: "Status"}, raises=(Draining, StoreUnavailable))
     async def _is_ready(self, exchange: Exchange) -> None:
-        """It takes new work; not while it goes away, nor while nothing can be stored."""
+        """Ready for traffic: 503 while draining, or while storage cannot be written."""
         if not self._ready:
             raise Draining
         await self.store.check()
@@ -394,7 +394,7 @@ class Server:
         await exchange.answer(200, self._document, JSON)
 
     async def _api_page(self, exchange: Exchange) -> None:
-        """The same for people."""
+        """The OpenAPI document for people."""
         if self._document_page is None:  # made once: anybody may ask
             self._document_page = openapi_page.page(msgspec.json.decode(self._document))
         await exchange.answer(200, self._document_page, *openapi_page.HEADERS)
@@ -411,7 +411,7 @@ async def keys_of(store: Store) -> Keys:
 
 
 def admin_secret(settings: Settings, directory: Directory) -> str:
-    """What the admin API is asked with. Unless it is a setting it stands in a file, where commands find it."""
+    """The bearer credential of the admin API. Unless it is a setting it stands in a file, where commands find it."""
     if settings.admin_secret is not None:
         return settings.admin_secret
     secret = directory.read(ADMIN_SECRET_FILE)
@@ -457,13 +457,13 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
 
 
 def authority_of(settings: Settings, own_url: str) -> admin.Authority:
-    """What every address that bots are told begins with, and our name. Never from a request (bot-side 3)."""
+    """What every address that bots are told begins with, and our name. Never from a request (bot 3)."""
     base = (settings.service_url or own_url).rstrip("/")
     return admin.Authority(base, settings.issuer or base)
 
 
 def _url(scheme: str, host: str, port: int) -> str:
-    """The loopback name if the listener is bound to all addresses (bot-side 3)."""
+    """The loopback name if the listener is bound to all addresses (bot 3)."""
     if host in _ANY_ADDRESS:
         host = "localhost"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
@@ -496,7 +496,7 @@ def lives(settings: Settings) -> Lives:
 
 
 def _rates(settings: Settings) -> Rates:
-    """Bursts are twice the rate, for polls four times (specification 10)."""
+    """Bursts are twice the rate, for polls four times (spec 10)."""
 
     def rate(per_s: float, burst_s: int, longest_wait_s: float = 0.0) -> Rate:
         return Rate(per_s, max(1, math.ceil(burst_s * per_s)), longest_wait_s)

@@ -1,4 +1,4 @@
-"""Fetching files at the edge: what clients uploaded and what bots attached (specification 5.8, bot-side 3.6).
+"""Fetching files at the edge: what clients uploaded and what bots attached (spec 5.8, bot 3.6).
 
 Who has the link may have the bytes: the id in it cannot be guessed, and browsers send no credential with an image. So
 nothing here may be taken by a browser for a page of this origin.
@@ -58,12 +58,12 @@ class Downloads:
 
     @_SHOWN
     async def download(self, exchange: Exchange) -> None:
-        """A file, or what HEAD tells of it; the name in the URL is for people and programs that save it (5.8)."""
+        """Get a file (5.8). The name in the URL is for people, and for programs that save the file."""
         await self._show(exchange, ORIGINAL)
 
     @_SHOWN
     async def view(self, exchange: Exchange) -> None:
-        """A view of an attachment, or what HEAD tells of it (bot-side 3.6)."""
+        """Get a view of an attachment (bot 3.6)."""
         await self._show(exchange, exchange.path("view"))
 
     async def _show(self, exchange: Exchange, view: str) -> None:

@@ -1,6 +1,6 @@
 """A certificate authority of one's own, and a certificate by it: TLS on machines that no public authority can see.
 
-Bots that insist on https (bot-side 6.3), and developers, get by with it. Whoever trusts the authority trusts everything
+Bots that insist on https (bot 6.3), and developers, get by with it. Whoever trusts the authority trusts everything
 that its key signs, so that key stays private and its certificate says that it may sign hosts only.
 """
 

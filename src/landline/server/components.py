@@ -22,21 +22,21 @@ def reference(kind: str, name: str) -> Json:
 
 
 TAGS = {
-    "Direct Line": "What clients call: Web Chat, DirectLineJS, scripts.",
-    "Connector": "What bots call back. The base of these paths is the `serviceUrl` of the activities that a bot gets. "
-    "A bot with an app id shows a token besides.",
-    "Attachments": "Who has the link has the bytes. Links are made by uploads, and come in activities.",
-    "Authority": "Where bots with an app id get their tokens, and learn which keys are ours. It is at the base of the "
-    "service URL; below `/adfs` there; and below the name of a tenant, which may be any. SDKs look for it everywhere.",
-    "Admin": "What operators ask and change, with the admin credential. Behind a proxy these paths should stay inside.",
-    "Health": "For whoever watches over the server.",
+    "Direct Line": "For clients: Web Chat, DirectLineJS, scripts.",
+    "Connector": "For bots. The base of these paths is the `serviceUrl` of the activities that a bot gets. "
+    "A bot with an app id also sends a token.",
+    "Attachments": "A link to a file needs no credential. Links are made by uploads, and come in activities.",
+    "Authority": "Where bots with an app id get their tokens and our public keys. It is at the base of the service "
+    "URL, below `/adfs` there, and below any name of a tenant, because SDKs look for it in all three places.",
+    "Admin": "For operators, with the admin credential. Behind a proxy these paths should stay inside.",
+    "Health": "For probes of load balancers and orchestrators.",
 }
 MEANINGS = {
     101: "The stream is open.",
     200: "Done.",
-    201: "Made.",
-    204: "Done; there is nothing more to say.",
-    206: "The part that was asked for.",
+    201: "Created.",
+    204: "Done; the answer has no body.",
+    206: "The requested part.",
 }
 HEADERS_OF_ERRORS = {416: ("Content-Range",), 429: ("Retry-After",), 503: ("Retry-After",)}
 
@@ -73,7 +73,7 @@ SCHEMAS: dict[str, Json] = {
             },
         },
         trustedOrigins={"type": ["array", "null"], "items": _text, "maxItems": ORIGINS},
-        locale={"description": "Heard by a start, and only if it is a string."},
+        locale={"description": "Read by a start, and only if it is a string."},
     ),
     "Token": _object(("conversationId", "token", "expires_in"), **_issued),
     "Conversation": _object(
@@ -114,7 +114,7 @@ SCHEMAS: dict[str, Json] = {
     "Resource": _object(("id",), id={"type": "string", "description": "The activity's id."}),
     "Upload": {
         "type": "object",
-        "description": "Parts with a file name, or named `file`, are attachments.",
+        "description": "Parts that have a file name, or the name `file`, are attachments.",
         "properties": {
             "activity": {
                 "description": "At most one part of the type `application/vnd.microsoft.activity`, whatever its name.",
@@ -169,7 +169,7 @@ SCHEMAS: dict[str, Json] = {
         ("issuer", "authorization_endpoint", "token_endpoint", "jwks_uri", "end_session_endpoint"),
         open_=True,
         issuer={"type": "string", "description": "The name in our tokens."},
-        authorization_endpoint={"type": "string", "description": "SDKs want one; nobody signs in here."},
+        authorization_endpoint={"type": "string", "description": "Required by SDKs; there is no sign-in here."},
         token_endpoint=_name,
         jwks_uri=_name,
         end_session_endpoint=_name,
@@ -308,7 +308,7 @@ PARAMETERS: dict[str, Json] = {
         "name": "activity",
         "in": "path",
         "required": True,
-        "description": "The id of the activity that is meant.",
+        "description": "The activity's id.",
         "schema": _name,
         "example": f"{_ID}|0000000",
     },
@@ -316,7 +316,7 @@ PARAMETERS: dict[str, Json] = {
         "name": "key",
         "in": "path",
         "required": True,
-        "description": "What a bot is known by; part of its service URL.",
+        "description": "The key that identifies a bot; part of its service URL.",
         "schema": _name,
         "example": "Zm9vYmFy",
     },
@@ -332,7 +332,7 @@ PARAMETERS: dict[str, Json] = {
         "name": "tenant",
         "in": "path",
         "required": True,
-        "description": "Any name. SDKs go without asking Microsoft about it where it is `adfs`.",
+        "description": "Any name. With `adfs`, SDKs do not ask Microsoft about it.",
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
         "example": "adfs",
     },
@@ -356,28 +356,28 @@ PARAMETERS: dict[str, Json] = {
         "name": "member",
         "in": "path",
         "required": True,
-        "description": "The id of the account that is meant.",
+        "description": "The account's id.",
         "schema": _name,
         "example": "dl_7f3c",
     },
     "pageSize": {
         "name": "pageSize",
         "in": "query",
-        "description": "Most members on the page.",
+        "description": "Maximum members on the page.",
         "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
         "example": 50,
     },
     "continuationToken": {
         "name": "continuationToken",
         "in": "query",
-        "description": "What the page before said.",
+        "description": "The continuation token of the page before.",
         "schema": _text,
         "example": "",
     },
     "watermark": {
         "name": "watermark",
         "in": "query",
-        "description": "The last watermark that came. Empty, `-` or one that was never issued: from the beginning.",
+        "description": "The last watermark received. Empty, `-` or one that was never issued: from the beginning.",
         "schema": _text,
         "example": "1-9f3a06c2",
     },
@@ -392,21 +392,21 @@ PARAMETERS: dict[str, Json] = {
     "userId": {
         "name": "userId",
         "in": "query",
-        "description": "Who sends, where the token does not say.",
+        "description": "The sender's id, if the token names no user.",
         "schema": _text,
         "example": "dl_7f3c",
     },
     "Idempotency-Key": {
         "name": "Idempotency-Key",
         "in": "header",
-        "description": "A send that is repeated under its key is said once.",
+        "description": "A send that is repeated with the same key is stored once.",
         "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
         "example": "8e03978e-40d5-43e8-bc93-6894a57f9324",
     },
     "Origin": {
         "name": "Origin",
         "in": "header",
-        "description": "The origin of the page that asks; browsers send it.",
+        "description": "The origin of the page that sends the request; browsers set it.",
         "schema": _text,
         "example": "https://www.example.org",
     },
@@ -422,16 +422,16 @@ PARAMETERS: dict[str, Json] = {
 
 HEADERS: dict[str, Json] = {
     "X-Correlating-OperationId": {
-        "description": "Stands in the server's log line, too.",
+        "description": "An id of the request, which is also in the server's log line.",
         "required": True,
         "schema": _name,
     },
     "X-DirectLine-Replay": {
-        "description": "Whether anything behind the given position is missing.",
+        "description": "Whether anything after the given watermark is missing.",
         "required": True,
         "schema": {"enum": ["complete", "from-start", "truncated"]},
     },
-    "Content-Range": {"description": "What there is.", "required": True, "schema": _text},
+    "Content-Range": {"description": "The range that is sent, or the size.", "required": True, "schema": _text},
     "Retry-After": {"description": "Seconds.", "required": True, "schema": {"type": "integer", "minimum": 1}},
 }
 
@@ -442,7 +442,7 @@ SECURITY: dict[str, Json] = {
         "type": "http",
         "scheme": "bearer",
         "bearerFormat": "JWT",
-        "description": "What a bot with an app id got from the authority. A bot without one shows nothing.",
+        "description": "A token that the authority issued to a bot with an app id. A bot without one sends none.",
     },
     "admin": {
         "type": "http",

@@ -1,6 +1,6 @@
-"""The Connector API at the edge: what bots call back (bot-side 3). Parse, call one channel method, format.
+"""The Connector API at the edge: what bots call back (bot 3). Parse, call one channel method, format.
 
-A bot without app id is recognised by the key in the path alone (bot-side 3), one with an app id by that and its token;
+A bot without app id is recognised by the key in the path alone (bot 3), one with an app id by that and its token;
 a path without a good key is as unknown as any other.
 """
 
@@ -104,17 +104,17 @@ class Connector:
 
     @_MADE
     async def send(self, exchange: Exchange) -> None:
-        """Send to conversation (bot-side 3.1)."""
+        """Send an activity to a conversation (bot 3.1)."""
         await self._accept(exchange, None)
 
     @_MADE
     async def reply(self, exchange: Exchange) -> None:
-        """Reply to activity (bot-side 3.2)."""
+        """Reply to an activity (bot 3.2)."""
         await self._accept(exchange, exchange.path("activity"))
 
     @_MADE
     async def update(self, exchange: Exchange) -> None:
-        """Update activity (bot-side 3.3)."""
+        """Update an activity (bot 3.3)."""
         bot, conversation = await self._in_conversation(exchange)
         activity_id = exchange.path("activity")
         body = await exchange.json_body()
@@ -124,7 +124,10 @@ class Connector:
 
     @_operation({200: None}, raises=(*_CALLING, UnknownConversation, UnknownActivity, *ADDING))
     async def delete(self, exchange: Exchange) -> None:
-        """Delete activity (bot-side 3.4). Most SDKs take a 204 for an error (fact 7)."""
+        """Delete an activity (bot 3.4).
+
+        The answer is 200, for most SDKs take a 204 for an error (bot 1, fact 7).
+        """
         bot, conversation = await self._in_conversation(exchange)
         await self._calls.delete(bot, conversation, exchange.path("activity"), exchange.deadline)
         await exchange.answer(200, b"")
@@ -140,7 +143,7 @@ class Connector:
 
     @_operation({200: "Resource"}, body="History", raises=(*_CALLING, UnknownConversation, CallConflict, *ADDING))
     async def add_history(self, exchange: Exchange) -> None:
-        """Send conversation history (bot-side 3.9)."""
+        """Add the history of a conversation (bot 3.9)."""
         bot, conversation = await self._in_conversation(exchange)
         body = await exchange.json_body()
         with _as_bots_call_it():
@@ -151,14 +154,14 @@ class Connector:
 
     @_operation({200: "Members"}, raises=(*_CALLING, UnknownConversation))
     async def members(self, exchange: Exchange) -> None:
-        """All members, of a conversation or of one of its activities, which all of them see (bot-side 3.5)."""
+        """List the members of a conversation, or of one of its activities: they are the same (bot 3.5)."""
         bot, conversation = await self._in_conversation(exchange)
         members = await self._members.all(bot, conversation)
         await exchange.json(200, _encode([_shown(member) for member in members]))
 
     @_operation({200: "Account"}, raises=(*_CALLING, UnknownConversation, UnknownMember))
     async def member(self, exchange: Exchange) -> None:
-        """One member (bot-side 3.5)."""
+        """Get one member (bot 3.5)."""
         bot, conversation = await self._in_conversation(exchange)
         member = await self._members.one(bot, conversation, exchange.path("member"))
         await exchange.json(200, _encode(_shown(member)))
@@ -169,7 +172,10 @@ class Connector:
         raises=(*_CALLING, UnknownConversation, BadArgument),
     )
     async def paged_members(self, exchange: Exchange) -> None:
-        """A page of members. A continuation that is null would break a bot (bot-side 1, fact 8)."""
+        """Get one page of members (bot 3.5).
+
+        A continuation that is null would break a bot (bot 1, fact 8).
+        """
         bot, conversation = await self._in_conversation(exchange)
         size, continuation = exchange.query("pageSize"), exchange.query("continuationToken")
         members, following = await self._members.page(bot, conversation, size, continuation)
@@ -178,7 +184,7 @@ class Connector:
 
     @_operation({200: None}, raises=(*_CALLING, UnknownConversation, BadArgument, OutcomeUnknown))
     async def remove(self, exchange: Exchange) -> None:
-        """End a membership (bot-side 3.5)."""
+        """Remove a member (bot 3.5)."""
         bot, conversation = await self._in_conversation(exchange)
         await self._members.remove(bot, conversation, exchange.path("member"), exchange.deadline)
         await exchange.json(200, b"")
@@ -192,7 +198,7 @@ class Connector:
         raises=(*_CALLING, UnknownConversation, *ADDING),
     )
     async def start(self, exchange: Exchange) -> None:
-        """Create conversation (bot-side 3.7). Who the bot is says the path, not the body."""
+        """Create a conversation (bot 3.7). The bot is identified by the path, not the body."""
         bot = await self._bot(exchange)
         body = await exchange.json_body()
         begun = await self._conversations.start(bot, body, exchange.deadline, _request_id(exchange))
@@ -209,7 +215,7 @@ class Connector:
         raises=(*_CALLING, BadArgument),
     )
     async def conversations(self, exchange: Exchange) -> None:
-        """The bot's conversations (bot-side 3.8)."""
+        """List the bot's conversations (bot 3.8)."""
         bot, continuation = await self._bot(exchange), exchange.query("continuationToken")
         found, following = await self._conversations.page(bot, continuation)
         shown = [{"id": name, "members": [_shown(member) for member in members]} for name, members in found]
@@ -219,7 +225,7 @@ class Connector:
 
     @_operation({201: "Resource"}, body="AttachmentData", raises=(*_CALLING, UnknownConversation, MissingProperty))
     async def attach(self, exchange: Exchange) -> None:
-        """Upload an attachment (bot-side 3.6)."""
+        """Upload an attachment (bot 3.6)."""
         bot, conversation = await self._in_conversation(exchange)
         exchange.check_json()
         async with self._place_for_an_upload(bot, exchange.deadline):
@@ -243,7 +249,7 @@ class Connector:
 
     @_operation({200: "AttachmentInfo"}, raises=(*_CALLING, UnknownAttachment))
     async def attachment(self, exchange: Exchange) -> None:
-        """What is known of an attachment (bot-side 3.6)."""
+        """Get the name, the type and the views of an attachment (bot 3.6)."""
         blob = await self._files.find(exchange.path("attachment"), await self._bot(exchange))
         await blob.close()
         known = blob.attachment
@@ -257,7 +263,7 @@ class Connector:
         return bot, conversation
 
     async def _bot(self, exchange: Exchange) -> Bot:
-        """Who is calling: known by the key path and, with an app id, by a token besides (bot-side 6.2)."""
+        """Who is calling: known by the key path and, with an app id, by a token besides (bot 6.2)."""
         bot = self._registry.bot_of_key(exchange.path("key"))
         if bot is None:
             raise NotFound
@@ -291,6 +297,6 @@ def _as_bots_call_it() -> Iterator[None]:
 
 
 def _request_id(exchange: Exchange) -> str | None:
-    """The same for a request and its repeats, in the one SDK that repeats (bot-side 1, fact 2)."""
+    """The same for a request and its repeats, in the one SDK that repeats (bot 1, fact 2)."""
     value = exchange.header(b"x-ms-client-request-id")
     return None if value is None else value.decode("latin-1")

@@ -1,4 +1,4 @@
-"""What the settings name: bots, their sites, and secrets that are never stored (design section 6)."""
+"""What the settings name: bots, their sites, and secrets that are never stored (spec 4.1)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The Direct Line API at the edge: parse, call one channel method, format (specification 5).
+"""The Direct Line API at the edge: parse, call one channel method, format (spec 5).
 
-The order of the lines in an endpoint is the order of checks of specification 3.4: who asks, whether the conversation is
+The order of the lines in an endpoint is the order of checks of spec 3.4: who asks, whether the conversation is
 theirs and exists, and only then what was sent.
 """
 
@@ -115,7 +115,7 @@ class DirectLine:
         _TAG, {200: "Token"}, body="TokenParameters", security=("secret",), raises=(MissingProperty, RateLimited)
     )
     async def generate(self, exchange: Exchange) -> None:
-        """A token for a new conversation (5.1)."""
+        """Generate a token for a new conversation (5.1)."""
         grant = _noted(exchange, self._tokens.secret_grant(exchange.bearer()))
         self._tokens.check_origin(grant, exchange.origin())
         await self._throttle.start(grant.site.id, exchange.deadline, *grant.whose)
@@ -125,7 +125,7 @@ class DirectLine:
 
     @operation(_TAG, {200: "Token"}, security=("token",), raises=(UnknownConversation, RateLimited))
     async def refresh(self, exchange: Exchange) -> None:
-        """A new token in place of a good one (4.4)."""
+        """Exchange a valid token for a new one (4.4)."""
         grant = _noted(exchange, self._tokens.renewable(exchange.bearer()))
         self._tokens.check_origin(grant, exchange.origin())
         await self._throttle.start(grant.site.id, exchange.deadline, *grant.whose)
@@ -135,7 +135,7 @@ class DirectLine:
 
     @operation(_TAG, {200: "Session"}, security=("token",), parameters=("Origin",), raises=(NotTrusted,))
     async def session(self, exchange: Exchange) -> None:
-        """The session of a browser, for sign-in cards (5.7)."""
+        """Get the session of a browser, for sign-in cards (5.7)."""
         grant = _noted(exchange, self._tokens.grant(exchange.bearer()))
         session = self._tokens.session(grant, exchange.origin(), exchange.cookie(COOKIE))
         headers = () if session.cookie is None else (_set_cookie(session.cookie, exchange.base_url()),)
@@ -151,7 +151,7 @@ class DirectLine:
         raises=(MissingProperty, UnknownConversation, RateLimited),
     )
     async def start(self, exchange: Exchange) -> None:
-        """Start a conversation, or find it started (5.2)."""
+        """Start a conversation, or return the one that was started (5.2)."""
         grant = self._grant(exchange, renewing=True)
         await self._throttle.start(grant.site.id, exchange.deadline, *grant.whose)
         base = exchange.base_url()
@@ -175,7 +175,7 @@ class DirectLine:
         raises=(MissingProperty, UnknownConversation),
     )
     async def reconnect(self, exchange: Exchange) -> None:
-        """A new token and stream URL, from a watermark on (5.3)."""
+        """Get a new token and a stream URL that begins at a watermark (5.3)."""
         grant = self._grant(exchange, renewing=True)
         conversation = await self._conversations.find(grant, exchange.path("conversation"))
         exchange.conversation = conversation.id
@@ -194,7 +194,7 @@ class DirectLine:
         raises=(UnknownConversation, RateLimited),
     )
     async def read(self, exchange: Exchange) -> None:
-        """One page of activities (5.4)."""
+        """Get one page of activities (5.4)."""
         grant, name = self._in_scope(exchange)
         await self._throttle.poll((grant.bot.id, name), exchange.deadline, *grant.whose)
         conversation = await self._conversations.find(grant, name)
@@ -229,7 +229,7 @@ class DirectLine:
         raises=(UnknownConversation, *SENDING),
     )
     async def upload(self, exchange: Exchange) -> None:
-        """Send files, and an activity with them (5.6)."""
+        """Upload files, and send an activity with them (5.6)."""
         grant, name = self._in_scope(exchange)
         self._throttle.send((grant.bot.id, name), *grant.whose)
         conversation = await self._conversations.find(grant, name)
@@ -271,7 +271,7 @@ class DirectLine:
         raises=(*CREDENTIALS, UnknownConversation, NotWebSocket, Draining),
     )
     async def not_a_stream(self, exchange: Exchange) -> None:
-        """What a stream path answers to who does not ask for an upgrade: the credential check comes first (7.1)."""
+        """Open a stream by a WebSocket upgrade. Without an upgrade: 400, after the check of the credential (7.1)."""
         ticket = self._ticket(
             exchange.path("conversation"), exchange.query("t"), exchange.header(b"authorization"), exchange.origin()
         )

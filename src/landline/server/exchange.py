@@ -1,4 +1,4 @@
-"""One HTTP exchange: what was asked, and how it is answered. The rules that every endpoint shares (specification 3).
+"""One HTTP exchange: what was asked, and how it is answered. The rules that every endpoint shares (spec 3).
 
 An endpoint is a coroutine function that takes an `Exchange` and answers through it, or raises a `LandlineError`. What
 surrounds it is `Resource`: methods, preflight, errors, one log line.
@@ -59,7 +59,7 @@ _PRINTABLE = bytes(byte if 0x20 <= byte < 0x7F else ord("?") for byte in range(2
 _MEDIA_TYPES = (b"application/json", b"text/json")
 
 GRACE_S = 2.25
-"""How long after its deadline a request may still be answered: a commit that is running gets 2 s (design, "Deadline").
+"""How long after its deadline a request may still be answered: a commit that is running gets 2 s (`stores/lane.py`).
 With the default deadline this ends before the 18 s after which clients give up (8.6)."""
 
 _log = structlog.get_logger(__name__)
@@ -93,8 +93,8 @@ class Manners(msgspec.Struct, frozen=True):
     """What the operator decided about requests in general.
 
     `deadline_s` is the one deadline of a request (8.6), `body_bytes` the largest body, `upload_bytes` that of an
-    upload. `cross_origin` is on for the
-    Direct Line API and off for the connector (3.3); `cors_origins` empty means any origin.
+    upload. `cross_origin` is on for the Direct Line API and off for the connector (3.3); `cors_origins` empty means
+    any origin.
     """
 
     deadline_s: float

@@ -1,4 +1,4 @@
-"""What the head of a request may say, beyond what the parser sees to (specification 3.1, D-52; RFC 9112).
+"""What the head of a request may say, beyond what the parser sees to (spec 3.1, D-52; RFC 9112).
 
 Only rules: nothing here knows a connection. What a head says of its own framing or of its authority in two ways is
 refused, because whoever stands in front of us may have read it in the other way.
@@ -20,7 +20,7 @@ _PORTS = 65536
 
 
 class NotAcceptable(Exception):
-    """Step 0 of specification 3.4."""
+    """Step 0 of spec 3.4."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)

@@ -77,7 +77,7 @@ OnUpgrade = Callable[[Upgrade], Decision | Awaitable[Decision] | None]
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What a request may be and how long it may take. `cors_origins` empty means any origin (specification 3.3)."""
+    """What a request may be and how long it may take. `cors_origins` empty means any origin (spec 3.3)."""
 
     header_timeout_s: float = 10.0
     body_stall_s: float = 30.0
@@ -301,7 +301,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """uvicorn: finish what is under way, and close. A request that was sent before its client could know is served
-        as well: a connection that ends without an answer is an error to most clients (specification 11)."""
+        as well: a connection that ends without an answer is an error to most clients (spec 11)."""
         newest = self._arriving
         if newest is not None and not newest.complete:
             newest.keep_alive = False
@@ -344,7 +344,7 @@ class HttpProtocol(asyncio.Protocol):
         name, headers = name.lower(), self.headers
         if len(headers) >= self._limits.header_fields:
             self._wrong = self._wrong or NotAcceptable(431, "Too many header fields")
-            # A refusal needs the origin to be readable in a browser (specification 3.3), wherever it stands.
+            # A refusal needs the origin to be readable in a browser (spec 3.3), wherever it stands.
             if name != b"origin":
                 return
         # The parser takes away what stands in front of a value, but not what stands behind it (RFC 9110, section 5.5).
@@ -534,7 +534,7 @@ class HttpProtocol(asyncio.Protocol):
         return self.cycle.silent
 
     def _error(self, status: int, message: str) -> bytes:
-        """A complete answer with an error object (specification 3.5)."""
+        """A complete answer with an error object (spec 3.5)."""
         refused = self._error_object(Problem(status, "BadArgument", message))
         return _answer(refused, self.server_state.default_headers)
 
@@ -773,7 +773,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _let_go(self) -> None:
         """Cut what uvicorn would leave behind for the garbage collector: the parser points at this object and this
-        object at the parser. 1.5 KiB per socket, and a third of what an upgrade costs (design section 4)."""
+        object at the parser. 1.5 KiB per socket, and a third of what an upgrade costs (ADR 3)."""
         self._over = True
         self._stop_watching()
         self.connections.discard(self)

@@ -1,5 +1,5 @@
 """The authority of bots with an app id, at the edge: metadata, public keys, and the endpoint that gives tokens
-(bot-side 5.2, 6.1).
+(bot 5.2, 6.1).
 
 SDKs build the addresses of an authority in different ways, so the same things are found under the plain base of the
 service URL, under `/adfs`, and under `/{tenant}` for any name there. Every address given out begins with that base,
@@ -89,7 +89,7 @@ class Issuer:
 
     @operation(_TAG, {200: "Authority"}, raises=(NotFound,))
     async def document(self, exchange: Exchange) -> None:
-        """Who issues, and where everything is (bot-side 5.2, 6.1)."""
+        """OpenID configuration (bot 5.2, 6.1)."""
         authority = self._base + _authority(exchange)
         document = {
             "issuer": self._issuer,
@@ -106,7 +106,7 @@ class Issuer:
 
     @operation(_TAG, {200: "KeySet"}, raises=(NotFound,))
     async def key_set(self, exchange: Exchange) -> None:
-        """The public keys, with the channel ids that they speak for (bot-side 5.2)."""
+        """Signing keys, as a JWKS with their endorsements (bot 5.2)."""
         _authority(exchange)
         endorsements = sorted({*_ALWAYS_ENDORSED, *(bot.channel_id for bot in self._registry.bots())})
         await exchange.answer(200, _encode(keys.key_set(await self._keys.shown(), endorsements)), JSON, _PUBLIC)
@@ -119,7 +119,7 @@ class Issuer:
         refusals={400: ("invalid_request", "unsupported_grant_type", "invalid_scope"), 401: ("invalid_client",)},
     )
     async def token(self, exchange: Exchange) -> None:
-        """A token for a client id and its secret (bot-side 6.1)."""
+        """Get a token for a client id and its secret (bot 6.1)."""
         _authority(exchange)
         try:
             granted = await self._granted(exchange)

@@ -39,7 +39,7 @@ from landline.server.crowd import Place
 from landline.server.http import Door, HttpProtocol
 
 BACKLOG = 4096
-"""In a reconnect storm the kernel's queue is where connections wait (design section 4)."""
+"""In a reconnect storm the kernel's queue is where connections wait (docs/explanation/design-facts.md)."""
 
 SEND_BUFFER_BYTES = 128 * 1024
 """What the kernel holds of one connection's output. A client that never reads must not cost megabytes."""
@@ -118,7 +118,7 @@ def inherited_socket(environment: Mapping[str, str], pid: int) -> socket.socket 
     """The listening socket that our parent hands over, as systemd and its like do (`LISTEN_FDS`), or None.
 
     The parent keeps it open while this process is exchanged, so that connections wait in the kernel and nobody is
-    refused (specification 11). A parent that does not know our pid before we run leaves `LISTEN_PID` out. Raises
+    refused (spec 11). A parent that does not know our pid before we run leaves `LISTEN_PID` out. Raises
     `ConfigurationError` for anything but one listening TCP socket."""
     whose = environment.get("LISTEN_PID")
     if whose != str(pid) and "LISTEN_FDS" not in environment:

@@ -100,7 +100,7 @@ class Paths:
 
     def within(self, path: str) -> str:
         """The one spelling of `path`: without a prefix of ours (D-1), without its trailing slash, and without runs of
-        slashes where they mean nothing (D-3, bot-side 3)."""
+        slashes where they mean nothing (D-3, bot 3)."""
         if "//" in path:
             path = self._with_single_slashes(path)
         path = self._without_prefix(path)

@@ -1,4 +1,4 @@
-"""What each error looks like on the wire: one table (specification 3.5; bot-side 3).
+"""What each error looks like on the wire: one table (spec 3.5; bot 3).
 
 The first line whose class fits decides. Status and code are stable, the message is free text (3.5).
 """
@@ -53,7 +53,7 @@ _TABLE: tuple[tuple[type[errors.LandlineError], int, str], ...] = (
 _encode = msgspec.json.Encoder().encode
 
 RETRY_AFTER_S = 1
-"""`Retry-After` of every 503: whole seconds, at least 1 (specification 10)."""
+"""`Retry-After` of every 503: whole seconds, at least 1 (spec 10)."""
 
 
 class Problem(msgspec.Struct, frozen=True):

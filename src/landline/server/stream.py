@@ -36,7 +36,7 @@ from landline.ports import Store
 from landline.server.wheel import Circle, Pulse, Timer, Wheel
 
 PAGE_BYTES = 32 * 1024
-"""What one stream may hold of the log at a time, at least one activity (design section 4)."""
+"""What one stream may hold of the log at a time, at least one activity. A client that never reads costs it."""
 
 PAGE_ACTIVITIES = 500
 """Bounds a page of tiny activities: a frame costs more than its bytes."""
@@ -99,7 +99,7 @@ class Streaming:
     def speaking_connection(
         self, conversation: ConversationId, start: Start, site: str, ski: str, base: str = "", *, say: Say
     ) -> StreamConnection:
-        """The same, for a client that also sends through it (specification 7.6)."""
+        """The same, for a client that also sends through it (spec 7.6)."""
         return SpeakingConnection(self, self._machine(conversation, start, base), site, ski, say)
 
     def _machine(self, conversation: ConversationId, start: Start, base: str) -> Stream:
@@ -177,7 +177,7 @@ class StreamConnection:
         self._follow(self._machine.opened())
 
     def text(self, payload: bytes) -> None:
-        """Clients send through HTTP; what they send here is ignored (specification 7.4)."""
+        """Clients send through HTTP; what they send here is ignored (spec 7.4)."""
 
     def binary(self, payload: bytes) -> None:
         """Ignored as well."""
@@ -305,7 +305,7 @@ class StreamConnection:
 
 
 class SpeakingConnection(StreamConnection):
-    """A stream whose client sends its activities through it (specification 7.6)."""
+    """A stream whose client sends its activities through it (spec 7.6)."""
 
     __slots__ = ("_say",)
 

@@ -1,4 +1,4 @@
-"""Where SDKs look for a token service, which does not exist yet (bot-side 7): nobody is signed in here.
+"""Where SDKs look for a token service, which does not exist yet (bot 7): nobody is signed in here.
 
 The paths lie at the root of the base that bots are told, as SDKs build them.
 """

@@ -23,7 +23,7 @@ from landline.server.crowd import Place
 from landline.server.wheel import Timer, Wheel
 
 WRITE_BUFFER_BYTES = 32 * 1024
-"""Above this the transport asks to stop writing (design section 4: a client that never reads costs 39 KiB)."""
+"""Above this the transport asks to stop writing. With one page of the log, a client that never reads costs 39 KiB."""
 
 # Close codes of RFC 6455, section 7.4.1.
 PROTOCOL_ERROR = 1002
@@ -95,7 +95,7 @@ class Upgrade(msgspec.Struct, frozen=True):
     is raw.
 
     `problem` says what is wrong with the handshake itself, or is None. The application may look at it, so that its own
-    checks come first (specification 7.1); what has a problem is never accepted, whatever the application decides.
+    checks come first (spec 7.1); what has a problem is never accepted, whatever the application decides.
     """
 
     path: str
@@ -148,7 +148,7 @@ def handshake_problem(
 
 def handshake_answer(fields: Mapping[bytes, bytes], more: bytes = b"") -> bytes:
     """The 101 to a handshake without a problem. The first subprotocol offered is echoed, because a browser drops the
-    socket otherwise (specification 7.1). `more` are complete lines of other header fields."""
+    socket otherwise (spec 7.1). `more` are complete lines of other header fields."""
     digest = hashlib.sha1(fields[b"sec-websocket-key"] + _GUID, usedforsecurity=False).digest()
     answer = (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "

@@ -21,7 +21,7 @@ from landline.errors import DeadlinePassed, LandlineError, OutcomeUnknown, Store
 from landline.ports import Clock
 
 COMMIT_GRACE_S = 2.0
-"""How long after its deadline a job whose batch is running is still waited for (design, "Deadline")."""
+"""How long after its deadline a job whose batch is running is still waited for: docs/explanation/design-facts.md."""
 
 _GRAIN_S = 0.05
 """How late a deadline may be noticed: ten thousand different ones then cost twenty looks a second, not ten thousand."""
