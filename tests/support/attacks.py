@@ -106,7 +106,7 @@ class Attack:
     """Bytes, and what they must be answered with. `half_closes`: the attacker then says that nothing more will come.
 
     With nothing expected, nobody knows what they mean, and so whether there is an answer; but if there is one, it is
-    well-formed and no 5xx."""
+    well-formed and no 5xx but 501, which HTTP has for codings that nobody knows."""
 
     name: str
     sent: bytes

@@ -78,7 +78,7 @@ async def _whatever(reader: asyncio.StreamReader, attack: Attack) -> str | None:
         return None
     if answer is None or answer.status < 400 or _is_plain(answer):
         return None
-    if answer.status < 500 and any(_is_error(answer, code) for code in (*_CODES, *_OAUTH)):
+    if (answer.status < 500 or answer.status == 501) and any(_is_error(answer, code) for code in (*_CODES, *_OAUTH)):
         return None
     return f"{attack.name}: {answer}; sent {attack.sent[:2000]!r}"
 
