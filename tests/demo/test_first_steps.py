@@ -6,64 +6,16 @@ Only ports are changed, and what a page has installed stands where its commands 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from support.browsers import Browsers
-from support.howtos import furnish, running, source, text_of
-from support.landline import SECRET, Landline, free_port
-from support.own_page import WEB_CHAT
+from support.howtos import followed, printed
+from support.landline import Landline, free_port
 from support.relay import Relay
-from support.web_chat import DEADLINE_S, RECONNECT_S, WebChat
-
-DIRECT_LINE = "http://127.0.0.1:3000/v3/directline"
-
-
-def printed(page: str) -> dict[str, str]:
-    """The files that a page prints, by the names in their first lines."""
-    found = re.findall(
-        r"^```(?:python|js|html)\n(?:# |// |<!-- )([\w.]+)(?: -->)?\n(.*?)^```$", text_of(page), re.M | re.S
-    )
-    return dict(found)
-
-
-@asynccontextmanager
-async def followed(
-    directory: Path, landline: Landline, bot_port: int, files: dict[str, str], direct_line: str
-) -> AsyncIterator[str]:
-    """The bot and the backend run in a directory with these files. Answers where the page is."""
-    port = free_port()
-    furnish(directory, "first-steps.md", source("first-steps.md"), bot_port)
-    for name, text in files.items():
-        if name != "bot.py":
-            assert name.endswith(".html") or "8080" in text or DIRECT_LINE in text or name == "store.js"
-            replaced = text.replace(DIRECT_LINE, direct_line if name == "chat.js" else landline.directline)
-            (directory / name).write_text(replaced.replace("8080", str(port)))
-    published = directory / "node_modules/botframework-webchat/dist"
-    published.mkdir(parents=True)
-    (published / "webchat.js").symlink_to(WEB_CHAT)
-    async with AsyncExitStack() as closers:
-        await closers.enter_async_context(running("bot/bin/python bot.py", directory))
-        await closers.enter_async_context(running(f"LANDLINE_SECRET={SECRET} python3 backend.py", directory))
-        for each in (bot_port, port):
-            await until_it_listens(each)
-        yield f"http://127.0.0.1:{port}"
-
-
-async def until_it_listens(port: int) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(0.05)
-            else:
-                writer.close()
-                return
+from support.web_chat import RECONNECT_S, WebChat
 
 
 async def test_the_first_steps_lead_to_a_page_that_talks_to_the_bot(tmp_path: Path, open_page: Browsers) -> None:
@@ -113,9 +65,7 @@ async def test_a_page_that_is_open_goes_on_with_another_token(outlived: tuple[We
     """A send that met the expired token is sent by Web Chat's own Retry; what comes after it needs nothing."""
     page, _, _ = outlived
     await page.say("late")
-    retry = page.tab.get_by_role("button", name="Retry").first
-    await retry.wait_for(timeout=DEADLINE_S * 1000)
-    await retry.click()
+    await page.press("Retry")
     await page.until_last("You said: late", timeout=2 * RECONNECT_S)
 
 
