@@ -31,50 +31,8 @@ class Clock(Protocol):
         ...
 
 
-class Store(Protocol):
-    """The conversation logs: the only source of what clients receive.
-
-    Every method is called on one event loop. What a method has answered is durable: it survives `kill -9` and a power
-    cut. Reads see everything that was acknowledged before they began. A cancelled caller does not cancel a write.
-    Writes raise `StoreUnavailable` when surely nothing was stored, `OutcomeUnknown` when that cannot be told; reads
-    raise `StoreUnavailable`.
-
-    What a method erased or removed, nobody finds on the disk either: some seconds later, whatever else happens.
-    """
-
-    async def open(self) -> None:
-        """Make the store ready. Raises `DataDirectoryError`: in use by another process, damaged, of a newer version,
-        or its newest entry is more than a day ahead of the clock."""
-        ...
-
-    async def close(self) -> None:
-        """Finish every accepted write, then let go. Idempotent. Later calls raise `StoreUnavailable`."""
-        ...
-
-    async def check(self) -> None:
-        """Return if writes work. Where the last one failed, or is still under way, that is found out by another one,
-        which changes nothing, with little patience. Raises `StoreUnavailable`, which says what the trouble is."""
-        ...
-
-    async def remember(self, name: str, value: bytes) -> bytes:
-        """Keep `value` under `name` for the life of the deployment unless something is kept there already; answer what
-        is kept. Atomic: concurrent callers, on any node, all get the same answer."""
-        ...
-
-    async def recall(self, name: str) -> bytes | None:
-        """What is kept under `name`, or None."""
-        ...
-
-    async def kept(self, prefix: str) -> Mapping[str, bytes]:
-        """Everything that is kept under a name that begins with `prefix`, as it stood at one moment."""
-        ...
-
-    async def replace(self, name: str, old: bytes | None, new: bytes | None) -> bool:
-        """Keep `new` under `name` in place of `old`; None stands for nothing, on either side.
-
-        True if `old` was what was kept there; False if it was not, and then nothing changes. Atomic: of concurrent
-        calls, on any node, that replace the same `old` exactly one answers True."""
-        ...
+class Log(Protocol):
+    """The conversation logs: the only source of what clients receive."""
 
     async def start(self, conversation: NewConversation) -> bool:
         """Make the conversation exist, with the bot, and the user or guest if known, as members whose join is due.
@@ -131,6 +89,11 @@ class Store(Protocol):
         read began, so that a reader that goes on with `recent` misses none accepted after it."""
         ...
 
+    async def entry(self, conversation: ConversationId, sequence: int) -> Entry | None:
+        """That entry as it is now (`Audience.NOBODY` once it was deleted). If it has expired, the latest entry that is
+        left with it as its `original`: a version, or the notice of its delete. None where there is nothing."""
+        ...
+
     async def accepted_at(self, conversation: ConversationId, sequence: int) -> int | None:
         """The acceptance time of that entry in ms, or None where there is no such entry.
 
@@ -138,17 +101,14 @@ class Store(Protocol):
         what proves the position behind it (8.2.7)."""
         ...
 
-    async def entry(self, conversation: ConversationId, sequence: int) -> Entry | None:
-        """That entry as it is now (`Audience.NOBODY` once it was deleted). If it has expired, the latest entry that is
-        left with it as its `original`: a version, or the notice of its delete. None where there is nothing."""
+    def listen(self, moved: Callable[[ConversationId], None]) -> None:
+        """Call `moved` on the event loop when a log moved or a transient passed. A hint: it may come late, twice, or
+        not at all; it carries nothing. One listener per store."""
         ...
 
-    def recent(self, conversation: ConversationId, position: int, transient: int, max_bytes: int) -> Page | None:
-        """The same as `read_after(for_stream=True)`, but at once and from memory, with the transients that lie between.
 
-        None where memory does not reach back to `position`: read the log then. Transients with a counter up to
-        `transient`, or behind `position`, are left out. Never touches the disk."""
-        ...
+class Live(Protocol):
+    """What this node knows at once, from its memory. Nothing here touches the disk."""
 
     def known(self, conversation: ConversationId) -> Conversation | None:
         """The same as `conversation`, but at once and from memory; None where memory does not know. Never touches the
@@ -159,6 +119,13 @@ class Store(Protocol):
         """The same as `accepted_at`, likewise."""
         ...
 
+    def recent(self, conversation: ConversationId, position: int, transient: int, max_bytes: int) -> Page | None:
+        """The same as `read_after(for_stream=True)`, but at once and from memory, with the transients that lie between.
+
+        None where memory does not reach back to `position`: read the log then. Transients with a counter up to
+        `transient`, or behind `position`, are left out. Never touches the disk."""
+        ...
+
     def transients(self) -> int:
         """The counter of the last transient accepted in this process; where a new stream begins to listen."""
         ...
@@ -167,8 +134,67 @@ class Store(Protocol):
         """Show a transient (complete JSON) to the streams that are open now, best effort, at the present head."""
         ...
 
-    # How long conversations are kept (specification 9). Whatever removes does so in slices that take a few
-    # milliseconds, so that no append waits long: the caller goes on for as long as the answer asks for it.
+
+class Members(Protocol):
+    """Who takes part in which conversation."""
+
+    async def members(self, conversation: ConversationId) -> Sequence[Member]:
+        """The members in the order in which they became known. Raises `UnknownConversation`."""
+        ...
+
+    async def join(self, conversation: ConversationId, account: Account, most: int | None = None) -> Sequence[Member]:
+        """Make `account` a member (see `core.conversation.as_member`), its join due, unless it is one already; answer
+        all members as `members` does. Raises `TooManyMembers`, with nothing changed, where it would be one more than
+        `most`."""
+        ...
+
+    async def announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
+        """Mark these members' joins as announced."""
+        ...
+
+    async def leave(self, conversation: ConversationId, account_id: str) -> None:
+        """End this account's membership, unless it is the bot's or there is none; that it was one stays known to
+        `of_member`. Raises `UnknownConversation`."""
+        ...
+
+    async def of_member(self, account_id: str, most: int) -> Sequence[ConversationId]:
+        """Conversations in which this account is a member and not the bot, or was one before it left, at most so
+        many."""
+        ...
+
+    async def started_by(self, bot_id: str, after: int, most: int) -> Sequence[tuple[int, ConversationId]]:
+        """The conversations of a bot in the order in which they were started, at most so many, each with its place in
+        that order, which is positive and never changes. The first has a place behind `after`."""
+        ...
+
+
+class Records(Protocol):
+    """What the deployment keeps by name: keys, bots, sites."""
+
+    async def remember(self, name: str, value: bytes) -> bytes:
+        """Keep `value` under `name` for the life of the deployment unless something is kept there already; answer what
+        is kept. Atomic: concurrent callers, on any node, all get the same answer."""
+        ...
+
+    async def recall(self, name: str) -> bytes | None:
+        """What is kept under `name`, or None."""
+        ...
+
+    async def kept(self, prefix: str) -> Mapping[str, bytes]:
+        """Everything that is kept under a name that begins with `prefix`, as it stood at one moment."""
+        ...
+
+    async def replace(self, name: str, old: bytes | None, new: bytes | None) -> bool:
+        """Keep `new` under `name` in place of `old`; None stands for nothing, on either side.
+
+        True if `old` was what was kept there; False if it was not, and then nothing changes. Atomic: of concurrent
+        calls, on any node, that replace the same `old` exactly one answers True."""
+        ...
+
+
+class Upkeep(Protocol):
+    """How long conversations are kept (spec 9). Whatever removes does so in slices that take a few milliseconds, so
+    that no append waits long: the caller goes on for as long as the answer asks for it."""
 
     def used(self, conversation: ConversationId, at_ms: int) -> None:
         """The conversation was in use at that time. Written with a later group: a crash may lose it."""
@@ -176,11 +202,6 @@ class Store(Protocol):
 
     async def idle(self, before_ms: int, most: int) -> Sequence[ConversationId]:
         """Conversations that were last used before that time as far as is written, longest unused first, at most so
-        many."""
-        ...
-
-    async def of_member(self, account_id: str, most: int) -> Sequence[ConversationId]:
-        """Conversations in which this account is a member and not the bot, or was one before it left, at most so
         many."""
         ...
 
@@ -215,36 +236,9 @@ class Store(Protocol):
         number all the same; its `oldest` says from where on it is complete."""
         ...
 
-    def listen(self, moved: Callable[[ConversationId], None]) -> None:
-        """Call `moved` on the event loop when a log moved or a transient passed. A hint: it may come late, twice, or
-        not at all; it carries nothing. One listener per store."""
-        ...
 
-    async def members(self, conversation: ConversationId) -> Sequence[Member]:
-        """The members in the order in which they became known. Raises `UnknownConversation`."""
-        ...
-
-    async def join(self, conversation: ConversationId, account: Account, most: int | None = None) -> Sequence[Member]:
-        """Make `account` a member (see `core.conversation.as_member`), its join due, unless it is one already; answer
-        all members as `members` does. Raises `TooManyMembers`, with nothing changed, where it would be one more than
-        `most`."""
-        ...
-
-    async def announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
-        """Mark these members' joins as announced."""
-        ...
-
-    async def leave(self, conversation: ConversationId, account_id: str) -> None:
-        """End this account's membership, unless it is the bot's or there is none; that it was one stays known to
-        `of_member`. Raises `UnknownConversation`."""
-        ...
-
-    async def started_by(self, bot_id: str, after: int, most: int) -> Sequence[tuple[int, ConversationId]]:
-        """The conversations of a bot in the order in which they were started, at most so many, each with its place in
-        that order, which is positive and never changes. The first has a place behind `after`."""
-        ...
-
-    # Deliveries that failed (bot-side 2.4).
+class Failures(Protocol):
+    """Deliveries that failed (bot 2.4)."""
 
     async def record_failure(self, failure: FailedDelivery, most: int) -> None:
         """Record it as the newest, in place of an older one of the same activity, whose attempts it counts too. Only
@@ -257,6 +251,32 @@ class Store(Protocol):
 
     async def settle_failure(self, conversation: ConversationId, sequence: int) -> None:
         """There is nothing to be done any more about this activity, if there was."""
+        ...
+
+
+class Store(Live, Log, Members, Records, Upkeep, Failures, Protocol):
+    """All of it, by subject: a use case asks for the subjects that it needs.
+
+    Every method is called on one event loop. What a method has answered is durable: it survives `kill -9` and a power
+    cut. Reads see everything that was acknowledged before they began. A cancelled caller does not cancel a write.
+    Writes raise `StoreUnavailable` when surely nothing was stored, `OutcomeUnknown` when that cannot be told; reads
+    raise `StoreUnavailable`.
+
+    What a method erased or removed, nobody finds on the disk either: some seconds later, whatever else happens.
+    """
+
+    async def open(self) -> None:
+        """Make the store ready. Raises `DataDirectoryError`: in use by another process, damaged, of a newer version,
+        or its newest entry is more than a day ahead of the clock."""
+        ...
+
+    async def close(self) -> None:
+        """Finish every accepted write, then let go. Idempotent. Later calls raise `StoreUnavailable`."""
+        ...
+
+    async def check(self) -> None:
+        """Return if writes work. Where the last one failed, or is still under way, that is found out by another one,
+        which changes nothing, with little patience. Raises `StoreUnavailable`, which says what the trouble is."""
         ...
 
 

@@ -26,7 +26,7 @@ async def store(home: Home) -> Store:
 
 @pytest.fixture
 async def embedded(tmp_path: Path) -> AsyncIterator[InSqlite]:
-    """Where a `SqliteStore` can live; its settings may still be changed."""
+    """Where a `SqliteStore` can live; its bounds may still be changed."""
     home = InSqlite(tmp_path)
     yield home
     await home.close()

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from landline.core.log import Accepted, ConversationId, NewEntry
 from landline.errors import DataDirectoryError, DeadlinePassed, OutcomeUnknown, StoreUnavailable
 from landline.stores.sqlite import FILE, SqliteStore
+from landline.stores.sqlite.bounds import Bounds
 from support.faulty_vfs import Disk, Gate, breaks
 from support.stores import InSqlite, a_conversation
 
@@ -30,7 +31,7 @@ async def disk() -> Disk:
 @pytest.fixture
 async def store(disk: Disk, embedded: InSqlite) -> SqliteStore:
     """A store on `disk`, with a conversation of one entry."""
-    embedded.settings["connect"] = disk.connect
+    embedded.connect = disk.connect
     store = await embedded.open()
     await store.start(a_conversation(A, "ann"))
     await say(store, "before")
@@ -85,7 +86,7 @@ async def test_whoever_shares_a_group_with_a_full_disk_is_refused_and_nothing_of
 
 
 async def test_a_disk_that_is_full_for_the_checkpoint_only_still_takes_appends(disk: Disk, embedded: InSqlite) -> None:
-    embedded.settings.update(connect=disk.connect, checkpoint_pages=4)
+    embedded.connect, embedded.bounds = disk.connect, Bounds(checkpoint_pages=4)
     store = await embedded.open()
     await store.start(a_conversation(A))
     disk.trouble = breaks("write", apsw.SQLITE_FULL, FILE)
@@ -204,7 +205,7 @@ async def test_a_checkpoint_that_cannot_be_synced_stops_all_writing_and_keeps_th
 ) -> None:
     """The write-ahead log is then the only copy that is surely there: neither a later checkpoint nor the one that
     SQLite makes when it closes a file may let it go."""
-    embedded.settings.update(connect=disk.connect, checkpoint_pages=4)
+    embedded.connect, embedded.bounds = disk.connect, Bounds(checkpoint_pages=4)
     store = await embedded.open()
     await store.start(a_conversation(A))
     disk.trouble = breaks("sync", apsw.SQLITE_IOERR_FSYNC, FILE)
@@ -282,7 +283,7 @@ async def test_reads_and_transients_do_not_wait_for_a_commit_that_hangs(store: S
 
 
 async def test_a_read_that_hangs_is_given_up(disk: Disk, embedded: InSqlite) -> None:
-    embedded.settings.update(connect=disk.connect, patience_s=0.1)
+    embedded.connect, embedded.bounds = disk.connect, Bounds(patience_s=0.1)
     store = await embedded.open()
     await store.start(a_conversation(A))
     await say(store, "before")
@@ -295,7 +296,7 @@ async def test_a_read_that_hangs_is_given_up(disk: Disk, embedded: InSqlite) -> 
 
 
 async def test_a_full_queue_is_refused_at_once(disk: Disk, embedded: InSqlite) -> None:
-    embedded.settings.update(connect=disk.connect, waiting=3)
+    embedded.connect, embedded.bounds = disk.connect, Bounds(waiting=3)
     store = await embedded.open()
     await store.start(a_conversation(A))
     gate = Gate("sync")
@@ -313,7 +314,7 @@ async def test_a_full_queue_is_refused_at_once(disk: Disk, embedded: InSqlite) -
 
 
 async def test_a_queue_is_full_by_bytes_too(disk: Disk, embedded: InSqlite) -> None:
-    embedded.settings.update(connect=disk.connect, waiting_bytes=1000)
+    embedded.connect, embedded.bounds = disk.connect, Bounds(waiting_bytes=1000)
     store = await embedded.open()
     await store.start(a_conversation(A))
     gate = Gate("sync")

@@ -12,9 +12,10 @@ import pytest
 
 from landline.core.log import ConversationId, Entry, NewEntry, Original, SendKey
 from landline.errors import DataDirectoryError
-from landline.stores import doctor, tables
+from landline.stores import doctor
 from landline.stores.doctor import GAP
 from landline.stores.sqlite import FILE, SqliteStore
+from landline.stores.sqlite.bounds import Bounds
 from support.stores import InSqlite, a_conversation
 
 A, B, EMPTY = ConversationId("A"), ConversationId("B"), ConversationId("empty")
@@ -30,9 +31,9 @@ async def log_of(store: SqliteStore, name: ConversationId, position: int = 0) ->
 
 
 @pytest.fixture
-async def file(embedded: InSqlite, monkeypatch: pytest.MonkeyPatch) -> Path:
+async def file(embedded: InSqlite) -> Path:
     """The file of a closed store: entries that the index knows and some that it does not, an update, a deletion."""
-    monkeypatch.setattr(tables, "_INDEX_AFTER", 5)
+    embedded.bounds = Bounds(index_after=5)
     store = await embedded.open()
     for name in (A, B, EMPTY):
         await store.start(a_conversation(name))

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from landline.errors import DeadlinePassed, OutcomeUnknown, StoreUnavailable
-from landline.stores import lane as module
 from landline.stores.lane import Job, Lane
 from support.clock import FakeClock
 
@@ -169,16 +168,15 @@ async def test_one_deadline_behind_the_other_is_noticed_too(workshop: Workshop) 
             await late
 
 
-async def test_a_job_that_runs_too_long_is_given_up_and_what_it_did_stays_done(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "COMMIT_GRACE_S", 0.05)
+async def test_a_job_that_runs_too_long_is_given_up_and_what_it_did_stays_done() -> None:
+    workshop = Workshop(grace_s=0.05)
     workshop.way_is_free.clear()
     with pytest.raises(OutcomeUnknown):
         await workshop.put(1, time.monotonic() + 0.05)
     workshop.way_is_free.set()
     assert await workshop.put(2) == 2
     assert workshop.batches == [[1], [2]]
+    await workshop.lane.close()
 
 
 async def test_a_cancelled_answer_does_not_take_its_job_back(workshop: Workshop) -> None:

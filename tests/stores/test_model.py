@@ -20,7 +20,7 @@ from landline.core.failure import FailedDelivery
 from landline.core.log import Audience, ConversationId, Entry, NewEntry, Original, SendKey
 from landline.errors import LandlineError
 from landline.ports import Store
-from landline.stores import tables
+from landline.stores.sqlite.bounds import Bounds
 from support.clock import NOON_MS, FakeClock
 from support.stores import BOT, InMemory, InSqlite, a_conversation
 
@@ -172,19 +172,21 @@ async def same_from_memory(model: Store, store: Store, dice: Random) -> None:
 
 
 @pytest.mark.parametrize("seed", range(16))
-async def test_the_embedded_store_answers_as_the_model_does(
-    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_embedded_store_answers_as_the_model_does(seed: int, tmp_path: Path) -> None:
     print(f"seed {seed}")
     dice = Random(seed)
-    monkeypatch.setattr(tables, "_STANDS", dice.choice((1, 2, 1000)))
-    monkeypatch.setattr(tables, "SLICE", dice.choice((1, 3, 256)))
-    monkeypatch.setattr(tables, "SLICE_BYTES", dice.choice((1, 1 << 20)))
-    monkeypatch.setattr(tables, "_INDEX_AFTER", dice.choice((1, 5, 512)))
-    monkeypatch.setattr(tables, "_LAST", dice.choice((0, 3, 16)))
-    monkeypatch.setattr(tables, "_AHEAD", dice.choice((1, 5, 64)))
-    monkeypatch.setattr(tables, "_AHEAD_BYTES", dice.choice((1, 200, 1 << 20)))
-    here = InSqlite(tmp_path, tail_bytes=dice.choice((0, 2000, 20_000, 1 << 20)), checkpoint_pages=dice.choice((4, 64)))
+    bounds = Bounds(
+        stands=dice.choice((1, 2, 1000)),
+        slice_rows=dice.choice((1, 3, 256)),
+        slice_bytes=dice.choice((1, 1 << 20)),
+        index_after=dice.choice((1, 5, 512)),
+        last=dice.choice((0, 3, 16)),
+        ahead=dice.choice((1, 5, 64)),
+        ahead_bytes=dice.choice((1, 200, 1 << 20)),
+        tail_bytes=dice.choice((0, 2000, 20_000, 1 << 20)),
+        checkpoint_pages=dice.choice((4, 64)),
+    )
+    here = InSqlite(tmp_path, bounds)
     there = InMemory(tmp_path)
     here.clock = there.clock
     store, model = await here.open(), await there.open()

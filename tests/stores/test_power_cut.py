@@ -20,8 +20,9 @@ from landline.core.conversation import Account
 from landline.core.log import Accepted, Audience, ConversationId, Entry, NewEntry, Original, SendKey
 from landline.errors import DataDirectoryError, UnknownActivity
 from landline.stores.directory import Directory
-from landline.stores.layout import Connect
 from landline.stores.sqlite import SqliteStore
+from landline.stores.sqlite.bounds import Bounds
+from landline.stores.sqlite.layout import Connect
 from support.clock import FakeClock
 from support.faulty_vfs import Disk, Event, Noted, after_power_cut, as_synced, as_written, lay_out
 from support.stores import a_conversation
@@ -91,7 +92,8 @@ async def live(disk: Disk, path: Path, connect: Connect, dice: Random) -> None:
     """Two runs of a server on one disk, with everything the store acknowledges noted on it. Checkpoints come early, so
     that they, and write-ahead logs that start over, are cut as well."""
     for run in range(2):
-        store = SqliteStore(Directory(path), FakeClock(), checkpoint_pages=dice.choice((8, 30, 100)), connect=connect)
+        bounds = Bounds(checkpoint_pages=dice.choice((8, 30, 100)))
+        store = SqliteStore(Directory(path), FakeClock(), bounds, connect=connect)
         await store.open()
         talks = (talk(disk, store, name, Random(f"{name}/{run}/{dice.random()}")) for name in CONVERSATIONS)
         await asyncio.gather(*talks, short_life(disk, store, ConversationId(f"short-{run}"), dice.randrange(1, 600)))

@@ -15,10 +15,10 @@ import pytest
 
 from landline.core.log import ConversationId, Entry, NewEntry, Original
 from landline.errors import StoreUnavailable
-from landline.stores import tables
 from landline.stores.directory import Directory
-from landline.stores.recent import Recent
 from landline.stores.sqlite import FILE, SqliteStore
+from landline.stores.sqlite.bounds import Bounds
+from landline.stores.sqlite.recent import Recent
 from support.faulty_vfs import Disk, Gate, breaks
 from support.stores import InSqlite, a_conversation
 
@@ -55,9 +55,9 @@ async def test_a_group_of_many_conversations_does_not_touch_a_page_for_each(embe
 
 @pytest.mark.parametrize("index_after", [1, 50, 10_000])
 async def test_a_killed_process_loses_nothing_that_the_index_did_not_know_yet(
-    index_after: int, embedded: InSqlite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    index_after: int, embedded: InSqlite, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(tables, "_INDEX_AFTER", index_after)
+    embedded.bounds = Bounds(index_after=index_after)
     store = await embedded.open()
     await started(store)
     dice = Random(index_after)
@@ -68,7 +68,7 @@ async def test_a_killed_process_loses_nothing_that_the_index_did_not_know_yet(
         logs = [await log_of(store, name) for name in NAMES]
         path = tmp_path / f"as-killed-{life}"
         shutil.copytree(embedded.path, path)  # what is in the files at this moment, while nothing writes
-        store = SqliteStore(Directory(path), embedded.clock)
+        store = SqliteStore(Directory(path), embedded.clock, embedded.bounds)
         await store.open()
         assert [await log_of(store, name) for name in NAMES] == logs
         heads = [found.head for name in NAMES if (found := await store.conversation(name)) is not None]
@@ -82,12 +82,12 @@ async def test_a_killed_process_loses_nothing_that_the_index_did_not_know_yet(
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_who_reads_meanwhile_sees_every_log_without_a_gap_and_all_that_was_answered(
-    seed: int, embedded: InSqlite, monkeypatch: pytest.MonkeyPatch
+    seed: int, embedded: InSqlite
 ) -> None:
     """Both threads at once, with an index that is brought up to date all the time."""
     print(f"seed {seed}")
     dice = Random(seed)
-    monkeypatch.setattr(tables, "_INDEX_AFTER", dice.choice((2, 9, 30)))
+    embedded.bounds = Bounds(index_after=dice.choice((2, 9, 30)))
     store = await embedded.open()
     await started(store)
     answered = dict.fromkeys(NAMES, 0)
@@ -121,7 +121,7 @@ async def test_who_reads_meanwhile_sees_every_log_without_a_gap_and_all_that_was
 async def test_what_is_being_committed_is_not_seen_by_those_who_read(embedded: InSqlite) -> None:
     """It may still fail. Where a stream waits, and what a watermark is made of, comes from the disk here."""
     disk = Disk()
-    embedded.settings.update(connect=disk.connect, tail_bytes=0)
+    embedded.connect, embedded.bounds = disk.connect, Bounds(tail_bytes=0)
     store = await embedded.open()
     await started(store, NAMES[:1])
     await say(store, NAMES[0], 0)
@@ -139,13 +139,11 @@ async def test_what_is_being_committed_is_not_seen_by_those_who_read(embedded: I
     assert len(await log_of(store, NAMES[0])) == 2
 
 
-async def test_what_was_rolled_back_is_not_taken_for_recent(
-    embedded: InSqlite, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_was_rolled_back_is_not_taken_for_recent(embedded: InSqlite) -> None:
     """The disk is full for a group of which the index would have been told."""
-    monkeypatch.setattr(tables, "_INDEX_AFTER", 2)
+    embedded.bounds = Bounds(index_after=2)
     disk = Disk()
-    embedded.settings["connect"] = disk.connect
+    embedded.connect = disk.connect
     names = NAMES[:2]
     store = await embedded.open()
     await started(store, names)

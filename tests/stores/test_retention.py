@@ -1,4 +1,4 @@
-"""What every store promises about how long things are kept: the last part of `landline.ports.Store`."""
+"""What every store promises about how long things are kept: `landline.ports.Upkeep`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from landline.core.log import Accepted, Audience, ConversationId, Entry, NewEntr
 from landline.errors import UnknownActivity, UnknownConversation
 from landline.ports import Store
 from landline.stores.sqlite import FILE, SqliteStore
-from landline.stores.tables import SLICE
+from landline.stores.sqlite.bounds import Bounds
 from support.clock import NOON_MS
 from support.stores import BOT, Home, InSqlite, a_conversation
 
@@ -276,9 +276,9 @@ async def test_a_key_that_need_not_be_known_goes_with_the_activity(sqlite: Sqlit
 async def test_what_is_removed_is_removed_in_slices_between_which_others_write(sqlite: SqliteStore) -> None:
     for name in (A, B):
         await sqlite.start(a_conversation(name))
-    await asyncio.gather(*(sqlite.append(A, said(str(n)), SOON) for n in range(3 * SLICE)))
+    await asyncio.gather(*(sqlite.append(A, said(str(n)), SOON) for n in range(3 * Bounds().slice_rows)))
     assert await sqlite.expire(NOON_MS + HOUR_MS, 0, 0) is not None
-    assert len(await log(sqlite, A)) == 2 * SLICE
+    assert len(await log(sqlite, A)) == 2 * Bounds().slice_rows
     await sqlite.purge(A)
     assert await sqlite.clear(A)
     await say(sqlite, B, "in between")

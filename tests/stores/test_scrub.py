@@ -15,9 +15,9 @@ import apsw
 import pytest
 
 from landline.core.log import ConversationId, NewEntry, SendKey
-from landline.stores import scrub
-from landline.stores.scrub import Scrubbing
 from landline.stores.sqlite import FILE, SqliteStore
+from landline.stores.sqlite.bounds import Bounds
+from landline.stores.sqlite.scrub import Scrubbing
 from support.clock import NOON_MS
 from support.faulty_vfs import Disk, breaks
 from support.stores import InSqlite, a_conversation
@@ -68,7 +68,11 @@ class Timer:
         self.loop = FakeLoop()
         began = self.loop.now
         self.scrubbed: list[float] = []
-        self.scrubbing = Scrubbing(self.loop, lambda: self.scrubbed.append(self.loop.now - began))  # type: ignore[arg-type]
+        self.scrubbing = Scrubbing(
+            self.loop,  # type: ignore[arg-type]
+            lambda: self.scrubbed.append(self.loop.now - began),
+            Bounds(),
+        )
 
 
 def test_what_is_erased_is_scrubbed_within_seconds_and_once() -> None:
@@ -119,10 +123,9 @@ def test_a_scrub_that_failed_is_tried_again_until_the_store_is_closed() -> None:
 
 
 @pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def at_once(embedded: InSqlite) -> None:
     """Nobody waits for the moment."""
-    monkeypatch.setattr(scrub, "_MOMENT_S", 0.05)
-    monkeypatch.setattr(scrub, "_AGAIN_S", 0.2)
+    embedded.bounds = Bounds(scrub_after_s=0.05, scrub_again_s=0.2)
 
 
 async def erase(store: SqliteStore) -> None:
@@ -200,7 +203,7 @@ async def test_it_is_gone_although_somebody_always_reads(embedded: InSqlite) -> 
 @pytest.mark.usefixtures("at_once")
 async def test_a_disk_that_was_full_for_it_gets_another_try(embedded: InSqlite) -> None:
     disk = Disk()
-    embedded.settings["connect"] = disk.connect
+    embedded.connect = disk.connect
     store = await embedded.open()
     tried = asyncio.Event()
     loop = asyncio.get_running_loop()

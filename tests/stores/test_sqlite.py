@@ -16,6 +16,7 @@ from landline.core.log import ConversationId, NewEntry
 from landline.errors import StoreUnavailable
 from landline.stores.directory import Directory
 from landline.stores.sqlite import FILE, SqliteStore
+from landline.stores.sqlite.bounds import Bounds
 from support.clock import NOON_MS, FakeClock
 from support.faulty_vfs import Disk
 from support.stores import InSqlite, a_conversation
@@ -27,7 +28,7 @@ LARGE = 1 << 20
 
 async def test_those_who_write_at_the_same_time_share_one_sync(embedded: InSqlite) -> None:
     disk = Disk()
-    embedded.settings["connect"] = disk.connect
+    embedded.connect = disk.connect
     store = await embedded.open()
     names = [ConversationId(str(number)) for number in range(64)]
     before = disk.syncs()
@@ -40,7 +41,7 @@ async def test_those_who_write_at_the_same_time_share_one_sync(embedded: InSqlit
 
 async def test_every_append_on_its_own_is_synced_before_it_is_answered(embedded: InSqlite) -> None:
     disk = Disk()
-    embedded.settings["connect"] = disk.connect
+    embedded.connect = disk.connect
     store = await embedded.open()
     await store.start(a_conversation(A))
     for _ in range(5):
@@ -76,7 +77,7 @@ async def test_a_stream_that_breaks_when_woken_does_not_hide_what_was_stored(sql
 
 async def test_a_started_conversation_needs_no_disk_to_be_read(embedded: InSqlite) -> None:
     disk = Disk()
-    embedded.settings["connect"] = disk.connect
+    embedded.connect = disk.connect
     store = await embedded.open()
     await store.start(a_conversation(A, "ann"))
     accepted = await store.append(A, ENTRY, math.inf)
@@ -117,7 +118,7 @@ async def test_a_stream_that_has_read_up_to_the_head_needs_no_disk_from_then_on(
 async def test_a_client_that_comes_back_after_a_restart_needs_no_disk_for_what_it_missed(embedded: InSqlite) -> None:
     """Its reconnect asks for the time of the last entry that it has seen."""
     disk = Disk()
-    embedded.settings["connect"] = disk.connect
+    embedded.connect = disk.connect
     store = await embedded.open()
     await store.start(a_conversation(A))
     for _ in range(12):
@@ -149,7 +150,7 @@ async def test_who_missed_a_lot_does_not_fill_the_memory_with_it(embedded: InSql
 
 
 async def test_a_tail_without_room_changes_no_answer(embedded: InSqlite) -> None:
-    embedded.settings["tail_bytes"] = 0
+    embedded.bounds = Bounds(tail_bytes=0)
     store = await embedded.open()
     await store.start(a_conversation(A))
     for number in range(5):
@@ -163,7 +164,7 @@ async def test_a_tail_without_room_changes_no_answer(embedded: InSqlite) -> None
 
 async def test_the_write_ahead_log_starts_over_even_while_somebody_always_reads(embedded: InSqlite) -> None:
     """Left to itself it waits for a moment without readers, and grows until there is one."""
-    embedded.settings["checkpoint_pages"] = 16
+    embedded.bounds = Bounds(checkpoint_pages=16)
     store = await embedded.open()
     await store.start(a_conversation(A))
     await asyncio.gather(*(store.append(A, ENTRY, math.inf) for _ in range(3000)))

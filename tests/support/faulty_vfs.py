@@ -19,7 +19,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from landline.stores import layout
+from landline.stores.sqlite import layout
 
 SECTOR = 512
 _names = count()

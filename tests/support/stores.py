@@ -13,6 +13,8 @@ from landline.ports import Store
 from landline.stores.directory import Directory
 from landline.stores.memory import MemoryStore
 from landline.stores.sqlite import FILE, SqliteStore
+from landline.stores.sqlite.bounds import Bounds
+from landline.stores.sqlite.layout import Connect, connect
 from support.clock import FakeClock
 
 BOT = "bot"
@@ -62,16 +64,17 @@ class InMemory:
 
 
 class InSqlite:
-    """A directory on a real disk. `settings` are those of `SqliteStore`."""
+    """A directory on a real disk. What `SqliteStore` is given may be changed before it is opened."""
 
-    def __init__(self, path: Path, **settings: Any) -> None:
+    def __init__(self, path: Path, bounds: Bounds | None = None) -> None:
         self.clock = FakeClock()
         self.path = path / "data"
-        self.settings = settings
+        self.bounds = bounds or Bounds()
+        self.connect: Connect = connect
         self.store: SqliteStore | None = None
 
     async def open(self) -> SqliteStore:
-        store = SqliteStore(Directory(self.path), self.clock, **self.settings)
+        store = SqliteStore(Directory(self.path), self.clock, self.bounds, connect=self.connect)
         await store.open()
         self.store = store
         return store

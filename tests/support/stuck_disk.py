@@ -15,8 +15,7 @@ import apsw
 
 from landline import cli
 from landline.server import app
-from landline.stores import layout
-from landline.stores.sqlite import SqliteStore
+from landline.stores.sqlite import SqliteStore, layout
 
 _FILE = "HUNG_WHILE_THERE_IS"
 _NAME = "stuck"

@@ -18,7 +18,7 @@ from landline.core import bot_tokens
 from landline.core.bot_tokens import Claims
 from landline.core.keys import KeyRing, SigningKey
 from landline.errors import StoreError, StoreUnavailable, UnknownKey
-from landline.ports import Clock, Store
+from landline.ports import Clock, Records
 
 _BITS = 2048
 _PREFIX = "signing-key/"
@@ -34,7 +34,7 @@ _log = structlog.get_logger(__name__)
 class SigningKeys:
     """Signs what bots are shown, and knows the keys that they may hold it against."""
 
-    def __init__(self, store: Store, clock: Clock, *, lead_s: float) -> None:
+    def __init__(self, store: Records, clock: Clock, *, lead_s: float) -> None:
         """`lead_s` is how long a key is shown before it signs, and after it was relieved (bot-side 5.2)."""
         self._store = store
         self._clock = clock

@@ -16,9 +16,9 @@ import apsw
 
 from landline.core.log import LAST_SEQUENCE, SEQUENCE_BITS
 from landline.errors import DataDirectoryError
-from landline.stores import layout
 from landline.stores.directory import make, sync
-from landline.stores.layout import connect
+from landline.stores.sqlite import layout
+from landline.stores.sqlite.layout import connect
 
 GAP = 100_000
 """Numbers that a declared restore leaves out in every conversation (8.1.6, D-44): more than anybody can have said

@@ -61,6 +61,7 @@ class Lane(Generic[J]):
         batch: int,
         waiting: int,
         waiting_bytes: int = 1 << 62,
+        grace_s: float = COMMIT_GRACE_S,
         settle: Callable[[list[J]], None] = lambda batch: None,
         rest: Callable[[], None] = lambda: None,
     ) -> None:
@@ -68,7 +69,8 @@ class Lane(Generic[J]):
 
         `serve` runs on the thread, gives every job of a batch its outcome, and must not raise. `settle` then runs on
         the loop, right before the batch is answered; `rest` on the thread, right after. A batch has at most `batch`
-        jobs; at most `waiting` wait, and no more once those that wait have `waiting_bytes`.
+        jobs; at most `waiting` wait, and no more once those that wait have `waiting_bytes`. One whose batch is running
+        is waited for until `grace_s` after its deadline.
         """
         self._loop = asyncio.get_running_loop()
         self._clock = clock
@@ -78,6 +80,7 @@ class Lane(Generic[J]):
         self._batch = batch
         self._most_waiting = waiting
         self._most_bytes = waiting_bytes
+        self._grace_s = grace_s
         self._waiting: list[J] = []
         self._bytes = 0
         self._running: list[J] = []
@@ -164,10 +167,10 @@ class Lane(Generic[J]):
         self._waiting = in_time
         self._bytes = sum(job.size for job in in_time)
         for job in self._running:
-            if not job.answer.done() and job.deadline + COMMIT_GRACE_S <= now:
+            if not job.answer.done() and job.deadline + self._grace_s <= now:
                 job.answer.set_exception(job.given_up())
         dues = [job.deadline for job in in_time]
-        dues += [job.deadline + COMMIT_GRACE_S for job in self._running if not job.answer.done()]
+        dues += [job.deadline + self._grace_s for job in self._running if not job.answer.done()]
         if (next_due := min(dues, default=math.inf)) < math.inf:
             self._set_alarm(max(next_due, now + _GRAIN_S))
 

@@ -35,7 +35,7 @@ from landline.errors import (
     UnknownActivity,
     UnknownConversation,
 )
-from landline.ports import Clock
+from landline.ports import Clock, Store
 
 _TRANSIENTS = 64
 """Transients kept per conversation: who is slower than that has missed some (D-49)."""
@@ -121,7 +121,7 @@ class _Log:
         self.oldest = self.base
 
 
-class MemoryStore:
+class MemoryStore(Store):
     """A `landline.ports.Store` without a disk: durable means that it is in a list."""
 
     def __init__(self, clock: Clock) -> None:
@@ -138,33 +138,27 @@ class MemoryStore:
         self._moved: Callable[[ConversationId], None] = lambda conversation: None
 
     async def open(self) -> None:
-        """As `Store.open`; there is nothing that could be wrong."""
+        """There is nothing that could be wrong."""
 
     async def close(self) -> None:
-        """As `Store.close`."""
         self._closed = True
 
     async def check(self) -> None:
-        """As `Store.check`."""
         self._check_open()
 
     async def remember(self, name: str, value: bytes) -> bytes:
-        """As `Store.remember`."""
         self._check_open()
         return self._kept.setdefault(name, value)
 
     async def recall(self, name: str) -> bytes | None:
-        """As `Store.recall`."""
         self._check_open()
         return self._kept.get(name)
 
     async def kept(self, prefix: str) -> Mapping[str, bytes]:
-        """As `Store.kept`."""
         self._check_open()
         return {name: value for name, value in self._kept.items() if name.startswith(prefix)}
 
     async def replace(self, name: str, old: bytes | None, new: bytes | None) -> bool:
-        """As `Store.replace`."""
         self._check_open()
         if self._kept.get(name) != old:
             return False
@@ -175,7 +169,6 @@ class MemoryStore:
         return True
 
     async def start(self, conversation: NewConversation) -> bool:
-        """As `Store.start`."""
         self._check_open()
         if conversation.id in self._logs or conversation.id in self._tombstones:
             return False
@@ -184,12 +177,10 @@ class MemoryStore:
         return True
 
     async def conversation(self, conversation: ConversationId) -> Conversation | None:
-        """As `Store.conversation`."""
         self._check_open()
         return self.known(conversation)
 
     def known(self, conversation: ConversationId) -> Conversation | None:
-        """As `Store.known`."""
         log = self._logs.get(conversation)
         if log is None:
             return None
@@ -197,7 +188,6 @@ class MemoryStore:
         return Conversation(new.id, new.bot_id, new.user, new.locale, log.head, log.last_ms, log.oldest)
 
     async def append(self, conversation: ConversationId, entry: NewEntry, deadline: float) -> Accepted:
-        """As `Store.append`."""
         log = self._writable(conversation, deadline)
         if entry.key is not None and (earlier := log.earlier(entry.key)) is not None:
             return earlier
@@ -216,7 +206,6 @@ class MemoryStore:
     async def delete(
         self, conversation: ConversationId, sequence: int, notice: NewEntry, deadline: float
     ) -> Accepted | None:
-        """As `Store.delete`."""
         log = self._writable(conversation, deadline)
         if log.original(sequence).is_deleted:
             return None
@@ -227,14 +216,12 @@ class MemoryStore:
         return accepted
 
     def taken(self, conversation: ConversationId, sequence: int) -> None:
-        """As `Store.taken`."""
         if conversation in self._logs:
             self._logs[conversation].taken(sequence)
 
     async def read_after(
         self, conversation: ConversationId, position: int, max_activities: int, max_bytes: int, *, for_stream: bool
     ) -> Page:
-        """As `Store.read_after`."""
         self._check_open()
         log = self._logs.get(conversation)
         records: list[Entry] = []
@@ -251,24 +238,20 @@ class MemoryStore:
         return Page(records, position, behind_ms, self._transients, more=False)
 
     async def accepted_at(self, conversation: ConversationId, sequence: int) -> int | None:
-        """As `Store.accepted_at`."""
         self._check_open()
         return self.known_time(conversation, sequence)
 
     def known_time(self, conversation: ConversationId, sequence: int) -> int | None:
-        """As `Store.known_time`."""
         log = self._logs.get(conversation)
         entry = log.entry(sequence) if log else None
         return entry.time_ms if entry else None
 
     async def entry(self, conversation: ConversationId, sequence: int) -> Entry | None:
-        """As `Store.entry`."""
         self._check_open()
         log = self._logs.get(conversation)
         return log.left_of(sequence) if log else None
 
     def recent(self, conversation: ConversationId, position: int, transient: int, max_bytes: int) -> Page | None:
-        """As `Store.recent`."""
         log = self._logs.get(conversation)
         if log is None or not log.base <= position <= log.head:
             return None
@@ -288,11 +271,9 @@ class MemoryStore:
         return Page(records, position, behind_ms, max(transient, self._transients), more=False)
 
     def transients(self) -> int:
-        """As `Store.transients`."""
         return self._transients
 
     def pass_by(self, conversation: ConversationId, activity: bytes) -> None:
-        """As `Store.pass_by`."""
         log = self._logs.get(conversation)
         if log is not None:
             self._transients += 1
@@ -300,16 +281,13 @@ class MemoryStore:
             self._moved(conversation)
 
     def listen(self, moved: Callable[[ConversationId], None]) -> None:
-        """As `Store.listen`."""
         self._moved = moved
 
     async def members(self, conversation: ConversationId) -> Sequence[Member]:
-        """As `Store.members`."""
         self._check_open()
         return list(self._log(conversation).members.values())
 
     async def join(self, conversation: ConversationId, account: Account, most: int | None = None) -> Sequence[Member]:
-        """As `Store.join`."""
         self._check_open()
         members = self._log(conversation).members
         if account.id not in members and most is not None and len(members) >= most:
@@ -318,7 +296,6 @@ class MemoryStore:
         return list(members.values())
 
     async def announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
-        """As `Store.announced`."""
         self._check_open()
         members = self._log(conversation).members
         for account_id in account_ids:
@@ -327,7 +304,6 @@ class MemoryStore:
                 members[account_id] = Member(known.account, is_bot=known.is_bot, announced=True)
 
     async def leave(self, conversation: ConversationId, account_id: str) -> None:
-        """As `Store.leave`."""
         self._check_open()
         members = self._log(conversation).members
         if account_id in members and not members[account_id].is_bot:
@@ -335,13 +311,11 @@ class MemoryStore:
             self._log(conversation).left.add(account_id)
 
     async def started_by(self, bot_id: str, after: int, most: int) -> Sequence[tuple[int, ConversationId]]:
-        """As `Store.started_by`."""
         self._check_open()
         theirs = [(log.number, name) for name, log in self._logs.items() if log.started.bot_id == bot_id]
         return [(number, name) for number, name in theirs if number > after][:most]
 
     async def record_failure(self, failure: FailedDelivery, most: int) -> None:
-        """As `Store.record_failure`."""
         self._check_open()
         earlier = self._failures.pop((failure.conversation, failure.sequence), None)
         attempts = failure.attempts + (earlier.attempts if earlier else 0)
@@ -350,30 +324,25 @@ class MemoryStore:
             del self._failures[next(iter(self._failures))]
 
     async def failures(self) -> Sequence[FailedDelivery]:
-        """As `Store.failures`."""
         self._check_open()
         return list(self._failures.values())
 
     async def settle_failure(self, conversation: ConversationId, sequence: int) -> None:
-        """As `Store.settle_failure`."""
         self._check_open()
         self._failures.pop((conversation, sequence), None)
 
     # How long conversations are kept.
 
     def used(self, conversation: ConversationId, at_ms: int) -> None:
-        """As `Store.used`."""
         if conversation in self._logs:
             self._logs[conversation].used_ms = max(at_ms, self._logs[conversation].used_ms)
 
     async def idle(self, before_ms: int, most: int) -> Sequence[ConversationId]:
-        """As `Store.idle`."""
         self._check_open()
         unused = [(log.used_ms, conversation) for conversation, log in self._logs.items() if log.used_ms < before_ms]
         return [conversation for _, conversation in sorted(unused)[:most]]
 
     async def of_member(self, account_id: str, most: int) -> Sequence[ConversationId]:
-        """As `Store.of_member`."""
         self._check_open()
         found = [
             conversation
@@ -383,7 +352,6 @@ class MemoryStore:
         return found[:most]
 
     async def purge(self, conversation: ConversationId, used_before_ms: int | None = None) -> bool:
-        """As `Store.purge`."""
         self._check_open()
         log = self._logs.get(conversation)
         if log is None:
@@ -398,23 +366,19 @@ class MemoryStore:
         return True
 
     async def is_purged(self, conversation: ConversationId) -> bool:
-        """As `Store.is_purged`."""
         self._check_open()
         return conversation in self._tombstones
 
     async def purged(self, most: int) -> Sequence[ConversationId]:
-        """As `Store.purged`."""
         self._check_open()
         return list(self._uncleared)[:most]
 
     async def clear(self, conversation: ConversationId) -> bool:
-        """As `Store.clear`."""
         self._check_open()
         self._uncleared.pop(conversation, None)
         return False
 
     async def bury(self, before_ms: int) -> bool:
-        """As `Store.bury`."""
         self._check_open()
         for conversation, purged_ms in list(self._tombstones.items()):
             if purged_ms < before_ms and conversation not in self._uncleared:
@@ -422,7 +386,7 @@ class MemoryStore:
         return False
 
     async def expire(self, before_ms: int, keys_before_ms: int, after: int) -> int | None:
-        """As `Store.expire`. Keys stay known for good."""
+        """Keys stay known for good."""
         self._check_open()
         while self._arrived and self._arrived[0][1] < before_ms:
             self._arrived.popleft()[0].expire()

@@ -1,4 +1,4 @@
-"""The embedded store: one SQLite file in a directory that one process owns.
+"""The engine of the store: its file, the thread that writes it, and the thread that reads it.
 
 Theory of operation. One thread writes: whatever queued while the last group was committed is the next group, one
 transaction and one sync for all of it (see `lane`). One thread reads: up to 64 queued reads per hop. The loop itself
@@ -22,21 +22,20 @@ from typing import Generic, TypeVar
 import apsw
 import structlog
 
-from landline.core.conversation import Account, Conversation, Member, NewConversation
-from landline.core.failure import FailedDelivery
-from landline.core.log import Accepted, ConversationId, Entry, NewEntry, Page
+from landline.core.log import Accepted, ConversationId, Entry
 from landline.errors import LandlineError, OutcomeUnknown, StoreError, StoreUnavailable
 from landline.ports import Clock
-from landline.stores import layout
 from landline.stores.directory import STORE_FILE, Directory
 from landline.stores.lane import Job, Lane
 from landline.stores.notes import Notes, Taken
-from landline.stores.recent import Recent
-from landline.stores.scrub import Scrubbing
-from landline.stores.tables import Reader, Writer
+from landline.stores.sqlite import layout
+from landline.stores.sqlite.bounds import Bounds
+from landline.stores.sqlite.connections import Reader, Writer
+from landline.stores.sqlite.recent import Recent
+from landline.stores.sqlite.scrub import Scrubbing
 from landline.stores.tail import Tail
 
-FILE = STORE_FILE
+_USUAL = Bounds()
 
 _GROUP = 4096
 _READS = 64
@@ -72,40 +71,21 @@ class _Write(Job[T]):
         self.outcome = self.work(writer)
 
 
-class _Append(Job[Accepted | None]):
-    """An append. `entry` is what was written, for the tail; None where nothing was."""
+class Appending(Job[Accepted | None]):
+    """Whatever adds to a log. `run`, inside the group's transaction as well, leaves behind `entry`, which the tail
+    learns: what was added, or None."""
 
-    __slots__ = ("conversation", "entry", "new")
+    __slots__ = ("conversation", "entry")
 
     entry: Entry | None
 
-    def __init__(self, conversation: ConversationId, new: NewEntry, deadline: float) -> None:
-        super().__init__(deadline, len(new.body))
+    def __init__(self, conversation: ConversationId, deadline: float, size: int) -> None:
+        super().__init__(deadline, size)
         self.conversation = conversation
-        self.new = new
 
     def run(self, writer: Writer) -> None:
-        done = writer.append(self.conversation, self.new)
-        if type(done) is Entry:
-            self.entry = done
-            self.outcome = Accepted(done.sequence, done.time_ms)
-        else:
-            self.entry = None
-            self.outcome = done  # type: ignore[assignment]  # what is no Entry is Accepted
-
-
-class _Delete(_Append):
-    """A delete, which appends as well."""
-
-    __slots__ = ("sequence",)
-
-    def __init__(self, conversation: ConversationId, sequence: int, notice: NewEntry, deadline: float) -> None:
-        super().__init__(conversation, notice, deadline)
-        self.sequence = sequence
-
-    def run(self, writer: Writer) -> None:
-        self.entry = entry = writer.delete(self.conversation, self.sequence, self.new)
-        self.outcome = Accepted(entry.sequence, entry.time_ms) if entry is not None else None
+        """Do it. What it raises is its outcome."""
+        raise NotImplementedError
 
 
 class _Read(Job[T], Generic[T]):
@@ -120,36 +100,27 @@ class _Read(Job[T], Generic[T]):
         self.work = work
 
 
-class SqliteStore:
-    """A `landline.ports.Store` in a directory of its own."""
+class Engine:
+    """What the subjects of a store have in common: `_read` and `_write`, whose work runs on the threads, and on the
+    loop the tail and the notes."""
 
     def __init__(
         self,
         directory: Directory,
         clock: Clock,
+        bounds: Bounds = _USUAL,
         *,
-        tail_bytes: int = 64 << 20,
-        waiting: int = 16_384,
-        waiting_bytes: int = 64 << 20,
-        patience_s: float = 10.0,
-        checkpoint_pages: int = 1024,
         connect: layout.Connect = layout.connect,
     ) -> None:
-        """Touches nothing yet. At most `waiting` writes of together `waiting_bytes`, and as many reads, are queued;
-        whatever has no deadline of its own is given up after `patience_s`. The write-ahead log is moved into the
-        database each time it has grown by `checkpoint_pages`: 4 MiB, a few milliseconds. Until it has that length
-        for the first time, each append also makes the file longer, and its sync takes half as long again."""
+        """Touches nothing yet."""
         self._directory = directory
         self._clock = clock
         self._connect = connect
-        self._most_waiting = waiting
-        self._most_bytes = waiting_bytes
-        self._patience_s = patience_s
-        self._checkpoint_pages = checkpoint_pages
-        self._tail = Tail(tail_bytes)
+        self._bounds = bounds
+        self._tail = Tail(bounds.tail_bytes)
         self._notes = Notes(self._put_notes)
         self._moved: Callable[[ConversationId], None] = lambda conversation: None
-        self._writes: Lane[_Append | _Write[object]] | None = None
+        self._writes: Lane[Appending | _Write[object]] | None = None
         self._reads: Lane[_Read[object]] | None = None
         self._final = False
         """Set by whichever thread meets it: nothing is written any more."""
@@ -165,7 +136,6 @@ class SqliteStore:
         """For the writer's thread: between two groups."""
 
     async def open(self) -> None:
-        """As `Store.open`."""
         self._directory.take()
         try:
             await asyncio.to_thread(self._open_file)
@@ -173,33 +143,34 @@ class SqliteStore:
             self._directory.release()
             raise
         self._loop = asyncio.get_running_loop()
-        self._scrubbing = Scrubbing(self._loop, self._put_scrub)
+        self._scrubbing = Scrubbing(self._loop, self._put_scrub, self._bounds)
         self._writes = Lane(
             "landline-writer",
             self._clock,
             self._serve_writes,
             batch=_GROUP,
-            waiting=self._most_waiting,
-            waiting_bytes=self._most_bytes,
+            waiting=self._bounds.waiting,
+            waiting_bytes=self._bounds.waiting_bytes,
             settle=self._settle,
             rest=self._rest,
         )
-        self._reads = Lane("landline-reader", self._clock, self._serve_reads, batch=_READS, waiting=self._most_waiting)
+        self._reads = Lane(
+            "landline-reader", self._clock, self._serve_reads, batch=_READS, waiting=self._bounds.waiting
+        )
 
     def _open_file(self) -> None:
-        path = self._directory.private_file(FILE)
+        path = self._directory.private_file(STORE_FILE)
         connection = layout.open_writer(path, self._connect, self._clock.now_ms())
         try:
             recent = Recent(layout.unindexed(connection, path))
-            self._reader = Reader(layout.open_reader(path, self._connect), recent)
-            self._writer = Writer(connection, recent)
+            self._reader = Reader(layout.open_reader(path, self._connect), recent, self._bounds)
+            self._writer = Writer(connection, recent, self._bounds)
         except BaseException:
             connection.close()
             raise
         connection.set_wal_hook(self._written)
 
     async def close(self) -> None:
-        """As `Store.close`."""
         if self._writes is not None:
             await self._notes.finish()
         reads, writes = self._reads, self._writes
@@ -223,10 +194,7 @@ class SqliteStore:
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.close()
 
-    # What is asked of the store.
-
     async def check(self) -> None:
-        """As `Store.check`."""
         if self._writing().is_idle and self._trouble is None:
             return
         try:
@@ -234,215 +202,9 @@ class SqliteStore:
         except StoreError as error:
             raise StoreUnavailable(f"Storage cannot be written: {self._trouble or 'the disk is stuck'}") from error
 
-    async def remember(self, name: str, value: bytes) -> bytes:
-        """As `Store.remember`."""
-        return await self._write(lambda writer: writer.remember(name, value))
-
-    async def recall(self, name: str) -> bytes | None:
-        """As `Store.recall`."""
-        return await self._read(lambda reader: reader.recall(name))
-
-    async def kept(self, prefix: str) -> Mapping[str, bytes]:
-        """As `Store.kept`."""
-        return await self._read(lambda reader: reader.kept(prefix))
-
-    async def replace(self, name: str, old: bytes | None, new: bytes | None) -> bool:
-        """As `Store.replace`."""
-        return await self._write(lambda writer: writer.replace(name, old, new))
-
-    async def start(self, conversation: NewConversation) -> bool:
-        """As `Store.start`."""
-        forgotten = self._tail.forgotten
-        created = await self._write(lambda writer: writer.start(conversation))
-        if created:
-            self._tail.meet(conversation.id, 0, None, forgotten, conversation)
-        return created
-
-    async def conversation(self, conversation: ConversationId) -> Conversation | None:
-        """As `Store.conversation`."""
-        known = self.known(conversation)
-        if known is not None:
-            return known
-        forgotten = self._tail.forgotten
-        read = await self._read(lambda reader: reader.conversation(conversation))
-        if read is None:
-            return None
-        found, last = read
-        started = NewConversation(found.id, found.bot_id, found.user, found.locale)
-        self._tail.meet(conversation, found.head, found.last_ms, forgotten, started, found.oldest)
-        self._tail.recall(conversation, last, forgotten)
-        return found
-
-    async def append(self, conversation: ConversationId, entry: NewEntry, deadline: float) -> Accepted:
-        """As `Store.append`."""
-        job = _Append(conversation, entry, deadline)
-        writing = self._writing()
-        if self._notes.waiting:
-            self._notes.write()
-        writing.put(job)
-        accepted = await job.answer
-        assert accepted is not None
-        return accepted
-
-    async def delete(
-        self, conversation: ConversationId, sequence: int, notice: NewEntry, deadline: float
-    ) -> Accepted | None:
-        """As `Store.delete`."""
-        job = _Delete(conversation, sequence, notice, deadline)
-        self._writing().put(job)
-        return await job.answer
-
-    def taken(self, conversation: ConversationId, sequence: int) -> None:
-        """As `Store.taken`."""
-        if self._writes is not None:
-            self._notes.taken(conversation, sequence)
-
-    async def read_after(
-        self, conversation: ConversationId, position: int, max_activities: int, max_bytes: int, *, for_stream: bool
-    ) -> Page:
-        """As `Store.read_after`."""
-        transient, forgotten = self._tail.transients, self._tail.forgotten
-        page, stand = await self._read(
-            lambda reader: reader.read_after(
-                conversation, position, max_activities, max_bytes, transient, for_stream=for_stream
-            )
-        )
-        if for_stream and stand is not None:
-            # The next look of this stream needs no disk.
-            self._tail.meet(conversation, stand.head, stand.last_ms, forgotten, oldest=stand.oldest)
-        return page
-
-    async def accepted_at(self, conversation: ConversationId, sequence: int) -> int | None:
-        """As `Store.accepted_at`."""
-        known = self.known_time(conversation, sequence)
-        if known is not None:
-            return known
-        forgotten = self._tail.forgotten
-        entries, stand = await self._read(lambda reader: reader.read_on(conversation, sequence))
-        if not entries or entries[0].sequence != sequence:
-            return await self._read(lambda reader: reader.before_gap_ms(conversation, sequence))
-        if stand is not None:
-            # Who asks goes on from there: what a client missed that comes back needs no disk then.
-            self._tail.meet(conversation, stand.head, stand.last_ms, forgotten, oldest=stand.oldest)
-            self._tail.recall(conversation, entries, forgotten)
-        return entries[0].time_ms
-
-    async def entry(self, conversation: ConversationId, sequence: int) -> Entry | None:
-        """As `Store.entry`."""
-        return await self._read(lambda reader: reader.entry(conversation, sequence))
-
-    def recent(self, conversation: ConversationId, position: int, transient: int, max_bytes: int) -> Page | None:
-        """As `Store.recent`."""
-        return self._tail.recent(conversation, position, transient, max_bytes)
-
-    def known(self, conversation: ConversationId) -> Conversation | None:
-        """As `Store.known`; nothing is known once the store is closed."""
-        return self._tail.conversation(conversation) if self._reads is not None else None
-
-    def known_time(self, conversation: ConversationId, sequence: int) -> int | None:
-        """As `Store.known_time`."""
-        return self._tail.accepted_at(conversation, sequence) if self._reads is not None else None
-
-    def transients(self) -> int:
-        """As `Store.transients`."""
-        return self._tail.transients
-
-    def pass_by(self, conversation: ConversationId, activity: bytes) -> None:
-        """As `Store.pass_by`."""
-        if self._tail.pass_by(conversation, activity):
-            self._moved(conversation)
-
-    def listen(self, moved: Callable[[ConversationId], None]) -> None:
-        """As `Store.listen`."""
-        self._moved = moved
-
-    async def members(self, conversation: ConversationId) -> Sequence[Member]:
-        """As `Store.members`."""
-        return await self._read(lambda reader: reader.members(conversation))
-
-    async def join(self, conversation: ConversationId, account: Account, most: int | None = None) -> Sequence[Member]:
-        """As `Store.join`."""
-        return await self._write(lambda writer: writer.join(conversation, account, most))
-
-    async def announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
-        """As `Store.announced`."""
-        await self._write(lambda writer: writer.announced(conversation, account_ids))
-
-    async def leave(self, conversation: ConversationId, account_id: str) -> None:
-        """As `Store.leave`."""
-        await self._write(lambda writer: writer.leave(conversation, account_id))
-
-    async def started_by(self, bot_id: str, after: int, most: int) -> Sequence[tuple[int, ConversationId]]:
-        """As `Store.started_by`."""
-        return await self._read(lambda reader: reader.started_by(bot_id, after, most))
-
-    async def record_failure(self, failure: FailedDelivery, most: int) -> None:
-        """As `Store.record_failure`."""
-        await self._write(lambda writer: writer.record_failure(failure, most))
-
-    async def failures(self) -> Sequence[FailedDelivery]:
-        """As `Store.failures`."""
-        return await self._read(lambda reader: reader.failures())
-
-    async def settle_failure(self, conversation: ConversationId, sequence: int) -> None:
-        """As `Store.settle_failure`."""
-        await self._write(lambda writer: writer.settle_failure(conversation, sequence))
-
-    # How long conversations are kept.
-
-    def used(self, conversation: ConversationId, at_ms: int) -> None:
-        """As `Store.used`."""
-        if self._writes is not None:
-            self._notes.used(conversation, at_ms)
-
-    async def idle(self, before_ms: int, most: int) -> Sequence[ConversationId]:
-        """As `Store.idle`."""
-        return await self._read(lambda reader: reader.idle(before_ms, most))
-
-    async def of_member(self, account_id: str, most: int) -> Sequence[ConversationId]:
-        """As `Store.of_member`."""
-        return await self._read(lambda reader: reader.of_member(account_id, most))
-
-    async def purge(self, conversation: ConversationId, used_before_ms: int | None = None) -> bool:
-        """As `Store.purge`."""
-        if used_before_ms is not None and self._notes.use_of(conversation) >= used_before_ms:
-            return False
-
-        def settled(ended: bool) -> None:
-            if ended:
-                self._tail.forget(conversation)
-
-        return await self._write(lambda writer: writer.purge(conversation, used_before_ms), settled)
-
-    async def is_purged(self, conversation: ConversationId) -> bool:
-        """As `Store.is_purged`."""
-        return await self._read(lambda reader: reader.is_purged(conversation))
-
-    async def purged(self, most: int) -> Sequence[ConversationId]:
-        """As `Store.purged`."""
-        return await self._read(lambda reader: reader.purged(most))
-
-    async def clear(self, conversation: ConversationId) -> bool:
-        """As `Store.clear`."""
-        return await self._write(lambda writer: writer.clear(conversation))
-
-    async def bury(self, before_ms: int) -> bool:
-        """As `Store.bury`."""
-        return await self._write(lambda writer: writer.bury(before_ms))
-
-    async def expire(self, before_ms: int, keys_before_ms: int, after: int) -> int | None:
-        """As `Store.expire`."""
-
-        def settled(outcome: tuple[Mapping[ConversationId, int], int | None]) -> None:
-            for conversation, oldest in outcome[0].items():
-                self._tail.expire(conversation, oldest)
-
-        _, go_on = await self._write(lambda writer: writer.expire(before_ms, keys_before_ms, after), settled)
-        return go_on
-
     # The loop's side of the lanes.
 
-    def _writing(self) -> Lane[_Append | _Write[object]]:
+    def _writing(self) -> Lane[Appending | _Write[object]]:
         if self._writes is None:
             raise StoreUnavailable("Storage is not open; nothing was stored", retry=False)
         if self._final:
@@ -455,7 +217,7 @@ class SqliteStore:
         settled: Callable[[T], None] = lambda outcome: None,
         patience_s: float | None = None,
     ) -> T:
-        job = _Write(work, self._clock.monotonic() + (patience_s or self._patience_s), settled)
+        job = _Write(work, self._clock.monotonic() + (patience_s or self._bounds.patience_s), settled)
         self._writing().put(job)  # type: ignore[arg-type]  # a lane carries jobs with answers of many types
         return await job.answer
 
@@ -479,15 +241,15 @@ class SqliteStore:
     async def _read(self, work: Callable[[Reader], T]) -> T:
         if self._reads is None:
             raise StoreUnavailable("Storage is not open", retry=False)
-        job = _Read(work, self._clock.monotonic() + self._patience_s)
+        job = _Read(work, self._clock.monotonic() + self._bounds.patience_s)
         self._reads.put(job)  # type: ignore[arg-type]  # a lane carries jobs with answers of many types
         return await job.answer
 
-    def _settle(self, group: list[_Append | _Write[object]]) -> None:
+    def _settle(self, group: list[Appending | _Write[object]]) -> None:
         """A group is durable: the tail learns all of it before the first stream looks."""
         moved: dict[ConversationId, None] = {}
         for job in group:
-            if isinstance(job, _Append):
+            if isinstance(job, Appending):
                 if type(job.outcome) is Accepted and job.entry is not None:
                     self._tail.append(job.conversation, job.entry)
                     moved[job.conversation] = None
@@ -501,7 +263,7 @@ class SqliteStore:
 
     # What runs on the threads.
 
-    def _serve_writes(self, group: list[_Append | _Write[object]]) -> None:
+    def _serve_writes(self, group: list[Appending | _Write[object]]) -> None:
         if self._final:
             for job in group:
                 job.outcome = _read_only()
@@ -525,7 +287,7 @@ class SqliteStore:
                 self._trouble = None
                 _log.warning("storage works again")
 
-    def _failed(self, group: list[_Append | _Write[object]], error: Exception, *, committing: bool) -> None:
+    def _failed(self, group: list[Appending | _Write[object]], error: Exception, *, committing: bool) -> None:
         """Nothing of the group is in the log. Unless the error was a full disk, a commit that failed may have left
         behind what a restart takes for committed."""
         self._complain(error)
@@ -559,11 +321,11 @@ class SqliteStore:
             return
         if self._wal_pages < self._moved_pages:
             self._moved_pages = 0  # it started over
-        if self._wal_pages - self._moved_pages < self._checkpoint_pages:
+        if self._wal_pages - self._moved_pages < self._bounds.checkpoint_pages:
             return
         # Most of the work is done beside the reader, whatever its snapshot holds back.
         self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
-        if self._wal_pages >= _FORCED * self._checkpoint_pages:
+        if self._wal_pages >= _FORCED * self._bounds.checkpoint_pages:
             self._start_over(apsw.SQLITE_CHECKPOINT_RESTART)
 
     def _scrub(self) -> None:

@@ -11,23 +11,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-_MOMENT_S = 2.0
-"""So long nothing more is erased before what was is scrubbed."""
-
-_LATEST_S = 30.0
-"""But no longer than this, whatever else is erased meanwhile."""
-
-_AGAIN_S = 5.0
-"""After a scrub that did not come to its end."""
+from landline.stores.sqlite.bounds import Bounds
 
 
 class Scrubbing:
     """The timer of one store, on its event loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, scrub: Callable[[], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, scrub: Callable[[], None], bounds: Bounds) -> None:
         """`scrub` has the log scrubbed; it does not wait for that."""
         self._loop = loop
         self._scrub = scrub
+        self._bounds = bounds
         self._timer: asyncio.TimerHandle | None = None
         self._moment = 0.0
         self._latest = 0.0
@@ -35,15 +29,15 @@ class Scrubbing:
     def erased(self) -> None:
         """Something was erased."""
         now = self._loop.time()
-        self._moment = now + _MOMENT_S
+        self._moment = now + self._bounds.scrub_after_s
         if self._timer is None:
-            self._latest = now + _LATEST_S
+            self._latest = now + self._bounds.scrub_latest_s
             self._timer = self._loop.call_at(self._moment, self._look)
 
     def failed(self) -> None:
         """It was not scrubbed; nor will it be by itself."""
         if self._timer is None:
-            self._timer = self._loop.call_at(self._loop.time() + _AGAIN_S, self._look)
+            self._timer = self._loop.call_at(self._loop.time() + self._bounds.scrub_again_s, self._look)
 
     def _look(self) -> None:
         due = min(self._moment, self._latest)
