@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from landline.channel.activities import Activities, PageBounds
-from landline.channel.bots import BotCalls
+from landline.channel.bot_activities import BotActivities
 from landline.channel.conversations import Admitted, Conversations, Opened
 from landline.channel.delivery import Delivery
+from landline.channel.idempotency import Repeats
 from landline.channel.members import Members
 from landline.channel.redelivery import Redelivery
 from landline.channel.registry import Registry
-from landline.channel.repeats import Repeats
 from landline.channel.retention import Uses
 from landline.channel.tokens import Grant, Lives, Tokens
 from landline.core import tokens
@@ -89,7 +89,7 @@ class Channel:
         self.tokens = Tokens(self.registry, Keys.derive(b"k" * 32), self.clock, self.lives)
         self.uses = Uses(self.store, self.clock, 3600)
         self.repeats = Repeats(self.clock, self.idempotency_ttl_s)
-        self.bots = BotCalls(self.store, self.repeats, self.uses, self.clock, store_wait_s=self.store_wait_s)
+        self.bots = BotActivities(self.store, self.repeats, self.uses, self.clock, store_wait_s=self.store_wait_s)
         self.delivery = Delivery(
             self.store,
             self.transport,

@@ -9,8 +9,8 @@ import msgspec
 
 from landline.channel.conversations import Admitted, Conversations
 from landline.channel.delivery import Delivery
-from landline.channel.patience import patiently
-from landline.channel.repeats import Repeats, check_key
+from landline.channel.idempotency import Repeats, check_key
+from landline.channel.retry import retry_while_unavailable
 from landline.channel.tokens import Grant, random_id
 from landline.core import activity, links, log
 from landline.core.activity import ClientActivity, Kind
@@ -168,7 +168,8 @@ def append(
     store: Store, conversation: Conversation, entry: NewEntry, deadline: float, give_up: float | None = None
 ) -> Awaitable[Accepted]:
     """`Store.append`, offered again until `give_up` (by default `deadline`) while the store is in trouble."""
-    return patiently(deadline if give_up is None else give_up, lambda: store.append(conversation.id, entry, deadline))
+    until = deadline if give_up is None else give_up
+    return retry_while_unavailable(until, lambda: store.append(conversation.id, entry, deadline))
 
 
 def entry_of(kind: Kind, stored: bytes, key: SendKey | None = None, newcomer: Newcomer | None = None) -> NewEntry:

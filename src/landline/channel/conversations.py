@@ -6,8 +6,8 @@ import msgspec
 import structlog
 
 from landline.channel.delivery import Delivery
-from landline.channel.patience import patiently
 from landline.channel.retention import Uses
+from landline.channel.retry import retry_while_unavailable
 from landline.channel.tokens import Grant, Issued, Tokens, new_conversation_id
 from landline.core.bot import Bot
 from landline.core.conversation import Account, Conversation, NewConversation, is_conversation_id
@@ -86,7 +86,9 @@ class Conversations:
         if grant.claims is None:
             return
         name = ConversationId(grant.claims.conv)
-        if self._store.known(name) is None and await patiently(deadline, lambda: self._store.is_purged(name)):
+        if self._store.known(name) is not None:
+            return
+        if await retry_while_unavailable(deadline, lambda: self._store.is_purged(name)):
             raise UnknownConversation
 
     async def start(self, grant: Grant, parameters: TokenParameters, deadline: float) -> Opened:
@@ -102,7 +104,7 @@ class Conversations:
         # that one joins by speaking, as anybody else does (6.4).
         guest = parameters.user if bound is None else None
         new = NewConversation(issued.conversation, grant.bot.id, bound, parameters.locale, guest)
-        created = await patiently(deadline, lambda: self._store.start(new))
+        created = await retry_while_unavailable(deadline, lambda: self._store.start(new))
         conversation = self._tokens.check_bot(grant, await self._store.conversation(issued.conversation))
         self._uses.note(conversation.id)
         self._delivery.announce(conversation, deadline)

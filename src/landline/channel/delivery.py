@@ -19,8 +19,8 @@ from functools import partial
 
 import structlog
 
-from landline.channel.patience import patiently
 from landline.channel.registry import Registry
+from landline.channel.retry import retry_while_unavailable
 from landline.channel.tokens import random_id
 from landline.core import activity, log
 from landline.core.bot import Bot
@@ -297,7 +297,7 @@ class Delivery:
         """What the store says of the members, in time: it may hang, and a request may not (8.6)."""
         try:
             async with asyncio.timeout_at(deadline):
-                return await patiently(deadline, ask)
+                return await retry_while_unavailable(deadline, ask)
         except (StoreError, TimeoutError) as error:
             raise BotUnreachable("Failed to send activity: who takes part could not be told from the store") from error
 
@@ -354,7 +354,7 @@ class Delivery:
 
     async def _mark(self, conversation: ConversationId, accounts: Sequence[str], deadline: float) -> None:
         try:
-            await patiently(deadline, lambda: self._store.announced(conversation, accounts))
+            await retry_while_unavailable(deadline, lambda: self._store.announced(conversation, accounts))
         except StoreError as error:
             # The bot was told; at worst it is told once more after a restart.
             _log.warning("announced join not recorded", conversation=conversation, reason=error.message)

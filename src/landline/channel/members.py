@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from landline.channel.delivery import Delivery
-from landline.channel.patience import patiently
+from landline.channel.retry import retry_while_unavailable
 from landline.core.bot import Bot
 from landline.core.conversation import Account, Conversation, Member
 from landline.errors import BadArgument, UnknownMember
@@ -66,7 +66,7 @@ class Members:
         if account_id == bot.id:
             raise BadArgument("A bot cannot leave its conversation")
         give_up = min(deadline, self._clock.monotonic() + self._store_wait_s)
-        await patiently(give_up, lambda: self._store.leave(conversation.id, account_id))
+        await retry_while_unavailable(give_up, lambda: self._store.leave(conversation.id, account_id))
         self._delivery.forget(conversation.id, account_id)
 
 

@@ -25,17 +25,17 @@ from landline.bots.http import HttpBotTransport
 from landline.bots.issuers import HttpIssuers
 from landline.channel.activities import Activities, PageBounds
 from landline.channel.attachments import Attachments, UploadBounds
+from landline.channel.bot_activities import BotActivities
 from landline.channel.bot_conversations import BotConversations
 from landline.channel.bot_tokens import BotTokens
-from landline.channel.bots import BotCalls
 from landline.channel.conversations import Conversations
 from landline.channel.delivery import Delivery
+from landline.channel.idempotency import Repeats
 from landline.channel.keys import SigningKeys
 from landline.channel.members import Members
 from landline.channel.redelivery import Redelivery
 from landline.channel.registrations import Registrations
 from landline.channel.registry import Registry
-from landline.channel.repeats import Repeats
 from landline.channel.retention import Keeping, Retention, Uses
 from landline.channel.streams import OpenStreams
 from landline.channel.throttle import Rates, Throttle
@@ -248,7 +248,7 @@ class Server:
         keeping = keeping_of(settings)
         uses = Uses(store, clock, keeping.grain_s)
         self.streams.tell(uses.left)
-        calls = BotCalls(store, repeats, uses, clock, store_wait_s=settings.store_wait_s)
+        calls = BotActivities(store, repeats, uses, clock, store_wait_s=settings.store_wait_s)
         delivery = Delivery(
             store,
             transport,

@@ -6,9 +6,9 @@ from __future__ import annotations
 import structlog
 
 from landline.channel.activities import append, entry_of, pass_by
-from landline.channel.patience import patiently
-from landline.channel.repeats import Repeats
+from landline.channel.idempotency import Repeats
 from landline.channel.retention import Uses
+from landline.channel.retry import retry_while_unavailable
 from landline.core import activity, log
 from landline.core.activity import BotActivity, Kind
 from landline.core.bot import Bot
@@ -31,7 +31,7 @@ _OF_HISTORY = "history\n"
 _log = structlog.get_logger(__name__)
 
 
-class BotCalls:
+class BotActivities:
     """The connector's use cases."""
 
     def __init__(self, store: Store, repeats: Repeats, uses: Uses, clock: Clock, *, store_wait_s: float) -> None:
@@ -116,7 +116,7 @@ class BotCalls:
         written = activity.replies(body)
         if not written:
             raise MissingProperty("'activities' is missing or empty")
-        members = await patiently(self._give_up(deadline), lambda: self._store.members(conversation.id))
+        members = await retry_while_unavailable(self._give_up(deadline), lambda: self._store.members(conversation.id))
         users = {member.account.id for member in members if not member.is_bot}
         past = [
             (
@@ -142,9 +142,9 @@ class BotCalls:
         sequence = log.sequence_of(conversation.id, activity_id)
         if sequence is None:
             return False
-        return (
-            await patiently(self._give_up(deadline), lambda: self._store.entry(conversation.id, sequence)) is not None
-        )
+        give_up = self._give_up(deadline)
+        entry = await retry_while_unavailable(give_up, lambda: self._store.entry(conversation.id, sequence))
+        return entry is not None
 
     async def update(
         self,
@@ -180,7 +180,7 @@ class BotCalls:
         if original is None:
             return
         notice = NewEntry(activity.deletion(conversation.id, bot))
-        await patiently(
+        await retry_while_unavailable(
             self._give_up(deadline),
             lambda: self._store.delete(conversation.id, original.sequence, notice, deadline),
         )
