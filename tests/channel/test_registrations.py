@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from landline.channel.registrations import Declared, Registrations
+from landline.channel.registrations import Configured, Registrations
 from landline.channel.registry import Registry
 from landline.channel.streams import OpenStreams
 from landline.core.bot import SHORT_LIFE, Profile, Site
@@ -18,7 +18,7 @@ from landline.errors import Forbidden, OutcomeUnknown, ReadOnly, StoreUnavailabl
 from landline.stores.memory import MemoryStore
 from support.channel import SECRET, TestClock
 
-DECLARED = Declared((Profile(id="bot"),), (Site("default", "bot"),), {digest(SECRET): "default"}, "default")
+CONFIGURED = Configured((Profile(id="bot"),), (Site("default", "bot"),), {digest(SECRET): "default"}, "default")
 WEB = Site("web", "bot")
 
 
@@ -27,12 +27,12 @@ class Node:
     """What is registered, as one process knows it."""
 
     store: MemoryStore
-    declared: Declared = DECLARED
+    configured: Configured = CONFIGURED
 
     def __post_init__(self) -> None:
         self.registry = Registry()
         self.registrations = Registrations(
-            self.store, self.registry, OpenStreams(), TestClock(), self.declared, "http://here/b"
+            self.store, self.registry, OpenStreams(), TestClock(), self.configured, "http://here/b"
         )
 
     async def loaded(self) -> Node:
@@ -76,8 +76,8 @@ async def test_a_life_of_tokens_too_short_for_clients_is_warned_of_when_it_is_se
     store: MemoryStore,
 ) -> None:
     """D-19, of what the settings name and of what is added and changed while the server runs."""
-    declared = Declared((Profile(id="bot", token_ttl_s=299),), (Site("default", "bot", token_ttl_s=300),), {})
-    node = await Node(store, declared).loaded()
+    configured = Configured((Profile(id="bot", token_ttl_s=299),), (Site("default", "bot", token_ttl_s=300),), {})
+    node = await Node(store, configured).loaded()
 
     def lives(site: int | None) -> Callable[[Site], Site]:
         return lambda old: msgspec.structs.replace(old, token_ttl_s=site)
@@ -94,7 +94,7 @@ async def test_a_life_of_tokens_too_short_for_clients_is_warned_of_when_it_is_se
     expected += [("site", "web", 61), ("bot", "brief", 2)]
     assert warned(logged) == expected
 
-    again = await Node(store, declared).loaded()
+    again = await Node(store, configured).loaded()
     with capture_logs() as logged:
         again.registrations.warn_of_short_lives()
     assert sorted(warned(logged)) == [("bot", "bot", 299), ("bot", "brief", 2), ("site", "web", 61)]
@@ -175,13 +175,13 @@ async def test_a_secret_is_not_kept(store: MemoryStore, node: Node) -> None:
 async def test_what_the_settings_name_wins_over_what_is_stored(store: MemoryStore, node: Node) -> None:
     await node.registrations.add_bot(Profile(id="second", name="Stored"))
     await node.registrations.add_site(Site("web", "second", token_ttl_s=60))
-    declared = Declared(
-        (*DECLARED.profiles, Profile(id="second", name="Named")),
-        (*DECLARED.sites, Site("web", "second")),
+    configured = Configured(
+        (*CONFIGURED.profiles, Profile(id="second", name="Named")),
+        (*CONFIGURED.sites, Site("web", "second")),
         {},
         "default",
     )
-    named = await Node(store, declared).loaded()
+    named = await Node(store, configured).loaded()
     assert named.registry.bot("second").name == "Named"
     assert named.registrations.site("web").site.token_ttl_s is None
     for refused in (named.registrations.remove_bot("second"), named.registrations.remove_site("web")):
@@ -202,7 +202,7 @@ async def test_the_first_secret_is_made_once_and_only_where_there_is_none(store:
     shown: list[str] = []
     await node.registrations.first_secret(shown.append)
     assert shown == []
-    without = await Node(store, Declared(DECLARED.profiles, DECLARED.sites, {}, "default")).loaded()
+    without = await Node(store, Configured(CONFIGURED.profiles, CONFIGURED.sites, {}, "default")).loaded()
     await without.registrations.first_secret(shown.append)
     await without.registrations.first_secret(shown.append)
     (secret,) = shown

@@ -1,6 +1,6 @@
 """Bots, sites and secrets as they are kept, and how operators change them while the server runs (specification 4.5).
 
-Theory of operation. What the settings name (`Declared`) is fixed until a restart; everything else is one small record
+Theory of operation. What the settings name (`Configured`) is fixed until a restart; everything else is one small record
 per thing in the store. A change replaces one record, and only if it is still the one that was looked at. Then all
 records are read anew and the registry gets the whole picture: so it never holds a mixture, and another node learns of a
 change in the same way. All of that happens before the caller has its answer, and happens although the caller may have
@@ -46,7 +46,7 @@ _log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 
-class Declared(msgspec.Struct, frozen=True):
+class Configured(msgspec.Struct, frozen=True):
     """What the settings name. `secrets` maps digests of secrets that are never stored to the ids of their sites.
 
     `default` is the site that exists because nothing else was said: it can be disabled, though not changed otherwise.
@@ -155,7 +155,7 @@ class Registrations:
         registry: Registry,
         streams: OpenStreams,
         clock: Clock,
-        declared: Declared,
+        configured: Configured,
         service_base: str,
     ) -> None:
         """`service_base` is what the service URL of a bot begins with; its key follows."""
@@ -163,7 +163,7 @@ class Registrations:
         self._registry = registry
         self._streams = streams
         self._clock = clock
-        self._declared = declared
+        self._configured = configured
         self._service_base = service_base
         self._changing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -177,27 +177,27 @@ class Registrations:
         async with self._changing:
             await self._load()
 
-    async def declare(self, declared: Declared) -> None:
-        """Take over the secrets of what is declared already; nothing else of `declared`. Tokens that descend from a
+    async def configure(self, configured: Configured) -> None:
+        """Take over the secrets of what is configured already; nothing else of `configured`. Tokens that descend from a
         secret that is gone live on, as after a restart. Raises `StoreError`, with nothing changed."""
-        sites = {site.id for site in self._declared.sites}
-        bots = {profile.id for profile in self._declared.profiles}
+        sites = {site.id for site in self._configured.sites}
+        bots = {profile.id for profile in self._configured.profiles}
         async with self._changing:
-            former = self._declared
-            self._declared = msgspec.structs.replace(
+            former = self._configured
+            self._configured = msgspec.structs.replace(
                 former,
-                secrets={secret: site for secret, site in declared.secrets.items() if site in sites},
-                app_secrets={bot: secrets for bot, secrets in declared.app_secrets.items() if bot in bots},
+                secrets={secret: site for secret, site in configured.secrets.items() if site in sites},
+                app_secrets={bot: secrets for bot, secrets in configured.app_secrets.items() if bot in bots},
             )
             try:
                 await self._load()
             except BaseException:
-                self._declared = former
+                self._configured = former
                 raise
 
     async def _load(self) -> None:
         kept = await self._store.kept(_PREFIX)
-        missing = [each.id for each in self._declared.profiles if _service_keys(each.id) not in kept]
+        missing = [each.id for each in self._configured.profiles if _service_keys(each.id) not in kept]
         if missing:
             for bot_id in missing:
                 await self._store.remember(_service_keys(bot_id), _encode((self._new_service_key(),)))
@@ -207,7 +207,7 @@ class Registrations:
         self._registry.replace(
             [self._bot(each) for each in self._bots.values()],
             [each.site for each in self._sites.values()],
-            dict(self._declared.secrets)
+            dict(self._configured.secrets)
             | {key.digest: each.site.id for each in self._sites.values() for key in each.keys.keys.values()},
             [(each.site.id, ski) for each in self._sites.values() for ski in each.keys.revoked],
         )
@@ -216,32 +216,34 @@ class Registrations:
     def _bots_in(self, kept: Mapping[str, bytes]) -> Iterator[RegisteredBot]:
         """What the settings name comes last, and so wins."""
         stored = [_decoded(value, Profile) for _, value in _under(_PREFIX + "bot/", kept)]
-        for profiles, read_only in ((stored, False), (self._declared.profiles, True)):
+        for profiles, read_only in ((stored, False), (self._configured.profiles, True)):
             for profile in profiles:
                 keys = _decoded(kept.get(_service_keys(profile.id)), tuple[ServiceKey, ...])
                 app_secrets = _decoded(kept.get(_app_secrets(profile.id)), dict[int, Key])
-                settings = self._declared.app_secrets.get(profile.id, ())
+                settings = self._configured.app_secrets.get(profile.id, ())
                 yield RegisteredBot(profile, keys, app_secrets, settings if read_only else (), read_only)
 
     def _sites_in(self, kept: Mapping[str, bytes]) -> Iterator[RegisteredSite]:
         stored = {site.id: site for site in (_decoded(value, Site) for _, value in _under(_PREFIX + "site/", kept))}
         for site in stored.values():
             yield self._registered(site, kept, read_only=False)
-        for site in self._declared.sites:
-            switched = stored.get(site.id) if site.id == self._declared.default else None
+        for site in self._configured.sites:
+            switched = stored.get(site.id) if site.id == self._configured.default else None
             enabled = site.enabled if switched is None else switched.enabled
             yield self._registered(msgspec.structs.replace(site, enabled=enabled), kept, read_only=True)
 
     def _registered(self, site: Site, kept: Mapping[str, bytes], *, read_only: bool) -> RegisteredSite:
         keys = _decoded(kept.get(_secrets(site.id)), SiteKeys)
-        settings = tuple(tokens.ski_of(digest) for digest, owner in self._declared.secrets.items() if owner == site.id)
+        settings = tuple(
+            tokens.ski_of(digest) for digest, owner in self._configured.secrets.items() if owner == site.id
+        )
         return RegisteredSite(site, keys, settings, read_only)
 
     def _bot(self, registered: RegisteredBot) -> Bot:
         current, *former = (each.key for each in registered.service_keys)
         said = msgspec.structs.asdict(registered.profile)
         if registered.profile.trusted_issuers is None:
-            said["trusted_issuers"] = self._declared.trusted_issuers
+            said["trusted_issuers"] = self._configured.trusted_issuers
         return Bot(
             **said,
             service_url=f"{self._service_base}/{current}/",
@@ -386,7 +388,7 @@ class Registrations:
 
     def _check(self, profile: Profile) -> None:
         check_profile(profile)
-        if profile.endpoint is not None and not may_be_called(profile.endpoint, self._declared.bot_hosts):
+        if profile.endpoint is not None and not may_be_called(profile.endpoint, self._configured.bot_hosts):
             raise BadArgument("'endpoint' is on a host that is not one of bot_allowed_hosts")
 
     def _changeable_bot(self, bot_id: str) -> Profile:
@@ -434,7 +436,7 @@ class Registrations:
 
     def _is_switched(self, old: Site, new: Site) -> bool:
         """Whether nothing is changed but what may be changed of the default site."""
-        return old.id == self._declared.default and msgspec.structs.replace(new, enabled=old.enabled) == old
+        return old.id == self._configured.default and msgspec.structs.replace(new, enabled=old.enabled) == old
 
     async def remove_site(self, site_id: str) -> None:
         """Forget a site. Its secrets and tokens are refused, also by a site that is given its id later (4.5)."""
@@ -490,7 +492,7 @@ class Registrations:
     async def first_secret(self, show: Callable[[str], None]) -> None:
         """Make key 1 of the first site of the settings, if it has no secret and never had one. `show` is called before
         it is kept: a secret that nobody has seen opens nothing, and is made anew at the next start."""
-        site_id = self._declared.sites[0].id
+        site_id = self._configured.sites[0].id
         if self.site(site_id).settings or await self._store.recall(_secrets(site_id)) is not None:
             return
         secret = random.token_urlsafe(32)

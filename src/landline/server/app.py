@@ -50,8 +50,8 @@ from landline.errors import ConfigurationError, Draining, StoreUnavailable
 from landline.ports import BotTransport, Store
 from landline.server import admin, attachments, connector, directline, openapi, openapi_page
 from landline.server.certificates import fingerprint
+from landline.server.configured import configured
 from landline.server.crowd import Network, crowd_of
-from landline.server.declared import declared
 from landline.server.exchange import GRACE_S, JSON, Exchange, Manners, Resource
 from landline.server.http import Door, Limits
 from landline.server.issuer import Issuer
@@ -223,7 +223,7 @@ class Server:
         authority = authority_of(settings, _url(self._scheme, *sockets[0].getsockname()[:2]))
         base, issuer = authority
         self.registrations = registrations = Registrations(
-            store, registry, self.streams, clock, declared(settings), base + connector.PREFIX
+            store, registry, self.streams, clock, configured(settings), base + connector.PREFIX
         )
         await registrations.load()
         registrations.warn_of_short_lives()
@@ -311,7 +311,7 @@ class Server:
         # Where the commands of this machine find us.
         self._directory.write(ADDRESS_FILE, self._address(settings))
         closers.callback(self._directory.remove, ADDRESS_FILE)
-        self._reload = Reload(settings, show=self._show, admit=self._admit, declare=registrations.declare)
+        self._reload = Reload(settings, show=self._show, admit=self._admit, configure=registrations.configure)
         closers.push_async_callback(self._finish_reloads)
 
     async def _finish_reloads(self) -> None:

@@ -18,7 +18,7 @@ from landline.channel.tokens import Tokens
 from landline.config import Settings
 from landline.server.admin import Admin
 from landline.server.app import SystemClock, authority_of, keeping_of, keys_of, lives
-from landline.server.declared import declared
+from landline.server.configured import configured
 from landline.server.exchange import EXTENSION, Arrival, Manners, Resource
 from landline.server.paths import Paths
 from landline.server.wheel import Wheel
@@ -34,7 +34,7 @@ async def ask(settings: Settings, method: str, path: str, query: str, body: byte
     await store.open()
     try:
         # Nobody is served here, so no bot is told a service URL.
-        registrations = Registrations(store, registry, OpenStreams(), clock, declared(settings), "")
+        registrations = Registrations(store, registry, OpenStreams(), clock, configured(settings), "")
         await registrations.load()
         tokens = Tokens(registry, await keys_of(store), clock, lives(settings))
         manners = Manners(settings.bot_timeout_s, settings.activity_bytes, cross_origin=False)
