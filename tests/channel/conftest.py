@@ -6,6 +6,7 @@ import pytest
 
 from landline.stores.memory import MemoryStore
 from support.channel import Channel, TestClock
+from support.registered import Node
 from support.scripted_transport import ScriptedTransport
 
 
@@ -24,3 +25,18 @@ def transport(channel: Channel) -> ScriptedTransport:
     """What the bot of `channel` gets."""
     assert isinstance(channel.transport, ScriptedTransport)
     return channel.transport
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[MemoryStore]:
+    """A store that is open."""
+    store = MemoryStore(TestClock())
+    await store.open()
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def node(store: MemoryStore) -> Node:
+    """One process that has learned what is registered in `store`."""
+    return await Node(store).loaded()

@@ -227,7 +227,7 @@ class Server:
         )
         await registrations.load()
         registrations.warn_of_short_lives()
-        await registrations.first_secret(self._show_first_secret)
+        await registrations.sites.first_secret(self._show_first_secret)
         derived = await keys_of(store)
         self.tokens = tokens = Tokens(registry, derived, clock, lives(settings))
         self.keys = keys = SigningKeys(store, clock, lead_s=settings.key_lead_s)

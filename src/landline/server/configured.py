@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from landline.channel.registrations import Configured
+from landline.channel.records import Configured
 from landline.config import DEFAULT_SITE, BotTable, Settings, SiteTable
 from landline.core.bot import Profile, Site
 from landline.core.origins import trusted_origins

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import structlog
 
-from landline.channel.registrations import Configured
+from landline.channel.records import Configured
 from landline.config import Settings
 from landline.errors import ConfigurationError, StoreError
 from landline.observe import change_level
