@@ -6,6 +6,7 @@ import pytest
 
 from landline.stores.memory import MemoryStore
 from support.channel import Channel, TestClock
+from support.deliveries import StuckStore
 from support.registered import Node
 from support.scripted_transport import ScriptedTransport
 
@@ -40,3 +41,11 @@ async def store() -> AsyncIterator[MemoryStore]:
 async def node(store: MemoryStore) -> Node:
     """One process that has learned what is registered in `store`."""
     return await Node(store).loaded()
+
+
+@pytest.fixture
+async def stuck() -> AsyncIterator[Channel]:
+    """A node on a `StuckStore`."""
+    channel = Channel(StuckStore(), ScriptedTransport())
+    yield channel
+    await channel.delivery.close()

@@ -99,7 +99,7 @@ class Channel:
             join_wait_s=self.join_wait_s,
             members=self.most_members,
         )
-        self.members = Members(self.store, self.delivery, self.clock, store_wait_s=self.store_wait_s)
+        self.members = Members(self.store, self.delivery.joins, self.clock, store_wait_s=self.store_wait_s)
         self.redelivery = Redelivery(self.store, self.registry, self.delivery)
         self.conversations = Conversations(self.store, self.tokens, self.delivery, self.uses)
         self.activities = Activities(

@@ -121,7 +121,7 @@ class Activities:
     ) -> str:
         accepted = None
         if posted.kind in (Kind.STORED, Kind.STREAMS_ONLY):
-            newcomer = self._delivery.newcomer(conversation.id, posted.sender)
+            newcomer = self._delivery.joins.newcomer(conversation.id, posted.sender)
             entry = entry_of(posted.kind, posted.stored, key, newcomer)
             accepted = await append(self._store, conversation, entry, deadline)
             activity_id = log.activity_id(conversation.id, accepted.sequence)

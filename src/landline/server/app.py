@@ -290,7 +290,7 @@ class Server:
         closers.push_async_callback(trusted.close)
         bot_tokens = BotTokens(registry, keys, trusted, clock, issuer=issuer, life_s=settings.bot_token_ttl_s)
         begun = BotConversations(store, calls, repeats, derived.conversation, members=settings.members_per_conversation)
-        members = Members(store, delivery, clock, store_wait_s=wait_s)
+        members = Members(store, delivery.joins, clock, store_wait_s=wait_s)
         paths = self._paths(
             direct_line,
             connector.Connector(registry, bot_tokens, calls, begun, members, files, _bot_manners(settings)),
