@@ -16,7 +16,7 @@ from landline.channel.idempotency import Repeats
 from landline.channel.members import Members
 from landline.channel.redelivery import Redelivery
 from landline.channel.registry import Registry
-from landline.channel.retention import Uses
+from landline.channel.retention import LastUse
 from landline.channel.tokens import Grant, Lives, Tokens
 from landline.core import tokens
 from landline.core.bot import Bot, Site
@@ -87,9 +87,9 @@ class Channel:
 
     def __post_init__(self) -> None:
         self.tokens = Tokens(self.registry, Keys.derive(b"k" * 32), self.clock, self.lives)
-        self.uses = Uses(self.store, self.clock, 3600)
+        self.last_use = LastUse(self.store, self.clock, 3600)
         self.repeats = Repeats(self.clock, self.idempotency_ttl_s)
-        self.bots = BotActivities(self.store, self.repeats, self.uses, self.clock, store_wait_s=self.store_wait_s)
+        self.bots = BotActivities(self.store, self.repeats, self.last_use, self.clock, store_wait_s=self.store_wait_s)
         self.delivery = Delivery(
             self.store,
             self.transport,
@@ -101,7 +101,7 @@ class Channel:
         )
         self.members = Members(self.store, self.delivery.joins, self.clock, store_wait_s=self.store_wait_s)
         self.redelivery = Redelivery(self.store, self.registry, self.delivery)
-        self.conversations = Conversations(self.store, self.tokens, self.delivery, self.uses)
+        self.conversations = Conversations(self.store, self.tokens, self.delivery, self.last_use)
         self.activities = Activities(
             self.store, self.conversations, self.delivery, self.repeats, self.clock, self.bounds
         )

@@ -7,7 +7,7 @@ import structlog
 
 from landline.channel.activities import append, entry_of, pass_by
 from landline.channel.idempotency import Repeats
-from landline.channel.retention import Uses
+from landline.channel.retention import LastUse
 from landline.channel.retry import retry_while_unavailable
 from landline.core import activity, log
 from landline.core.activity import BotActivity, Kind
@@ -34,9 +34,9 @@ _log = structlog.get_logger(__name__)
 class BotActivities:
     """The connector's use cases."""
 
-    def __init__(self, store: Store, repeats: Repeats, uses: Uses, clock: Clock, *, store_wait_s: float) -> None:
+    def __init__(self, store: Store, repeats: Repeats, last_use: LastUse, clock: Clock, *, store_wait_s: float) -> None:
         self._store = store
-        self._uses = uses
+        self._last_use = last_use
         self._repeats = repeats
         self._clock = clock
         self._store_wait_s = store_wait_s
@@ -51,7 +51,7 @@ class BotActivities:
             raise Forbidden("The conversation belongs to another bot")
         if found is None or found.bot_id != bot.id:
             raise UnknownConversation
-        self._uses.note(found.id)
+        self._last_use.note(found.id)
         return found
 
     async def send(

@@ -6,7 +6,7 @@ import msgspec
 import structlog
 
 from landline.channel.delivery import Delivery
-from landline.channel.retention import Uses
+from landline.channel.retention import LastUse
 from landline.channel.retry import retry_while_unavailable
 from landline.channel.tokens import Grant, Issued, Tokens, new_conversation_id
 from landline.core.bot import Bot
@@ -43,9 +43,9 @@ class Admitted(msgspec.Struct, frozen=True):
 class Conversations:
     """The use cases around a conversation as a whole."""
 
-    def __init__(self, store: Store, tokens: Tokens, delivery: Delivery, uses: Uses) -> None:
+    def __init__(self, store: Store, tokens: Tokens, delivery: Delivery, last_use: LastUse) -> None:
         self._store = store
-        self._uses = uses
+        self._last_use = last_use
         self._tokens = tokens
         self._delivery = delivery
 
@@ -65,7 +65,7 @@ class Conversations:
 
     def _used(self, grant: Grant, found: Conversation | None) -> Conversation:
         conversation = self._tokens.check_bot(grant, found)
-        self._uses.note(conversation.id)
+        self._last_use.note(conversation.id)
         return conversation
 
     async def refresh(self, grant: Grant) -> Issued:
@@ -75,7 +75,7 @@ class Conversations:
         """
         issued = self._tokens.refresh(grant)
         if await self._store.conversation(issued.conversation) is not None:
-            self._uses.note(issued.conversation)
+            self._last_use.note(issued.conversation)
         elif await self._store.is_purged(issued.conversation):
             raise UnknownConversation
         return issued
@@ -106,7 +106,7 @@ class Conversations:
         new = NewConversation(issued.conversation, grant.bot.id, bound, parameters.locale, guest)
         created = await retry_while_unavailable(deadline, lambda: self._store.start(new))
         conversation = self._tokens.check_bot(grant, await self._store.conversation(issued.conversation))
-        self._uses.note(conversation.id)
+        self._last_use.note(conversation.id)
         self._delivery.announce(conversation, deadline)
         return self._opened(grant, conversation, issued, Start(0, BEGINNING, Replay.COMPLETE), bound, created=created)
 
@@ -147,7 +147,7 @@ class Conversations:
         found = await self._store.conversation(ConversationId(ticket.conversation))
         if found is None:
             raise UnknownConversation
-        self._uses.note(found.id)
+        self._last_use.note(found.id)
         start = await self.locate(found, watermark, absent_means_head=False)
         # Once more, since streams were closed while the store was asked: nothing waits between here and the opening.
         self._tokens.check_site(ticket)
@@ -164,7 +164,7 @@ class Conversations:
             behind_ms = self._store.known_time(found.id, before)
             if behind_ms is None:
                 return None
-        self._uses.note(found.id)
+        self._last_use.note(found.id)
         start = _start(found, given, behind_ms, absent_means_head=False)
         return Admitted(found, self._tokens.bot_of(found), ticket, start)
 

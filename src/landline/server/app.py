@@ -36,7 +36,7 @@ from landline.channel.members import Members
 from landline.channel.redelivery import Redelivery
 from landline.channel.registrations import Registrations
 from landline.channel.registry import Registry
-from landline.channel.retention import Keeping, Retention, Uses
+from landline.channel.retention import LastUse, Retention, RetentionPolicy
 from landline.channel.streams import OpenStreams
 from landline.channel.throttle import Rates, Throttle
 from landline.channel.tokens import Lives, Tokens
@@ -245,10 +245,10 @@ class Server:
             )
         )
         repeats = Repeats(clock, settings.idempotency_ttl_s)
-        keeping = keeping_of(settings)
-        uses = Uses(store, clock, keeping.grain_s)
-        self.streams.tell(uses.left)
-        calls = BotActivities(store, repeats, uses, clock, store_wait_s=settings.store_wait_s)
+        policy = retention_policy(settings)
+        last_use = LastUse(store, clock, policy.grain_s)
+        self.streams.tell(last_use.left)
+        calls = BotActivities(store, repeats, last_use, clock, store_wait_s=settings.store_wait_s)
         delivery = Delivery(
             store,
             transport,
@@ -271,12 +271,12 @@ class Server:
         closers.push_async_callback(transport.close)
         closers.push_async_callback(hear_bots_out)
         self.redelivery = Redelivery(store, registry, delivery)
-        conversations = Conversations(store, tokens, delivery, uses)
+        conversations = Conversations(store, tokens, delivery, last_use)
         bounds = PageBounds(settings.page_activities, settings.page_bytes)
         activities = Activities(store, conversations, delivery, repeats, clock, bounds)
         wait_s = settings.store_wait_s
         files = Attachments(blobs, store, activities, clock, _upload_bounds(settings), store_wait_s=wait_s)
-        self.retention = Retention(store, blobs, self.streams, clock, keeping)
+        self.retention = Retention(store, blobs, self.streams, clock, policy)
         for sweeping in (files.settle_doubts(), files.sweep(), self.retention.keep_sweeping()):
             self._keep_sweeping(sweeping, closers)
         streaming = Streaming(store, self.streams, _timing(settings), wheel)
@@ -477,10 +477,10 @@ def _stored_bounds(settings: Settings) -> Bounds:
     return Bounds(settings.upload_bytes_total, settings.upload_bytes_total_per_site, settings.free_space_floor_bytes)
 
 
-def keeping_of(settings: Settings) -> Keeping:
+def retention_policy(settings: Settings) -> RetentionPolicy:
     """How long things are kept."""
     longest_token_s = 14 * 86_400
-    return Keeping(
+    return RetentionPolicy(
         idle_s=settings.conversation_idle_ttl_s or None,
         activity_s=settings.activity_ttl_s,
         keys_s=settings.idempotency_ttl_s,

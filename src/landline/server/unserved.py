@@ -17,7 +17,7 @@ from landline.channel.streams import OpenStreams
 from landline.channel.tokens import Tokens
 from landline.config import Settings
 from landline.server.admin import Admin
-from landline.server.app import SystemClock, authority_of, keeping_of, keys_of, lives
+from landline.server.app import SystemClock, authority_of, keys_of, lives, retention_policy
 from landline.server.configured import configured
 from landline.server.exchange import EXTENSION, Arrival, Manners, Resource
 from landline.server.paths import Paths
@@ -40,7 +40,7 @@ async def ask(settings: Settings, method: str, path: str, query: str, body: byte
         manners = Manners(settings.bot_timeout_s, settings.activity_bytes, cross_origin=False)
         keys = SigningKeys(store, clock, lead_s=settings.key_lead_s)
         blobs = FileBlobs(settings.data / "blobs")
-        retention = Retention(store, blobs, OpenStreams(), clock, keeping_of(settings))
+        retention = Retention(store, blobs, OpenStreams(), clock, retention_policy(settings))
         redelivery = Redelivery(store, registry, None)
         # A server that was killed has left its address behind, and will most likely be found there again.
         own = (directory.read(ADDRESS_FILE) or "").partition(" ")[0]
