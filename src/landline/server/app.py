@@ -39,7 +39,7 @@ from landline.channel.registry import Registry
 from landline.channel.retention import LastUse, Retention, RetentionPolicy
 from landline.channel.streams import OpenStreams
 from landline.channel.throttle import Rates, Throttle
-from landline.channel.tokens import Lives, Tokens
+from landline.channel.tokens import Lifetimes, Tokens
 from landline.config import Settings
 from landline.core.bot import without_query
 from landline.core.origins import ANY_ORIGIN, origin
@@ -229,7 +229,7 @@ class Server:
         registrations.warn_of_short_lives()
         await registrations.sites.first_secret(self._show_first_secret)
         derived = await keys_of(store)
-        self.tokens = tokens = Tokens(registry, derived, clock, lives(settings))
+        self.tokens = tokens = Tokens(registry, derived, clock, lifetimes(settings))
         self.keys = keys = SigningKeys(store, clock, lead_s=settings.key_lead_s)
         if any(bot.app_id for bot in registry.bots()):
             await keys.ring()  # rather now than in somebody's request
@@ -490,9 +490,9 @@ def retention_policy(settings: Settings) -> RetentionPolicy:
     )
 
 
-def lives(settings: Settings) -> Lives:
+def lifetimes(settings: Settings) -> Lifetimes:
     """How long credentials live."""
-    return Lives(settings.token_ttl_s, settings.token_chain_s, settings.stream_url_ttl_s, settings.clock_leeway_s)
+    return Lifetimes(settings.token_ttl_s, settings.token_chain_s, settings.stream_url_ttl_s, settings.clock_leeway_s)
 
 
 def _rates(settings: Settings) -> Rates:

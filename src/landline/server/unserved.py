@@ -17,7 +17,7 @@ from landline.channel.streams import OpenStreams
 from landline.channel.tokens import Tokens
 from landline.config import Settings
 from landline.server.admin import Admin
-from landline.server.app import SystemClock, authority_of, keys_of, lives, retention_policy
+from landline.server.app import SystemClock, authority_of, keys_of, lifetimes, retention_policy
 from landline.server.configured import configured
 from landline.server.exchange import EXTENSION, Arrival, Manners, Resource
 from landline.server.paths import Paths
@@ -36,7 +36,7 @@ async def ask(settings: Settings, method: str, path: str, query: str, body: byte
         # Nobody is served here, so no bot is told a service URL.
         registrations = Registrations(store, registry, OpenStreams(), clock, configured(settings), "")
         await registrations.load()
-        tokens = Tokens(registry, await keys_of(store), clock, lives(settings))
+        tokens = Tokens(registry, await keys_of(store), clock, lifetimes(settings))
         manners = Manners(settings.bot_timeout_s, settings.activity_bytes, cross_origin=False)
         keys = SigningKeys(store, clock, lead_s=settings.key_lead_s)
         blobs = FileBlobs(settings.data / "blobs")
