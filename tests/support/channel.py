@@ -95,7 +95,7 @@ class Channel:
             self.transport,
             self.registry,
             self.clock,
-            hear=self.bots.hear,
+            on_reply=self.bots.accept_reply,
             join_wait_s=self.join_wait_s,
             members=self.most_members,
         )

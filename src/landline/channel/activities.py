@@ -86,7 +86,7 @@ class Activities:
             raise BadArgument("An invoke cannot have an Idempotency-Key")
         return self._repeats.key(posted.sender.id, key, *sent)
 
-    async def hear(self, admitted: Admitted, body: bytes, deadline: float) -> str:
+    async def send_from_stream(self, admitted: Admitted, body: bytes, deadline: float) -> str:
         """The same, for an activity that came through a stream: its ticket says who may speak (7.6, D-41)."""
         conversation, bot = admitted.conversation, admitted.bot
         posted = activity.from_client(body, conversation=conversation.id, bot=bot, bound=None, may_use_dl=True)

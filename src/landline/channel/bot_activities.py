@@ -92,7 +92,7 @@ class BotActivities:
             return log.activity_id(conversation.id, accepted.sequence)
         return pass_by(self._store, self._clock, conversation, said.kind, said.stored)[0]
 
-    async def hear(self, bot: Bot, conversation: Conversation, reply: bytes) -> None:
+    async def accept_reply(self, bot: Bot, conversation: Conversation, reply: bytes) -> None:
         """Accept an activity that the bot answered with, as if it had sent it (bot-side 2.6).
 
         Nobody can be told of a failure: the answer is under way already, and no bot says it twice.

@@ -24,7 +24,7 @@ from landline.core.log import ConversationId
 from landline.errors import BotRejected, DeliveryError, LandlineError, NoBot
 from landline.ports import BotAnswer, BotTransport, Clock, Store
 
-Hear = Callable[[Bot, Conversation, bytes], Awaitable[None]]
+OnReply = Callable[[Bot, Conversation, bytes], Awaitable[None]]
 """Accept an activity that a bot answered with. Never raises: there is nobody left to be told."""
 
 _FAILURES = 1000
@@ -49,7 +49,7 @@ class Delivery:
         registry: Registry,
         clock: Clock,
         *,
-        hear: Hear,
+        on_reply: OnReply,
         join_wait_s: float,
         members: int,
     ) -> None:
@@ -58,7 +58,7 @@ class Delivery:
         self._transport = transport
         self._registry = registry
         self._clock = clock
-        self._hear = hear
+        self._on_reply = on_reply
         self._lines: dict[ConversationId, Place] = {}
         self._tasks = DeliveryTasks(clock)
         self.joins = Joins(store, clock, self._post, self._tasks, join_wait_s=join_wait_s, members=members)
@@ -147,15 +147,15 @@ class Delivery:
         """POST `body`, and accept what the bot answers with."""
         if bot.timeout_s is not None:
             deadline = min(deadline, self._clock.monotonic() + bot.timeout_s)
-        said = partial(self._hear, bot, conversation)
+        said = partial(self._on_reply, bot, conversation)
         answer = await self._transport.deliver(bot, body, deadline, once=once, apart=apart, written=written, said=said)
         if bot.delivery_mode is not None and not once and answer.body:
             # Whatever becomes of the request: nobody else has these, and the bot will not say them again.
-            hearing = self._tasks.keep(self._hear_replies(bot, conversation, answer.body))
-            await asyncio.wait((hearing,), timeout=max(0.0, deadline - self._clock.monotonic()))
+            accepting = self._tasks.keep(self._accept_replies(bot, conversation, answer.body))
+            await asyncio.wait((accepting,), timeout=max(0.0, deadline - self._clock.monotonic()))
         return answer
 
-    async def _hear_replies(self, bot: Bot, conversation: Conversation, body: bytes) -> None:
+    async def _accept_replies(self, bot: Bot, conversation: Conversation, body: bytes) -> None:
         """Accept synchronous replies in their order (bot-side 2.6)."""
         try:
             replies = activity.replies(body)
@@ -165,7 +165,7 @@ class Delivery:
             )
             return
         for reply in replies:
-            await self._hear(bot, conversation, reply)
+            await self._on_reply(bot, conversation, reply)
 
     def announce(self, conversation: Conversation, deadline: float) -> None:
         """Tell the bot of the members whose join is due, in the background, ahead of everything that comes later.

@@ -254,7 +254,7 @@ class Server:
             transport,
             registry,
             clock,
-            hear=calls.hear,
+            on_reply=calls.accept_reply,
             join_wait_s=settings.join_wait_s,
             members=settings.members_per_conversation,
         )

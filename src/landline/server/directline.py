@@ -314,7 +314,7 @@ class DirectLine:
         try:
             overrides = self._tokens.check_site(admitted.ticket), admitted.bot
             self._throttle.send((admitted.bot.id, admitted.conversation.id), *overrides)
-            await self._activities.hear(admitted, body, deadline)
+            await self._activities.send_from_stream(admitted, body, deadline)
         except LandlineError as error:
             _log.warning(
                 "an activity on a stream was dropped", conversation=admitted.conversation.id, reason=error.message
