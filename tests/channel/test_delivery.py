@@ -64,7 +64,7 @@ async def test_an_invoke_is_offered_once_only(channel: Channel, transport: Scrip
     conversation = await channel.start("u1")
     await channel.send(conversation, "-", type="invoke", name="x")
     await channel.send(conversation, "-")
-    assert [(post.type, post.once) for post in transport.posts[1:]] == [("invoke", True), ("message", False)]
+    assert [(post.type, post.retry) for post in transport.posts[1:]] == [("invoke", False), ("message", True)]
 
 
 async def test_a_finish_waits_no_longer_than_it_may(channel: Channel, transport: ScriptedTransport) -> None:

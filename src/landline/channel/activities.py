@@ -141,7 +141,7 @@ class Activities:
             partial(posted.for_bot, bot, activity_id, time),
             deadline,
             place,
-            once=posted.type == "invoke",
+            retry=posted.type != "invoke",
             sequence=None if accepted is None else accepted.sequence,
         )
         if accepted is not None and key is not None:

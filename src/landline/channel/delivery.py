@@ -82,7 +82,7 @@ class Delivery:
         deadline: float,
         place: Place,
         *,
-        once: bool,
+        retry: bool,
         sequence: int | None = None,
     ) -> BotAnswer:
         """POST `body` to the conversation's bot in its turn, after the joins that are due, the sender's among them.
@@ -93,9 +93,9 @@ class Delivery:
         ends.
         """
         try:
-            return await self._deliver(conversation, sender, body, deadline, place, once=once)
+            return await self._deliver(conversation, sender, body, deadline, place, retry=retry)
         except DeliveryError as error:
-            if sequence is not None and not once and not isinstance(error, NoBot):
+            if sequence is not None and retry and not isinstance(error, NoBot):
                 await self._record(conversation, sequence, error)
             raise
 
@@ -107,14 +107,14 @@ class Delivery:
         deadline: float,
         place: Place,
         *,
-        once: bool,
+        retry: bool,
     ) -> BotAnswer:
         try:
             bot = self._endpoint(conversation)
             waited = await place.turn(deadline)
             await self.joins.tell_of(conversation, bot, sender, deadline)
-            written = _nothing if bot.serial else place.leave
-            return await self._post(conversation, bot, body(), deadline, written, once=once, apart=waited)
+            on_written = _nothing if bot.serial else place.leave
+            return await self._post(conversation, bot, body(), deadline, on_written, retry=retry, own_connection=waited)
         except DeliveryError:
             self.joins.remember(conversation.id, sender)
             raise
@@ -139,17 +139,24 @@ class Delivery:
         bot: Bot,
         body: bytes,
         deadline: float,
-        written: Callable[[], None],
+        on_written: Callable[[], None],
         *,
-        once: bool = False,
-        apart: bool = False,
+        retry: bool = True,
+        own_connection: bool = False,
     ) -> BotAnswer:
         """POST `body`, and accept what the bot answers with."""
         if bot.timeout_s is not None:
             deadline = min(deadline, self._clock.monotonic() + bot.timeout_s)
-        said = partial(self._on_reply, bot, conversation)
-        answer = await self._transport.deliver(bot, body, deadline, once=once, apart=apart, written=written, said=said)
-        if bot.delivery_mode is not None and not once and answer.body:
+        answer = await self._transport.deliver(
+            bot,
+            body,
+            deadline,
+            retry=retry,
+            own_connection=own_connection,
+            on_written=on_written,
+            on_activity=partial(self._on_reply, bot, conversation),
+        )
+        if bot.delivery_mode is not None and retry and answer.body:
             # Whatever becomes of the request: nobody else has these, and the bot will not say them again.
             accepting = self._tasks.keep(self._accept_replies(bot, conversation, answer.body))
             await asyncio.wait((accepting,), timeout=max(0.0, deadline - self._clock.monotonic()))
