@@ -55,18 +55,9 @@ class Conversations:
         self._tokens.check_scope(grant, conversation)
         if not is_conversation_id(conversation):
             raise UnknownConversation
-        return self._used(grant, await self._store.conversation(ConversationId(conversation)))
-
-    def find_known(self, grant: Grant, conversation: str) -> Conversation | None:
-        """The same at once, where memory can tell; None where `find` has to."""
-        self._tokens.check_scope(grant, conversation)
-        known = self._store.known(ConversationId(conversation))
-        return None if known is None else self._used(grant, known)
-
-    def _used(self, grant: Grant, found: Conversation | None) -> Conversation:
-        conversation = self._tokens.check_bot(grant, found)
-        self._last_use.note(conversation.id)
-        return conversation
+        found = self._tokens.check_bot(grant, await self._store.conversation(ConversationId(conversation)))
+        self._last_use.note(found.id)
+        return found
 
     async def refresh(self, grant: Grant) -> Issued:
         """Carry a token on (4.4). It works before the conversation is started, and not once it is gone.

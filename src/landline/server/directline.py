@@ -214,7 +214,7 @@ class DirectLine:
         """Send an activity (5.5)."""
         grant, name = self._in_scope(exchange)
         self._throttle.send((grant.bot.id, name), *grant.overrides)
-        conversation = self._conversations.find_known(grant, name) or await self._conversations.find(grant, name)
+        conversation = await self._conversations.find(grant, name)
         exchange.conversation = conversation.id
         body = await exchange.json_body()
         activity_id = await self._activities.send(grant, conversation, body, exchange.deadline, _key(exchange))
