@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from landline.channel.registry import Registry
-from landline.channel.tokens import Grant, Issued, Lives, Tokens
+from landline.channel.tokens import Grant, Issued, Lifetimes, Tokens
 from landline.core import activity, log, tokens
 from landline.core.bot import Bot, Site
 from landline.core.log import ConversationId, Entry
@@ -59,9 +59,9 @@ class Work:
     def __init__(self, base: str) -> None:
         site = Site("default", _BOT.id)
         registry = Registry([_BOT], [site], {tokens.digest(SECRET): site.id})
-        lives = Lives(token_s=3600, chain_s=1_209_600, stream_url_s=60, leeway_s=5)
+        lifetimes = Lifetimes(token_s=3600, chain_s=1_209_600, stream_url_s=60, leeway_s=5)
         self._clock = SystemClock()
-        self._tokens = Tokens(registry, Keys.derive(bytes(32)), self._clock, lives)
+        self._tokens = Tokens(registry, Keys.derive(bytes(32)), self._clock, lifetimes)
         self._base = base
         self._logs: dict[str, list[Entry]] = {}
 

@@ -385,24 +385,24 @@ class BotTransport(Protocol):
         activity: bytes,
         deadline: float,
         *,
-        once: bool = False,
-        apart: bool = False,
-        written: Callable[[], None],
-        said: Callable[[bytes], Awaitable[None]],
+        retry: bool = True,
+        own_connection: bool = False,
+        on_written: Callable[[], None],
+        on_activity: Callable[[bytes], Awaitable[None]],
     ) -> BotAnswer:
         """POST `activity` (complete JSON) to the bot and answer its 2xx.
 
-        `written` is called exactly once: when the request was written completely, or when it is given up. Until then
+        `on_written` is called exactly once: when the request was written completely, or when it is given up. Until then
         the caller holds back the conversation's next activity (specification 8.1.4).
 
         What never reached the bot (refused, DNS, TLS, reset before the request was written) is tried again with growing
         pauses until `deadline`; what may have reached it is not repeated, besides the cases of bot-side 2.4 (429 and
-        503 with a `Retry-After` that fits). `once` (an `invoke`) forbids those too. `apart` asks for a connection of
-        its own: it follows so closely on another request that a bot might read the two in the wrong order.
+        503 with a `Retry-After` that fits). `retry=False` (an `invoke`) forbids those too. `own_connection` is for a
+        request that follows so closely on another one that a bot might read the two in the wrong order.
 
-        `said` is awaited with each activity of an answer that is an event stream, in order, while the rest of it is
-        still to come (bot-side 2.6). At the deadline such an answer counts as given, and goes on being heard for as
-        long as the bot has something to say. `said` does not raise.
+        `on_activity` is awaited with each activity of an answer that is an event stream, in order, while the rest of it
+        is still to come (bot-side 2.6). At the deadline such an answer counts as given, and goes on being heard for as
+        long as the bot has something to say. `on_activity` does not raise.
 
         Raises `NoBot`, `BotUnreachable` (never written), `BotTimedOut`, `BotBroke`, `BotRejected`."""
         ...

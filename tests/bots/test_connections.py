@@ -135,7 +135,7 @@ async def test_a_request_apart_has_a_connection_of_its_own_and_says_that_it_is_t
 
     async with RawBot(script) as bot, some_connections() as connections:
         await post(connections, bot.endpoint)
-        await post(connections, bot.endpoint, apart=True)
+        await post(connections, bot.endpoint, own_connection=True)
         await post(connections, bot.endpoint)
         assert bot.connections == 2
         assert [b"\r\nConnection: close" in head for head in heads] == [False, True, False]

@@ -57,7 +57,7 @@ def message(text: str, **more: Any) -> bytes:
 
 
 class Outbox:
-    """Delivers through one transport, counting `written` for every delivery and checking that it came exactly once."""
+    """Delivers through one transport, counting `on_written` for every delivery: it must come exactly once."""
 
     def __init__(self, transport: HttpBotTransport) -> None:
         self.transport = transport
@@ -73,10 +73,10 @@ class Outbox:
 
         try:
             return await self.transport.deliver(
-                bot, body, deadline, written=lambda: self.written.append(text), said=say, **options
+                bot, body, deadline, on_written=lambda: self.written.append(text), on_activity=say, **options
             )
         finally:
-            assert self.written.count(text) == 1, "`written` is called exactly once in every outcome"
+            assert self.written.count(text) == 1, "`on_written` is called exactly once in every outcome"
 
     def start(self, bot: Bot, text: str, **options: Any) -> asyncio.Task[BotAnswer]:
         return asyncio.create_task(self.deliver(bot, text, **options))
@@ -176,7 +176,7 @@ async def test_a_2xx_whose_body_never_ends_is_delivered_at_the_deadline(outbox: 
 
 async def test_an_invoke_answer_comes_back_whole(outbox: Outbox, scripted: ScriptedBot) -> None:
     scripted.answer(200, {"pong": 1})
-    answer = await outbox.deliver(bot_at(scripted.endpoint), once=True)
+    answer = await outbox.deliver(bot_at(scripted.endpoint), retry=False)
     assert json.loads(answer.body) == {"pong": 1}
     assert answer.content_type.startswith("application/json")
 
@@ -185,7 +185,7 @@ async def test_an_invoke_answer_that_is_compressed_though_nobody_asked_is_read(
     outbox: Outbox, scripted: ScriptedBot
 ) -> None:
     scripted.answer(200, gzip.compress(b'{"pong":1}'), headers={"Content-Encoding": "gzip"})
-    assert (await outbox.deliver(bot_at(scripted.endpoint), once=True)).body == b'{"pong":1}'
+    assert (await outbox.deliver(bot_at(scripted.endpoint), retry=False)).body == b'{"pong":1}'
 
 
 async def test_an_invoke_answer_that_breaks_off_is_no_answer(outbox: Outbox) -> None:
@@ -195,7 +195,7 @@ async def test_an_invoke_answer_that_breaks_off_is_no_answer(outbox: Outbox) -> 
 
     async with RawBot(script) as bot:
         with pytest.raises(BotBroke):
-            await outbox.deliver(bot_at(bot.endpoint), once=True)
+            await outbox.deliver(bot_at(bot.endpoint), retry=False)
         assert bot.connections == 1
 
 
@@ -266,7 +266,7 @@ async def test_retry_after_that_does_not_fit_is_not_waited_for(
 async def test_an_invoke_is_not_repeated_even_if_the_bot_asks_for_it(outbox: Outbox, scripted: ScriptedBot) -> None:
     scripted.answer(503, headers={"Retry-After": "0"})
     with pytest.raises(BotRejected):
-        await outbox.deliver(bot_at(scripted.endpoint), once=True)
+        await outbox.deliver(bot_at(scripted.endpoint), retry=False)
     assert len(scripted.received) == 1
 
 
@@ -665,7 +665,7 @@ async def test_an_invokes_answer_in_an_event_stream_hides_what_an_answer_would(
 
     scripted.speak(refusal)
     with structlog.testing.capture_logs() as logged, pytest.raises(BotRejected) as caught:
-        await outbox.deliver(bot, "hi", once=True)
+        await outbox.deliver(bot, "hi", retry=False)
     assert "cannot reach" in logged[0]["body"]
     assert KEY not in str(logged) + str(caught.value.body)
 
@@ -760,11 +760,11 @@ async def test_an_invoke_whose_answer_does_not_come_in_time_has_an_unknown_outco
     speech = Speech("by the way")
     speech.go_on()
     scripted.speak(speech.frames)
-    assert (await outbox.deliver(bot_at(scripted.endpoint), "no answer in it", once=True)).body == b""
+    assert (await outbox.deliver(bot_at(scripted.endpoint), "no answer in it", retry=False)).body == b""
     endless = Speech("never")
     scripted.speak(endless.frames)
     with pytest.raises(BotTimedOut):
-        await outbox.deliver(bot_at(scripted.endpoint), "hi", once=True, within=0.3)
+        await outbox.deliver(bot_at(scripted.endpoint), "hi", retry=False, within=0.3)
     endless.go_on()
 
 

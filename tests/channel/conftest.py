@@ -6,6 +6,8 @@ import pytest
 
 from landline.stores.memory import MemoryStore
 from support.channel import Channel, TestClock
+from support.deliveries import StuckStore
+from support.registered import Node
 from support.scripted_transport import ScriptedTransport
 
 
@@ -24,3 +26,26 @@ def transport(channel: Channel) -> ScriptedTransport:
     """What the bot of `channel` gets."""
     assert isinstance(channel.transport, ScriptedTransport)
     return channel.transport
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[MemoryStore]:
+    """A store that is open."""
+    store = MemoryStore(TestClock())
+    await store.open()
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def node(store: MemoryStore) -> Node:
+    """One process that has learned what is registered in `store`."""
+    return await Node(store).loaded()
+
+
+@pytest.fixture
+async def stuck() -> AsyncIterator[Channel]:
+    """A node on a `StuckStore`."""
+    channel = Channel(StuckStore(), ScriptedTransport())
+    yield channel
+    await channel.delivery.close()

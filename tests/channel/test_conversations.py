@@ -150,17 +150,6 @@ async def test_a_conversation_that_does_not_exist_is_unknown(channel: Channel, n
         await channel.conversations.find(channel.secret, name)
 
 
-async def test_memory_finds_what_the_store_finds_for_those_who_may_and_nothing_else(channel: Channel) -> None:
-    conversation, token = await channel.start(), channel.token()
-    assert channel.conversations.find_known(channel.secret, conversation.id) == conversation
-    assert await channel.conversations.find(channel.secret, conversation.id) == conversation
-    assert channel.conversations.find_known(channel.secret, "nowhere") is None
-    with pytest.raises(Forbidden):
-        channel.conversations.find_known(token, conversation.id)
-    with pytest.raises(UnknownConversation):
-        channel.conversations.find_known(channel.tokens.grant(OTHER_SECRET), conversation.id)
-
-
 async def test_a_conversation_that_was_not_started_is_unknown_to_its_own_token(channel: Channel) -> None:
     grant = channel.token()
     assert grant.claims is not None

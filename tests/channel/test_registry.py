@@ -64,7 +64,7 @@ def test_a_revoked_secret_is_refused_with_everything_that_descends_from_it() -> 
             refused()
     assert not known.admits(SITE.id, ski(SECRET))
     assert known.site_of_secret("b") == known.good_site(SITE.id, ski("b")) == SITE
-    assert known.vouching(SITE.id) == ski("b")
+    assert known.any_ski(SITE.id) == ski("b")
 
 
 def test_a_stream_of_a_bot_that_is_gone_may_not_stay() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from landline.blobs.files import FileBlobs
-from landline.channel.retention import Keeping, Retention, Uses
+from landline.channel.retention import LastUse, Retention, RetentionPolicy
 from landline.channel.streams import OpenStreams
 from landline.core.attachments import Attachment
 from landline.core.conversation import Conversation
@@ -21,7 +21,7 @@ from support.channel import BOT, Channel, TestClock
 from support.scripted_transport import ScriptedTransport
 
 HOUR_S, DAY_S = 3600, 86_400
-KEEPING = Keeping(idle_s=14 * DAY_S, activity_s=None, keys_s=DAY_S, tombstone_s=29 * DAY_S)
+POLICY = RetentionPolicy(idle_s=14 * DAY_S, activity_s=None, keys_s=DAY_S, tombstone_s=29 * DAY_S)
 
 
 class OpenStream:
@@ -44,15 +44,15 @@ class OpenStream:
 class Node:
     """A channel that forgets, on a clock that can be set forward."""
 
-    def __init__(self, blobs: FileBlobs, keeping: Keeping = KEEPING) -> None:
+    def __init__(self, blobs: FileBlobs, policy: RetentionPolicy = POLICY) -> None:
         self.clock = TestClock()
         self.transport = ScriptedTransport()
         self.store = MemoryStore(self.clock)
         self.channel = Channel(self.store, self.transport, clock=self.clock)
         self.streams = OpenStreams()
-        self.streams.tell(self.channel.uses.left)
+        self.streams.tell(self.channel.last_use.left)
         self.blobs = blobs
-        self.retention = Retention(self.store, blobs, self.streams, self.clock, keeping)
+        self.retention = Retention(self.store, blobs, self.streams, self.clock, policy)
 
     def wait(self, seconds: float) -> None:
         self.clock.offset_ms += int(seconds * 1000)
@@ -93,14 +93,14 @@ async def node(blobs: FileBlobs) -> AsyncIterator[Node]:
 async def test_use_is_noted_at_most_once_an_hour_and_when_the_last_stream_is_over(node: Node) -> None:
     noted: list[int] = []
     node.store.used = lambda conversation, at_ms: noted.append(at_ms)  # type: ignore[method-assign]
-    uses, conversation = Uses(node.store, node.clock, HOUR_S), ConversationId("some-conversation")
+    last_use, conversation = LastUse(node.store, node.clock, HOUR_S), ConversationId("some-conversation")
     began = node.clock.now_ms()
     for _ in range(61):
-        uses.note(conversation)
+        last_use.note(conversation)
         node.wait(60)
     assert [round((at_ms - began) / 60_000) for at_ms in noted] == [0, 60]
-    uses.left(conversation)
-    uses.note(conversation)
+    last_use.left(conversation)
+    last_use.note(conversation)
     assert [round((at_ms - began) / 60_000) for at_ms in noted] == [0, 60, 61]
 
 
@@ -165,7 +165,7 @@ async def test_an_open_stream_is_a_use_however_long_it_says_nothing(node: Node) 
 
 
 async def test_conversations_are_kept_for_ever_if_the_operator_says_so(blobs: FileBlobs) -> None:
-    node = Node(blobs, Keeping(idle_s=None, activity_s=None, keys_s=DAY_S, tombstone_s=29 * DAY_S))
+    node = Node(blobs, RetentionPolicy(idle_s=None, activity_s=None, keys_s=DAY_S, tombstone_s=29 * DAY_S))
     conversation = await node.channel.start()
     node.wait(10_000 * DAY_S)
     await node.retention.sweep()
@@ -328,7 +328,7 @@ async def test_who_spoke_while_the_bot_was_away_is_forgotten_too(node: Node) -> 
 @pytest.mark.item(126)
 async def test_who_comes_back_after_its_activities_have_expired_is_told_so(blobs: FileBlobs) -> None:
     """The use cases; the header is the edge's."""
-    node = Node(blobs, Keeping(idle_s=14 * DAY_S, activity_s=DAY_S, keys_s=DAY_S, tombstone_s=29 * DAY_S))
+    node = Node(blobs, RetentionPolicy(idle_s=14 * DAY_S, activity_s=DAY_S, keys_s=DAY_S, tombstone_s=29 * DAY_S))
     channel = node.channel
     conversation = await channel.start()
     await channel.speak(conversation, "old")
@@ -345,7 +345,7 @@ async def test_who_comes_back_after_its_activities_have_expired_is_told_so(blobs
 
 
 async def test_the_sweep_goes_on_by_itself(blobs: FileBlobs) -> None:
-    node = Node(blobs, Keeping(idle_s=0.08, activity_s=None, keys_s=DAY_S, tombstone_s=29 * DAY_S))
+    node = Node(blobs, RetentionPolicy(idle_s=0.08, activity_s=None, keys_s=DAY_S, tombstone_s=29 * DAY_S))
     sweeping = asyncio.create_task(node.retention.keep_sweeping())
     conversation = await node.channel.start()
     async with asyncio.timeout(10):

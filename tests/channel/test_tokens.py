@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from landline.channel.registry import Registry
-from landline.channel.tokens import Grant, Lives, Tokens, new_conversation_id
+from landline.channel.tokens import Grant, Lifetimes, Tokens, new_conversation_id
 from landline.core.conversation import Account, Conversation, is_conversation_id
 from landline.core.log import ConversationId
 from landline.core.origins import ORIGINS, ORIGINS_CHARACTERS
@@ -24,7 +24,7 @@ from landline.errors import BadArgument, Forbidden, TokenExpired, UnknownConvers
 from support.channel import BOT, OTHER_BOT, OTHER_SECRET, SECRET, SITE, TestClock, registry
 
 KEYS = Keys.derive(b"k" * 32)
-LIVES = Lives(token_s=3600, chain_s=86400, stream_url_s=60, leeway_s=5)
+LIFETIMES = Lifetimes(token_s=3600, chain_s=86400, stream_url_s=60, leeway_s=5)
 ANN = Account("dl_ann", "Ann")
 
 
@@ -35,7 +35,7 @@ def clock() -> TestClock:
 
 @pytest.fixture
 def tokens(clock: TestClock) -> Tokens:
-    return Tokens(registry(), KEYS, clock, LIVES)
+    return Tokens(registry(), KEYS, clock, LIFETIMES)
 
 
 def claims_of(token: str) -> Claims:
@@ -78,7 +78,7 @@ def test_a_token_carries_what_it_was_asked_to_and_a_life(tokens: Tokens) -> None
     parameters = TokenParameters(user=ANN, origins=("https://example.org",))
     issued = tokens.generate(tokens.grant(SECRET), parameters)
     claims = claims_of(issued.token)
-    assert issued.expires_in == claims.exp - claims.nbf == LIVES.token_s
+    assert issued.expires_in == claims.exp - claims.nbf == LIFETIMES.token_s
     assert (claims.user, claims.name, claims.origin) == ("dl_ann", "Ann", ("https://example.org",))
     assert claims.conv == issued.conversation
     assert tokens.grant(issued.token).user == ANN
@@ -86,7 +86,7 @@ def test_a_token_carries_what_it_was_asked_to_and_a_life(tokens: Tokens) -> None
 
 def test_the_longest_names_of_ascii_and_the_most_origins_make_a_token_that_can_be_used(clock: TestClock) -> None:
     bot, site = msgspec.structs.replace(BOT, id="b" * 256), msgspec.structs.replace(SITE, id="s" * 64, bot_id="b" * 256)
-    tokens = Tokens(Registry([bot], [site], {digest(SECRET): site.id}), KEYS, clock, LIVES)
+    tokens = Tokens(Registry([bot], [site], {digest(SECRET): site.id}), KEYS, clock, LIFETIMES)
     origins = tuple(f"https://{number:04}{'x' * (1 if number < 84 else 2)}" for number in range(256))
     assert (len(origins), sum(map(len, origins))) == (ORIGINS, ORIGINS_CHARACTERS)
     ann = Account("u" * 256, "n" * NAME_CHARACTERS)
@@ -115,7 +115,7 @@ def test_any_user_id_that_may_be_has_a_token(tokens: Tokens, letter: str) -> Non
 
 def test_a_sites_own_origins_win_over_those_of_the_request(clock: TestClock) -> None:
     site = msgspec.structs.replace(SITE, trusted_origins=("https://site.example",))
-    tokens = Tokens(registry(site=site), KEYS, clock, LIVES)
+    tokens = Tokens(registry(site=site), KEYS, clock, LIFETIMES)
     issued = tokens.generate(tokens.grant(SECRET), TokenParameters(origins=("https://evil.example",)))
     assert claims_of(issued.token).origin == ("https://site.example",)
 
@@ -142,7 +142,7 @@ def test_a_refresh_changes_nothing_but_the_life(tokens: Tokens, clock: TestClock
 def test_a_token_expires_although_it_was_verified_before(tokens: Tokens, clock: TestClock) -> None:
     token = tokens.generate(tokens.grant(SECRET), TokenParameters()).token
     tokens.grant(token)
-    clock.offset_ms += (LIVES.token_s + 4) * 1000
+    clock.offset_ms += (LIFETIMES.token_s + 4) * 1000
     tokens.grant(token)
     clock.offset_ms += 2000
     with pytest.raises(TokenExpired):
@@ -162,7 +162,7 @@ def test_a_chain_of_tokens_ends_but_its_last_token_lives_on(tokens: Tokens, cloc
 
 
 def test_a_token_of_another_deployment_or_of_no_token_is_refused(tokens: Tokens, clock: TestClock) -> None:
-    foreign = Tokens(registry(), Keys.derive(b"f" * 32), clock, LIVES)
+    foreign = Tokens(registry(), Keys.derive(b"f" * 32), clock, LIFETIMES)
     for credential in (foreign.generate(foreign.grant(SECRET), TokenParameters()).token, "", "x", "a.b.c", "\udc80.."):
         with pytest.raises(Forbidden):
             tokens.grant(credential)
@@ -170,8 +170,8 @@ def test_a_token_of_another_deployment_or_of_no_token_is_refused(tokens: Tokens,
 
 def test_a_token_of_a_site_or_bot_that_is_gone_is_refused(tokens: Tokens, clock: TestClock) -> None:
     token = tokens.generate(tokens.grant(SECRET), TokenParameters()).token
-    closed = Tokens(registry(site=msgspec.structs.replace(SITE, enabled=False)), KEYS, clock, LIVES)
-    renamed = Tokens(registry(bot=msgspec.structs.replace(BOT, id="renamed")), KEYS, clock, LIVES)
+    closed = Tokens(registry(site=msgspec.structs.replace(SITE, enabled=False)), KEYS, clock, LIFETIMES)
+    renamed = Tokens(registry(bot=msgspec.structs.replace(BOT, id="renamed")), KEYS, clock, LIFETIMES)
     for elsewhere in (closed, renamed):
         with pytest.raises(Forbidden):
             elsewhere.grant(token)
@@ -225,7 +225,7 @@ def test_a_plain_token_is_good_as_a_ticket_for_its_conversation(tokens: Tokens, 
     assert tokens.admit(issued.token, issued.conversation).user == user_digest(ANN.id, KEYS)
     with pytest.raises(Forbidden):
         tokens.admit(issued.token, new_conversation_id())
-    clock.offset_ms += (LIVES.token_s + 6) * 1000
+    clock.offset_ms += (LIFETIMES.token_s + 6) * 1000
     with pytest.raises(TokenExpired):
         tokens.admit(issued.token, issued.conversation)
 
@@ -243,7 +243,7 @@ def test_a_header_opens_a_stream_with_a_token_of_its_conversation_and_nothing_el
             tokens.admit_bearer(other, issued.conversation)
     with pytest.raises(Forbidden):
         tokens.admit_bearer(issued.token, new_conversation_id())
-    clock.offset_ms += (LIVES.token_s + 6) * 1000
+    clock.offset_ms += (LIFETIMES.token_s + 6) * 1000
     for each in (issued.conversation, new_conversation_id()):
         with pytest.raises(TokenExpired):
             tokens.admit_bearer(issued.token, each)
@@ -251,7 +251,7 @@ def test_a_header_opens_a_stream_with_a_token_of_its_conversation_and_nothing_el
 
 def test_a_secret_with_the_form_of_a_token_is_no_ticket(clock: TestClock) -> None:
     dotted = "secret.that.has-two-dots-0123456789"
-    tokens = Tokens(Registry([BOT], [SITE], {digest(dotted): SITE.id}), KEYS, clock, LIVES)
+    tokens = Tokens(Registry([BOT], [SITE], {digest(dotted): SITE.id}), KEYS, clock, LIFETIMES)
     with pytest.raises(Forbidden):
         tokens.admit(dotted, new_conversation_id())
 
@@ -259,7 +259,7 @@ def test_a_secret_with_the_form_of_a_token_is_no_ticket(clock: TestClock) -> Non
 def test_a_ticket_of_a_closed_site_is_refused(tokens: Tokens, clock: TestClock) -> None:
     conversation = new_conversation_id()
     ticket = tokens.ticket(tokens.grant(SECRET), conversation, None)
-    closed = Tokens(registry(site=msgspec.structs.replace(SITE, enabled=False)), KEYS, clock, LIVES)
+    closed = Tokens(registry(site=msgspec.structs.replace(SITE, enabled=False)), KEYS, clock, LIFETIMES)
     with pytest.raises(Forbidden):
         closed.admit(ticket, conversation)
 

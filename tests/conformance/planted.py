@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from landline import errors
-from landline.channel import activities, delivery
+from landline.channel import activities, joins
 from landline.channel.conversations import Conversations
 from landline.channel.streams import OpenStreams
 from landline.channel.tokens import Tokens
@@ -307,7 +307,7 @@ PLANTS = (
         on("/conversations", lambda s, e: (s, {**e, "streamUrl": f"http{e['streamUrl'][2:]}"})),
     ),
     Plant(64, "a start waits for the bot", wrapped(Conversations, "start", awaiting_the_bot)),
-    Plant(71, "nobody joins", value(delivery.Delivery, "_join", _nothing)),
+    Plant(71, "nobody joins", value(joins.Joins, "tell_of", _nothing)),
     # E
     Plant(73, "ids are short", value(log, "activity_id", lambda conversation, n: f"{conversation}|{n}")),
     Plant(79, "the token's user does not win", wrapped(activity, "_sender", unbound)),

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from landline.channel.activities import Activities, PageBounds
-from landline.channel.bots import BotCalls
+from landline.channel.bot_activities import BotActivities
 from landline.channel.conversations import Admitted, Conversations, Opened
 from landline.channel.delivery import Delivery
+from landline.channel.idempotency import Repeats
 from landline.channel.members import Members
 from landline.channel.redelivery import Redelivery
 from landline.channel.registry import Registry
-from landline.channel.repeats import Repeats
-from landline.channel.retention import Uses
-from landline.channel.tokens import Grant, Lives, Tokens
+from landline.channel.retention import LastUse
+from landline.channel.tokens import Grant, Lifetimes, Tokens
 from landline.core import tokens
 from landline.core.bot import Bot, Site
 from landline.core.conversation import Account, Conversation
@@ -42,7 +42,7 @@ OTHER_BOT = Bot(
     service_key="key-2",
     reference_grammar_id="00000000-0000-4000-8000-000000000002",
 )
-LIVES = Lives(token_s=3600, chain_s=14 * 86400, stream_url_s=60, leeway_s=5)
+LIFETIMES = Lifetimes(token_s=3600, chain_s=14 * 86400, stream_url_s=60, leeway_s=5)
 BOUNDS = PageBounds(activities=100, bytes=1 << 20)
 SITE, OTHER_SITE = Site("default", BOT.id), Site("other-site", OTHER_BOT.id)
 
@@ -82,26 +82,26 @@ class Channel:
     store_wait_s: float = 5
     idempotency_ttl_s: float = 86_400
     most_members: int = 1000
-    lives: Lives = LIVES
+    lifetimes: Lifetimes = LIFETIMES
     bounds: PageBounds = BOUNDS
 
     def __post_init__(self) -> None:
-        self.tokens = Tokens(self.registry, Keys.derive(b"k" * 32), self.clock, self.lives)
-        self.uses = Uses(self.store, self.clock, 3600)
+        self.tokens = Tokens(self.registry, Keys.derive(b"k" * 32), self.clock, self.lifetimes)
+        self.last_use = LastUse(self.store, self.clock, 3600)
         self.repeats = Repeats(self.clock, self.idempotency_ttl_s)
-        self.bots = BotCalls(self.store, self.repeats, self.uses, self.clock, store_wait_s=self.store_wait_s)
+        self.bots = BotActivities(self.store, self.repeats, self.last_use, self.clock, store_wait_s=self.store_wait_s)
         self.delivery = Delivery(
             self.store,
             self.transport,
             self.registry,
             self.clock,
-            hear=self.bots.hear,
+            on_reply=self.bots.accept_reply,
             join_wait_s=self.join_wait_s,
             members=self.most_members,
         )
-        self.members = Members(self.store, self.delivery, self.clock, store_wait_s=self.store_wait_s)
+        self.members = Members(self.store, self.delivery.joins, self.clock, store_wait_s=self.store_wait_s)
         self.redelivery = Redelivery(self.store, self.registry, self.delivery)
-        self.conversations = Conversations(self.store, self.tokens, self.delivery, self.uses)
+        self.conversations = Conversations(self.store, self.tokens, self.delivery, self.last_use)
         self.activities = Activities(
             self.store, self.conversations, self.delivery, self.repeats, self.clock, self.bounds
         )

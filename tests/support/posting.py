@@ -33,7 +33,7 @@ class Taken:
 async def begin(
     connections: Connections, url: str, body: bytes = b"{}", *, taken: Callable[[], None] | None = None, **how: Any
 ) -> Answer:
-    options = {"authorization": None, "apart": False} | how
+    options = {"authorization": None, "own_connection": False} | how
     return await connections.post(url, body, taken=taken or Taken(), **options)
 
 

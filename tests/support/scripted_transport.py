@@ -18,15 +18,15 @@ from landline.ports import BotAnswer
 class Post:
     """One delivery under way. `write` and `answer` move it on; at its deadline it fails by itself, as the real one."""
 
-    def __init__(self, bot: Bot, body: bytes, deadline: float, once: bool, written: Callable[[], None]) -> None:
+    def __init__(self, bot: Bot, body: bytes, deadline: float, retry: bool, on_written: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
         self.bot = bot
         self.activity: dict[str, Any] = json.loads(body)
         self.deadline = deadline
-        self.once = once
+        self.retry = retry
         self.begun = loop.time()
         self.is_written = False
-        self._tell_written = written
+        self._tell_written = on_written
         self.outcome: asyncio.Future[BotAnswer] = loop.create_future()
 
     @property
@@ -74,12 +74,12 @@ class ScriptedTransport:
         activity: bytes,
         deadline: float,
         *,
-        once: bool = False,
-        apart: bool = False,
-        written: Callable[[], None],
-        said: Callable[[bytes], Awaitable[None]],
+        retry: bool = True,
+        own_connection: bool = False,
+        on_written: Callable[[], None],
+        on_activity: Callable[[bytes], Awaitable[None]],
     ) -> BotAnswer:
-        post = Post(bot, activity, deadline, once, written)
+        post = Post(bot, activity, deadline, retry, on_written)
         self.posts.append(post)
         self._news.set()
         try:

@@ -55,23 +55,23 @@ class Connections:
         self._all_lost: asyncio.Event | None = None
 
     async def post(
-        self, url: str, body: bytes, *, authorization: str | None, apart: bool, taken: Callable[[], None]
+        self, url: str, body: bytes, *, authorization: str | None, own_connection: bool, taken: Callable[[], None]
     ) -> Answer:
         """POST JSON; answers once the head of the answer is there. `taken` is called when the operating system has
         taken all of the request, unless that never comes about, or the answer comes first.
 
-        `apart` takes a connection of its own. Raises `NotAUrl`, and `OSError` (`TimeoutError` while connecting among
-        them) or `Broken` for whatever befell the connection."""
+        `own_connection` takes one that nothing else uses. Raises `NotAUrl`, and `OSError` (`TimeoutError` while
+        connecting among them) or `Broken` for whatever befell the connection."""
         origin, head = _endpoint(url)
-        connection = None if apart else self._kept(origin)
+        connection = None if own_connection else self._kept(origin)
         if connection is None:
             connection = await self._connect(origin)
         if authorization is not None:
             head += f"Authorization: {authorization}\r\n".encode("latin-1")
-        if apart:
+        if own_connection:
             head += b"Connection: close\r\n"
         request = b"%sContent-Length: %d\r\n\r\n%s" % (head, len(body), body)
-        return await connection.post(request, taken, last=apart)
+        return await connection.post(request, taken, last=own_connection)
 
     async def get(self, url: str) -> Answer:
         """GET JSON over a connection of its own; answers once the head of the answer is there. Raises like `post`."""

@@ -100,10 +100,10 @@ class HttpBotTransport:
         activity: bytes,
         deadline: float,
         *,
-        once: bool = False,
-        apart: bool = False,
-        written: Callable[[], None],
-        said: Callable[[bytes], Awaitable[None]],
+        retry: bool = True,
+        own_connection: bool = False,
+        on_written: Callable[[], None],
+        on_activity: Callable[[bytes], Awaitable[None]],
     ) -> BotAnswer:
         """See `landline.ports.BotTransport.deliver`.
 
@@ -115,10 +115,10 @@ class HttpBotTransport:
             bot,
             activity,
             deadline,
-            once=once,
-            apart=apart,
-            written=written,
-            said=said,
+            retry=retry,
+            own_connection=own_connection,
+            on_written=on_written,
+            on_activity=on_activity,
         )
         try:
             if bot.endpoint is None:
@@ -202,18 +202,18 @@ class _Delivery:
 
     __slots__ = (
         "_activity",
-        "_apart",
         "_connections",
         "_credentials",
         "_left",
-        "_once",
+        "_on_activity",
+        "_on_written",
+        "_own_connection",
         "_repeating",
+        "_retry",
         "_retry_after",
-        "_said",
         "_settled",
         "_token",
         "_why",
-        "_written",
         "bot",
         "deadline",
         "listening",
@@ -227,10 +227,10 @@ class _Delivery:
         activity: bytes,
         deadline: float,
         *,
-        once: bool,
-        apart: bool,
-        written: Callable[[], None],
-        said: Callable[[bytes], Awaitable[None]],
+        retry: bool,
+        own_connection: bool,
+        on_written: Callable[[], None],
+        on_activity: Callable[[bytes], Awaitable[None]],
     ) -> None:
         self.bot = bot
         self.deadline = deadline
@@ -239,10 +239,10 @@ class _Delivery:
         self._connections = connections
         self._credentials = credentials
         self._activity = activity
-        self._once = once
-        self._apart = apart
-        self._written: Callable[[], None] | None = written
-        self._said = said
+        self._retry = retry
+        self._own_connection = own_connection
+        self._on_written: Callable[[], None] | None = on_written
+        self._on_activity = on_activity
         self._left = False
         """Whether the attempt under way may have reached the bot as a whole."""
         self._token: str | None = None
@@ -285,7 +285,11 @@ class _Delivery:
 
     async def _post(self, endpoint: str) -> BotAnswer:
         answer = await self._connections.post(
-            endpoint, self._activity, authorization=await self._authorization(), apart=self._apart, taken=self._sent
+            endpoint,
+            self._activity,
+            authorization=await self._authorization(),
+            own_connection=self._own_connection,
+            taken=self._sent,
         )
         # Bots may answer before they have read everything, but what is answered was received.
         self._left = True
@@ -304,13 +308,13 @@ class _Delivery:
 
     def let_go(self) -> None:
         """Tell the caller that the request was written or given up; once."""
-        written, self._written = self._written, None
-        if written is not None:
-            written()
+        on_written, self._on_written = self._on_written, None
+        if on_written is not None:
+            on_written()
 
     async def _overhear(self, answer: Answer) -> BotAnswer:
         """Hear an event stream, until its end or for as long as this delivery lasts; then it is heard further."""
-        if not self._once:
+        if self._retry:
             self._settled = BotAnswer(answer.status, _EVENT_STREAM, b"")
         self.listening = asyncio.create_task(self._hear(answer))
         return await asyncio.shield(self.listening)
@@ -324,12 +328,12 @@ class _Delivery:
                 async with asyncio.timeout(_SPEECH_S):
                     async for event in _events(answer):
                         if event.name == "activity":
-                            await self._said(event.data)
+                            await self._on_activity(event.data)
                         elif event.name == "invokeResponse":
                             invoked = event
             except (Broken, OSError, TooLarge) as error:
                 _log.warning("what a bot was saying broke off", bot=self.bot.id, error=repr(error))
-                if self._once and invoked is None:
+                if not self._retry and invoked is None:
                     raise BotBroke from error
         if invoked is None:
             return BotAnswer(answer.status, _EVENT_STREAM, b"")
@@ -346,7 +350,7 @@ class _Delivery:
 
     async def _taken(self, answer: Answer) -> BotAnswer:
         content_type = answer.header(b"content-type") or ""
-        if not self._once and self.bot.delivery_mode is None:
+        if self._retry and self.bot.delivery_mode is None:
             self._settled = BotAnswer(answer.status, content_type, b"")
         body = await _read(answer, _ANSWER_BYTES)
         if len(body) > _ANSWER_BYTES:
@@ -385,7 +389,7 @@ class _Delivery:
     def _before_repeating(self, rejected: BotRejected) -> float:
         """Seconds until the one repetition that this rejection allows; raises `rejected` if there is none."""
         pause, self._retry_after = self._retry_after, None
-        if self._once or self._repeating or pause is None or pause >= self._time_left():
+        if not self._retry or self._repeating or pause is None or pause >= self._time_left():
             raise rejected
         self._repeating = rejected
         return pause

@@ -9,8 +9,8 @@ import msgspec
 
 from landline.channel.conversations import Admitted, Conversations
 from landline.channel.delivery import Delivery
-from landline.channel.patience import patiently
-from landline.channel.repeats import Repeats, check_key
+from landline.channel.idempotency import Repeats, check_key
+from landline.channel.retry import retry_while_unavailable
 from landline.channel.tokens import Grant, random_id
 from landline.core import activity, links, log
 from landline.core.activity import ClientActivity, Kind
@@ -86,7 +86,7 @@ class Activities:
             raise BadArgument("An invoke cannot have an Idempotency-Key")
         return self._repeats.key(posted.sender.id, key, *sent)
 
-    async def hear(self, admitted: Admitted, body: bytes, deadline: float) -> str:
+    async def send_from_stream(self, admitted: Admitted, body: bytes, deadline: float) -> str:
         """The same, for an activity that came through a stream: its ticket says who may speak (7.6, D-41)."""
         conversation, bot = admitted.conversation, admitted.bot
         posted = activity.from_client(body, conversation=conversation.id, bot=bot, bound=None, may_use_dl=True)
@@ -121,7 +121,7 @@ class Activities:
     ) -> str:
         accepted = None
         if posted.kind in (Kind.STORED, Kind.STREAMS_ONLY):
-            newcomer = self._delivery.newcomer(conversation.id, posted.sender)
+            newcomer = self._delivery.joins.newcomer(conversation.id, posted.sender)
             entry = entry_of(posted.kind, posted.stored, key, newcomer)
             accepted = await append(self._store, conversation, entry, deadline)
             activity_id = log.activity_id(conversation.id, accepted.sequence)
@@ -141,7 +141,7 @@ class Activities:
             partial(posted.for_bot, bot, activity_id, time),
             deadline,
             place,
-            once=posted.type == "invoke",
+            retry=posted.type != "invoke",
             sequence=None if accepted is None else accepted.sequence,
         )
         if accepted is not None and key is not None:
@@ -168,7 +168,8 @@ def append(
     store: Store, conversation: Conversation, entry: NewEntry, deadline: float, give_up: float | None = None
 ) -> Awaitable[Accepted]:
     """`Store.append`, offered again until `give_up` (by default `deadline`) while the store is in trouble."""
-    return patiently(deadline if give_up is None else give_up, lambda: store.append(conversation.id, entry, deadline))
+    until = deadline if give_up is None else give_up
+    return retry_while_unavailable(until, lambda: store.append(conversation.id, entry, deadline))
 
 
 def entry_of(kind: Kind, stored: bytes, key: SendKey | None = None, newcomer: Newcomer | None = None) -> NewEntry:

@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from landline.channel.activities import Activities
-from landline.channel.patience import patiently
+from landline.channel.retry import retry_while_unavailable
 from landline.channel.tokens import Grant
 from landline.core import activity, attachments
 from landline.core.attachments import Attachment, AttachmentId, BotUpload, File, Head, Role
@@ -231,7 +231,9 @@ class Attachments:
         uploaded = await asyncio.to_thread(attachments.from_bot, body)
         give_up = min(deadline, self._clock.monotonic() + self._store_wait_s)
         try:
-            return await patiently(give_up, lambda: self._keep_upload(conversation, uploaded, deadline), _RETRY_S)
+            return await retry_while_unavailable(
+                give_up, lambda: self._keep_upload(conversation, uploaded, deadline), _RETRY_S
+            )
         except StoreUnavailable as error:
             if isinstance(error.__cause__, TooLittleSpace):
                 raise error.__cause__ from None

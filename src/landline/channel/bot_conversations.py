@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from landline.channel.bots import BotCalls
-from landline.channel.patience import patiently
-from landline.channel.repeats import Repeats
+from landline.channel.bot_activities import BotActivities
+from landline.channel.idempotency import Repeats
+from landline.channel.retry import retry_while_unavailable
 from landline.channel.tokens import new_conversation_id
 from landline.core import activity
 from landline.core.bot import Bot
@@ -42,7 +42,7 @@ class Begun(msgspec.Struct, frozen=True):
 class BotConversations:
     """The use cases of a bot around its conversations as a whole."""
 
-    def __init__(self, store: Store, calls: BotCalls, repeats: Repeats, key: bytes, *, members: int) -> None:
+    def __init__(self, store: Store, calls: BotActivities, repeats: Repeats, key: bytes, *, members: int) -> None:
         """`key` is what names are made with where they must not be guessed and yet be found again. A conversation has
         at most so many `members`, the bot among them."""
         self._most_members = min(MEMBERS, members - 1)
@@ -70,7 +70,7 @@ class BotConversations:
         user = members[0] if len(members) == 1 else None
         if user is not None:
             check_name(user, "members.name")
-        await patiently(deadline, lambda: self._store.start(NewConversation(name, bot.id, user)))
+        await retry_while_unavailable(deadline, lambda: self._store.start(NewConversation(name, bot.id, user)))
         for member in members:
             await self._join(name, member, deadline)
         activity_id = None
@@ -92,7 +92,7 @@ class BotConversations:
         return ConversationId(base64.urlsafe_b64encode(name).rstrip(b"=").decode())
 
     async def _join(self, conversation: ConversationId, member: Account, deadline: float) -> None:
-        await patiently(deadline, lambda: self._store.join(conversation, member))
+        await retry_while_unavailable(deadline, lambda: self._store.join(conversation, member))
 
     async def page(
         self, bot: Bot, continuation: str | None

@@ -6,8 +6,8 @@ import msgspec
 import structlog
 
 from landline.channel.delivery import Delivery
-from landline.channel.patience import patiently
-from landline.channel.retention import Uses
+from landline.channel.retention import LastUse
+from landline.channel.retry import retry_while_unavailable
 from landline.channel.tokens import Grant, Issued, Tokens, new_conversation_id
 from landline.core.bot import Bot
 from landline.core.conversation import Account, Conversation, NewConversation, is_conversation_id
@@ -43,9 +43,9 @@ class Admitted(msgspec.Struct, frozen=True):
 class Conversations:
     """The use cases around a conversation as a whole."""
 
-    def __init__(self, store: Store, tokens: Tokens, delivery: Delivery, uses: Uses) -> None:
+    def __init__(self, store: Store, tokens: Tokens, delivery: Delivery, last_use: LastUse) -> None:
         self._store = store
-        self._uses = uses
+        self._last_use = last_use
         self._tokens = tokens
         self._delivery = delivery
 
@@ -55,18 +55,9 @@ class Conversations:
         self._tokens.check_scope(grant, conversation)
         if not is_conversation_id(conversation):
             raise UnknownConversation
-        return self._used(grant, await self._store.conversation(ConversationId(conversation)))
-
-    def find_known(self, grant: Grant, conversation: str) -> Conversation | None:
-        """The same at once, where memory can tell; None where `find` has to."""
-        self._tokens.check_scope(grant, conversation)
-        known = self._store.known(ConversationId(conversation))
-        return None if known is None else self._used(grant, known)
-
-    def _used(self, grant: Grant, found: Conversation | None) -> Conversation:
-        conversation = self._tokens.check_bot(grant, found)
-        self._uses.note(conversation.id)
-        return conversation
+        found = self._tokens.check_bot(grant, await self._store.conversation(ConversationId(conversation)))
+        self._last_use.note(found.id)
+        return found
 
     async def refresh(self, grant: Grant) -> Issued:
         """Carry a token on (4.4). It works before the conversation is started, and not once it is gone.
@@ -75,7 +66,7 @@ class Conversations:
         """
         issued = self._tokens.refresh(grant)
         if await self._store.conversation(issued.conversation) is not None:
-            self._uses.note(issued.conversation)
+            self._last_use.note(issued.conversation)
         elif await self._store.is_purged(issued.conversation):
             raise UnknownConversation
         return issued
@@ -86,7 +77,9 @@ class Conversations:
         if grant.claims is None:
             return
         name = ConversationId(grant.claims.conv)
-        if self._store.known(name) is None and await patiently(deadline, lambda: self._store.is_purged(name)):
+        if self._store.known(name) is not None:
+            return
+        if await retry_while_unavailable(deadline, lambda: self._store.is_purged(name)):
             raise UnknownConversation
 
     async def start(self, grant: Grant, parameters: TokenParameters, deadline: float) -> Opened:
@@ -102,9 +95,9 @@ class Conversations:
         # that one joins by speaking, as anybody else does (6.4).
         guest = parameters.user if bound is None else None
         new = NewConversation(issued.conversation, grant.bot.id, bound, parameters.locale, guest)
-        created = await patiently(deadline, lambda: self._store.start(new))
+        created = await retry_while_unavailable(deadline, lambda: self._store.start(new))
         conversation = self._tokens.check_bot(grant, await self._store.conversation(issued.conversation))
-        self._uses.note(conversation.id)
+        self._last_use.note(conversation.id)
         self._delivery.announce(conversation, deadline)
         return self._opened(grant, conversation, issued, Start(0, BEGINNING, Replay.COMPLETE), bound, created=created)
 
@@ -145,7 +138,7 @@ class Conversations:
         found = await self._store.conversation(ConversationId(ticket.conversation))
         if found is None:
             raise UnknownConversation
-        self._uses.note(found.id)
+        self._last_use.note(found.id)
         start = await self.locate(found, watermark, absent_means_head=False)
         # Once more, since streams were closed while the store was asked: nothing waits between here and the opening.
         self._tokens.check_site(ticket)
@@ -162,7 +155,7 @@ class Conversations:
             behind_ms = self._store.known_time(found.id, before)
             if behind_ms is None:
                 return None
-        self._uses.note(found.id)
+        self._last_use.note(found.id)
         start = _start(found, given, behind_ms, absent_means_head=False)
         return Admitted(found, self._tokens.bot_of(found), ticket, start)
 

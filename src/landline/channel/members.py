@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from landline.channel.delivery import Delivery
-from landline.channel.patience import patiently
+from landline.channel.joins import Joins
+from landline.channel.retry import retry_while_unavailable
 from landline.core.bot import Bot
 from landline.core.conversation import Account, Conversation, Member
 from landline.errors import BadArgument, UnknownMember
@@ -22,9 +22,9 @@ PAGE = 200
 class Members:
     """The members of one conversation at a time. The bot among them is named as it was registered."""
 
-    def __init__(self, store: Store, delivery: Delivery, clock: Clock, *, store_wait_s: float) -> None:
+    def __init__(self, store: Store, joins: Joins, clock: Clock, *, store_wait_s: float) -> None:
         self._store = store
-        self._delivery = delivery
+        self._joins = joins
         self._clock = clock
         self._store_wait_s = store_wait_s
 
@@ -66,8 +66,8 @@ class Members:
         if account_id == bot.id:
             raise BadArgument("A bot cannot leave its conversation")
         give_up = min(deadline, self._clock.monotonic() + self._store_wait_s)
-        await patiently(give_up, lambda: self._store.leave(conversation.id, account_id))
-        self._delivery.forget(conversation.id, account_id)
+        await retry_while_unavailable(give_up, lambda: self._store.leave(conversation.id, account_id))
+        self._joins.forget(conversation.id, account_id)
 
 
 def _size(text: str | None) -> int:

@@ -51,7 +51,7 @@ class Redelivery:
         body = partial(said.for_bot, bot, activity_id, log.timestamp(entry.time_ms))
         place = self._delivery.enter(conversation.id)
         await self._delivery.deliver(
-            conversation, said.sender, body, deadline, place, once=False, sequence=failure.sequence
+            conversation, said.sender, body, deadline, place, retry=True, sequence=failure.sequence
         )
         self._store.taken(failure.conversation, failure.sequence)  # for whoever sends it again with its key
         await self._store.settle_failure(failure.conversation, failure.sequence)

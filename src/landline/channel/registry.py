@@ -67,7 +67,7 @@ class Registry:
         except Forbidden:
             return False
 
-    def vouching(self, site_id: str) -> str | None:
+    def any_ski(self, site_id: str) -> str | None:
         """The `ski` of a secret of that site, for a token that is made without presenting one; None if it has none."""
         skis = (tokens.ski_of(digest) for digest, site in self._secrets.items() if site == site_id)
         return next((ski for ski in skis if (site_id, ski) not in self._revoked), None)

@@ -39,7 +39,7 @@ _PATIENCE_S = 5.0
 _log = structlog.get_logger(__name__)
 
 
-class Keeping(msgspec.Struct, frozen=True):
+class RetentionPolicy(msgspec.Struct, frozen=True):
     """How long things are kept, in seconds; None is for ever.
 
     `tombstone_s` outlives every token of a conversation that is gone (D-24, 4.4), `keys_s` is how long the key of a
@@ -61,7 +61,7 @@ COUNTED = 10_000
 """More conversations of a person than these are not counted before they are deleted."""
 
 
-class Uses:
+class LastUse:
     """When conversations were last used: noted in memory at every use, and for the store at most once per grain."""
 
     def __init__(self, store: Store, clock: Clock, grain_s: float) -> None:
@@ -91,12 +91,12 @@ class Uses:
 class Retention:
     """The use cases of forgetting."""
 
-    def __init__(self, store: Store, blobs: Blobs, streams: OpenStreams, clock: Clock, keeping: Keeping) -> None:
+    def __init__(self, store: Store, blobs: Blobs, streams: OpenStreams, clock: Clock, policy: RetentionPolicy) -> None:
         self._store = store
         self._blobs = blobs
         self._streams = streams
         self._clock = clock
-        self._keeping = keeping
+        self._policy = policy
         self._much_to_clear = asyncio.Event()
 
     # For operators
@@ -137,7 +137,7 @@ class Retention:
         """Sweep again and again, until cancelled. Not at once: a machine that comes up may not know the time yet, and
         what is removed too early does not come back."""
         loop = asyncio.get_running_loop()
-        due = loop.time() + self._keeping.grain_s
+        due = loop.time() + self._policy.grain_s
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(due):
@@ -145,7 +145,7 @@ class Retention:
             self._much_to_clear.clear()
             try:
                 if loop.time() >= due:
-                    due = loop.time() + self._keeping.grain_s
+                    due = loop.time() + self._policy.grain_s
                     await self.sweep()
                 else:
                     await self._clear_purged()
@@ -154,12 +154,12 @@ class Retention:
 
     async def sweep(self) -> None:
         """Remove what is too old, and what an earlier sweep, or process, did not come to. Raises `StoreError`."""
-        if self._keeping.idle_s is not None:
-            await self._purge_idle(self._ago_ms(self._keeping.idle_s + self._keeping.grain_s))
+        if self._policy.idle_s is not None:
+            await self._purge_idle(self._ago_ms(self._policy.idle_s + self._policy.grain_s))
         await self._clear_purged()
-        if self._keeping.activity_s is not None:
-            await self._expire(self._ago_ms(self._keeping.activity_s))
-        buried_ms = self._ago_ms(self._keeping.tombstone_s)
+        if self._policy.activity_s is not None:
+            await self._expire(self._ago_ms(self._policy.activity_s))
+        buried_ms = self._ago_ms(self._policy.tombstone_s)
         await _in_slices(lambda: self._store.bury(buried_ms))
 
     async def _clear_purged(self) -> None:
@@ -204,7 +204,7 @@ class Retention:
     async def _expire(self, before_ms: int) -> None:
         after: int | None = 0
         while after is not None:
-            after = await self._store.expire(before_ms, self._ago_ms(self._keeping.keys_s), after)
+            after = await self._store.expire(before_ms, self._ago_ms(self._policy.keys_s), after)
             await asyncio.sleep(_PAUSE_S)
 
 

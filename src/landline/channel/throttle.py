@@ -41,20 +41,20 @@ class Throttle:
         self._polls = _Turns[tuple[str, str]](rates.polls, clock)
         self._starts = _Turns[str](rates.starts, clock)
 
-    # `whose` are those who may have rates of their own, the first first: a site, its bot. A conversation is named by
-    # the id of the bot of who asks and by its own: whether it is that bot's is known later only (3.4).
+    # `overrides` are those who may have rates of their own, the first first: a site, its bot. A conversation is named
+    # by the id of the bot of who asks and by its own: whether it is that bot's is known later only (3.4).
 
-    def send(self, conversation: tuple[str, str], *whose: Own) -> None:
+    def send(self, conversation: tuple[str, str], *overrides: Own) -> None:
         """Before an activity of a client is accepted. Nobody is made to wait here."""
-        self._sends.turn(conversation, 0.0, _first([each.sends_per_s for each in whose]))
+        self._sends.turn(conversation, 0.0, _first([each.sends_per_s for each in overrides]))
 
-    def poll(self, conversation: tuple[str, str], deadline: float, *whose: Own) -> Awaitable[None]:
+    def poll(self, conversation: tuple[str, str], deadline: float, *overrides: Own) -> Awaitable[None]:
         """Before Get Activities (10.1)."""
-        return self._polls.take(conversation, deadline, _first([each.polls_per_s for each in whose]))
+        return self._polls.take(conversation, deadline, _first([each.polls_per_s for each in overrides]))
 
-    def start(self, site: str, deadline: float, *whose: Own) -> Awaitable[None]:
+    def start(self, site: str, deadline: float, *overrides: Own) -> Awaitable[None]:
         """Before a start, or a call for a token."""
-        return self._starts.take(site, deadline, _first([each.starts_per_s for each in whose]))
+        return self._starts.take(site, deadline, _first([each.starts_per_s for each in overrides]))
 
 
 def _first(rates: Sequence[float | None]) -> float | None:

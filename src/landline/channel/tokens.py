@@ -33,7 +33,7 @@ _COOKIE = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 """Cookies of ours. Anything else was made up by somebody, who could then tell the session."""
 
 
-class Lives(msgspec.Struct, frozen=True):
+class Lifetimes(msgspec.Struct, frozen=True):
     """How long credentials live, in seconds."""
 
     token_s: int
@@ -58,7 +58,7 @@ class Grant(msgspec.Struct, frozen=True):
         return Account(self.claims.user, self.claims.name)
 
     @property
-    def whose(self) -> tuple[Own, Own]:
+    def overrides(self) -> tuple[Own, Own]:
         """Who may have lives and rates of their own: the site's win."""
         return self.site, self.bot
 
@@ -92,11 +92,11 @@ class Session(msgspec.Struct, frozen=True):
 class Tokens:
     """Checks what clients present and issues what they get. Writes nothing."""
 
-    def __init__(self, registry: Registry, keys: Keys, clock: Clock, lives: Lives) -> None:
+    def __init__(self, registry: Registry, keys: Keys, clock: Clock, lifetimes: Lifetimes) -> None:
         self._registry = registry
         self._keys = keys
         self._clock = clock
-        self._lives = lives
+        self._lifetimes = lifetimes
         self._verified: OrderedDict[str, Claims] = OrderedDict()
 
     def grant(self, credential: str) -> Grant:
@@ -117,7 +117,7 @@ class Tokens:
         return grant
 
     def _grant_of(self, claims: Claims) -> Grant:
-        tokens.check_time(claims, self._clock.now_ms() / 1000, self._lives.leeway_s)
+        tokens.check_time(claims, self._clock.now_ms() / 1000, self._lifetimes.leeway_s)
         bot, site = self._registry.bot(claims.bot), self._registry.good_site(claims.site, claims.ski)
         if site.bot_id != bot.id:
             raise Forbidden("The site belongs to another bot now")
@@ -139,13 +139,13 @@ class Tokens:
         """Refuse a token that cannot have a successor any more, before anything else is looked at (3.4, step 4). Raises
         `TokenExpired` (4.2, Chain)."""
         if grant.claims is not None:
-            tokens.check_chain(grant.claims, self._clock.now_ms() // 1000, self._lives.chain_s)
+            tokens.check_chain(grant.claims, self._clock.now_ms() // 1000, self._lifetimes.chain_s)
 
-    def vouch(self, site_id: str, parameters: TokenParameters) -> Issued:
+    def token_without_secret(self, site_id: str, parameters: TokenParameters) -> Issued:
         """A token for a new conversation, made in the name of a secret of that site: so it goes when that does.
 
         Raises `Forbidden` where the site is closed or has no secret."""
-        ski = self._registry.vouching(site_id)
+        ski = self._registry.any_ski(site_id)
         if ski is None:
             raise Forbidden("The site has no secret that a token could descend from")
         site = self._registry.good_site(site_id, ski)
@@ -228,12 +228,12 @@ class Tokens:
             jti=random_id(),
             now_s=self._clock.now_ms() // 1000,
             life_s=life_s,
-            chain_s=self._lives.chain_s,
+            chain_s=self._lifetimes.chain_s,
         )
         return self._issue(claims, life_s)
 
     def _life_s(self, grant: Grant) -> int:
-        return grant.site.token_ttl_s or grant.bot.token_ttl_s or self._lives.token_s
+        return grant.site.token_ttl_s or grant.bot.token_ttl_s or self._lifetimes.token_s
 
     def _issue(self, claims: Claims, life_s: int) -> Issued:
         return Issued(ConversationId(claims.conv), tokens.sign(claims, self._keys), life_s)
@@ -269,7 +269,7 @@ class Tokens:
                 site=grant.site.id,
                 ski=grant.ski,
                 user=tokens.user_digest(user, self._keys),
-                expires_ms=self._clock.now_ms() + int(self._lives.stream_url_s * 1000),
+                expires_ms=self._clock.now_ms() + int(self._lifetimes.stream_url_s * 1000),
             ),
             self._keys,
         )

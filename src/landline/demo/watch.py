@@ -87,10 +87,10 @@ class Watch:
         activity: bytes,
         deadline: float,
         *,
-        once: bool = False,
-        apart: bool = False,
-        written: Callable[[], None],
-        said: Callable[[bytes], Awaitable[None]],
+        retry: bool = True,
+        own_connection: bool = False,
+        on_written: Callable[[], None],
+        on_activity: Callable[[bytes], Awaitable[None]],
     ) -> BotAnswer:
         """See `landline.ports.BotTransport.deliver`."""
         self.look()  # so that nobody waits for this one to be given up
@@ -98,7 +98,13 @@ class Watch:
         began_s = self._since[delivery] = asyncio.get_running_loop().time()
         try:
             answer = await self._transport.deliver(
-                bot, activity, deadline, once=once, apart=apart, written=written, said=said
+                bot,
+                activity,
+                deadline,
+                retry=retry,
+                own_connection=own_connection,
+                on_written=on_written,
+                on_activity=on_activity,
             )
         except DeliveryError as error:
             if not isinstance(error, BotUnreachable):  # that is seen by looking, and in better words
@@ -207,7 +213,7 @@ class Watch:
         try:
             question = await self._question()
             answer = await self._transport.deliver(
-                self._bot, question, deadline, once=True, written=_nothing, said=_unheard
+                self._bot, question, deadline, retry=False, on_written=_nothing, on_activity=_unheard
             )
         except DeliveryError as error:
             return self._trouble(error, self._patience_s)

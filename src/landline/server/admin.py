@@ -17,8 +17,11 @@ from starlette.routing import Route
 
 from landline import errors
 from landline.channel.keys import SigningKeys
+from landline.channel.records import Secret
 from landline.channel.redelivery import Redelivery
-from landline.channel.registrations import RegisteredBot, RegisteredSite, Registrations, Secret
+from landline.channel.registered_bots import RegisteredBot
+from landline.channel.registered_sites import RegisteredSite
+from landline.channel.registrations import Registrations
 from landline.channel.retention import Retention
 from landline.channel.tokens import Tokens
 from landline.core import activity, json_text, log
@@ -132,20 +135,20 @@ class Admin:
     async def bots(self, exchange: Exchange) -> None:
         """List all bots."""
         self._check(exchange)
-        await exchange.json(200, _encode({"bots": [_bot(each) for each in self._registrations.bots()]}))
+        await exchange.json(200, _encode({"bots": [_bot(each) for each in self._registrations.bots.all()]}))
 
     @_operation({200: "Bot"}, raises=(errors.UnknownBot,))
     async def bot(self, exchange: Exchange) -> None:
         """Get one bot."""
         self._check(exchange)
-        await exchange.json(200, _encode(_bot(self._registrations.bot(exchange.path("bot")))))
+        await exchange.json(200, _encode(_bot(self._registrations.bots.get(exchange.path("bot")))))
 
     @_operation({201: "Bot"}, body="NewBot", raises=(errors.MissingProperty, errors.AlreadyThere))
     async def add_bot(self, exchange: Exchange) -> None:
         """Register a bot."""
         self._check(exchange)
         profile = _read(await exchange.json_body(), Profile)
-        await exchange.json(201, _encode(_bot(await self._registrations.add_bot(profile))))
+        await exchange.json(201, _encode(_bot(await self._registrations.bots.add(profile))))
 
     @_operation(
         {200: "Bot"},
@@ -156,7 +159,7 @@ class Admin:
         """Change the properties of a bot that the body names."""
         self._check(exchange)
         body = await exchange.json_body()
-        changed = await self._registrations.change_bot(exchange.path("bot"), lambda old: _merged(old, body))
+        changed = await self._registrations.bots.change(exchange.path("bot"), lambda old: _merged(old, body))
         await exchange.json(200, _encode(_bot(changed)))
 
     @_operation({204: None}, raises=(errors.UnknownBot, errors.ReadOnly))
@@ -170,27 +173,27 @@ class Admin:
     async def add_service_key(self, exchange: Exchange) -> None:
         """Give the bot a new service URL, from its next activity on."""
         self._check(exchange)
-        await exchange.json(201, _encode(_bot(await self._registrations.add_service_key(exchange.path("bot")))))
+        await exchange.json(201, _encode(_bot(await self._registrations.bots.add_service_key(exchange.path("bot")))))
 
     @_operation({200: "Bot"}, raises=(errors.UnknownBot, errors.UnknownKey, errors.BadArgument))
     async def remove_service_key(self, exchange: Exchange) -> None:
         """Remove a former service key."""
         self._check(exchange)
-        bot = await self._registrations.remove_service_key(exchange.path("bot"), exchange.path("mark"))
+        bot = await self._registrations.bots.remove_service_key(exchange.path("bot"), exchange.path("mark"))
         await exchange.json(200, _encode(_bot(bot)))
 
     @_operation({200: "Secret"}, raises=(errors.UnknownBot, errors.UnknownKey, errors.BadArgument))
     async def rotate_app_secret(self, exchange: Exchange) -> None:
         """Make a new secret of the bot's app id, in place of key 1 or 2."""
         self._check(exchange)
-        secret = await self._registrations.rotate_app_secret(exchange.path("bot"), _number(exchange))
+        secret = await self._registrations.bots.rotate_app_secret(exchange.path("bot"), _number(exchange))
         await exchange.json(200, _encode(_secret(secret)))
 
     @_operation({200: "Bot"}, raises=(errors.UnknownBot, errors.UnknownKey, errors.BadArgument))
     async def remove_app_secret(self, exchange: Exchange) -> None:
         """Remove a secret of the bot's app id."""
         self._check(exchange)
-        bot = await self._registrations.remove_app_secret(exchange.path("bot"), _number(exchange))
+        bot = await self._registrations.bots.remove_app_secret(exchange.path("bot"), _number(exchange))
         await exchange.json(200, _encode(_bot(bot)))
 
     # What bots are told by
@@ -231,14 +234,14 @@ class Admin:
     async def sites(self, exchange: Exchange) -> None:
         """List all sites, or those of `?bot=`."""
         self._check(exchange)
-        sites = self._registrations.sites(exchange.query("bot"))
+        sites = self._registrations.sites.all(exchange.query("bot"))
         await exchange.json(200, _encode({"sites": [_site(each) for each in sites]}))
 
     @_operation({200: "Site"}, raises=(errors.UnknownSite,))
     async def site(self, exchange: Exchange) -> None:
         """Get one site."""
         self._check(exchange)
-        await exchange.json(200, _encode(_site(self._registrations.site(exchange.path("site")))))
+        await exchange.json(200, _encode(_site(self._registrations.sites.get(exchange.path("site")))))
 
     @_operation(
         {201: "NewSiteSecret"},
@@ -249,9 +252,9 @@ class Admin:
         """Register a site. Answers its first secret."""
         self._check(exchange)
         site = _read(await exchange.json_body(), Site)
-        await self._registrations.add_site(site)
-        secret = await self._registrations.rotate(site.id, 1)
-        await exchange.json(201, _encode(_site(self._registrations.site(site.id)) | {"secret": secret.secret}))
+        await self._registrations.sites.add(site)
+        secret = await self._registrations.sites.rotate(site.id, 1)
+        await exchange.json(201, _encode(_site(self._registrations.sites.get(site.id)) | {"secret": secret.secret}))
 
     @_operation(
         {200: "Site"},
@@ -262,28 +265,28 @@ class Admin:
         """Change the properties of a site that the body names."""
         self._check(exchange)
         body = await exchange.json_body()
-        changed = await self._registrations.change_site(exchange.path("site"), lambda old: _merged(old, body))
+        changed = await self._registrations.sites.change(exchange.path("site"), lambda old: _merged(old, body))
         await exchange.json(200, _encode(_site(changed)))
 
     @_operation({204: None}, raises=(errors.UnknownSite, errors.ReadOnly))
     async def remove_site(self, exchange: Exchange) -> None:
         """Remove a site. Its secrets and tokens are refused from then on."""
         self._check(exchange)
-        await self._registrations.remove_site(exchange.path("site"))
+        await self._registrations.sites.remove(exchange.path("site"))
         await exchange.answer(204, b"")
 
     @_operation({200: "Secret"}, raises=(errors.UnknownSite, errors.UnknownKey))
     async def rotate(self, exchange: Exchange) -> None:
         """Make a new secret; tokens of the old one live on."""
         self._check(exchange)
-        secret = await self._registrations.rotate(exchange.path("site"), _number(exchange))
+        secret = await self._registrations.sites.rotate(exchange.path("site"), _number(exchange))
         await exchange.json(200, _encode(_secret(secret)))
 
     @_operation({200: "Secret"}, raises=(errors.UnknownSite, errors.UnknownKey))
     async def revoke(self, exchange: Exchange) -> None:
         """Make a new secret; tokens of the old one are refused."""
         self._check(exchange)
-        secret = await self._registrations.revoke(exchange.path("site"), _number(exchange))
+        secret = await self._registrations.sites.revoke(exchange.path("site"), _number(exchange))
         await exchange.json(200, _encode(_secret(secret)))
 
     @_operation(
@@ -295,13 +298,13 @@ class Admin:
         """Refuse a secret that is not one of the two keys, and its tokens."""
         self._check(exchange)
         ski = _read(await exchange.json_body(), _Revocation).ski
-        await exchange.json(200, _encode(_site(await self._registrations.revoke_ski(exchange.path("site"), ski))))
+        await exchange.json(200, _encode(_site(await self._registrations.sites.revoke_ski(exchange.path("site"), ski))))
 
     @_operation({200: "Site"}, raises=(errors.UnknownSite, errors.UnknownKey))
     async def remove_secret(self, exchange: Exchange) -> None:
         """Remove a key; its tokens live on."""
         self._check(exchange)
-        site = await self._registrations.remove_secret(exchange.path("site"), _number(exchange))
+        site = await self._registrations.sites.remove_secret(exchange.path("site"), _number(exchange))
         await exchange.json(200, _encode(_site(site)))
 
     @_operation({200: "Token"}, body="TokenParameters", raises=(errors.UnknownSite,))
@@ -310,8 +313,8 @@ class Admin:
         self._check(exchange)
         body = await exchange.json_body()
         parameters = read_parameters(json_text.decode(body) if body.strip() else {})
-        self._registrations.site(exchange.path("site"))
-        issued = self._tokens.vouch(exchange.path("site"), parameters)
+        self._registrations.sites.get(exchange.path("site"))
+        issued = self._tokens.token_without_secret(exchange.path("site"), parameters)
         said = {"conversationId": issued.conversation, "token": issued.token, "expires_in": issued.expires_in}
         await exchange.json(200, _encode(said))
 

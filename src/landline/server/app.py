@@ -25,21 +25,21 @@ from landline.bots.http import HttpBotTransport
 from landline.bots.issuers import HttpIssuers
 from landline.channel.activities import Activities, PageBounds
 from landline.channel.attachments import Attachments, UploadBounds
+from landline.channel.bot_activities import BotActivities
 from landline.channel.bot_conversations import BotConversations
 from landline.channel.bot_tokens import BotTokens
-from landline.channel.bots import BotCalls
 from landline.channel.conversations import Conversations
 from landline.channel.delivery import Delivery
+from landline.channel.idempotency import Repeats
 from landline.channel.keys import SigningKeys
 from landline.channel.members import Members
 from landline.channel.redelivery import Redelivery
 from landline.channel.registrations import Registrations
 from landline.channel.registry import Registry
-from landline.channel.repeats import Repeats
-from landline.channel.retention import Keeping, Retention, Uses
+from landline.channel.retention import LastUse, Retention, RetentionPolicy
 from landline.channel.streams import OpenStreams
 from landline.channel.throttle import Rates, Throttle
-from landline.channel.tokens import Lives, Tokens
+from landline.channel.tokens import Lifetimes, Tokens
 from landline.config import Settings
 from landline.core.bot import without_query
 from landline.core.origins import ANY_ORIGIN, origin
@@ -50,8 +50,8 @@ from landline.errors import ConfigurationError, Draining, StoreUnavailable
 from landline.ports import BotTransport, Store
 from landline.server import admin, attachments, connector, directline, openapi, openapi_page
 from landline.server.certificates import fingerprint
+from landline.server.configured import configured
 from landline.server.crowd import Network, crowd_of
-from landline.server.declared import declared
 from landline.server.exchange import GRACE_S, JSON, Exchange, Manners, Resource
 from landline.server.http import Door, Limits
 from landline.server.issuer import Issuer
@@ -223,13 +223,13 @@ class Server:
         authority = authority_of(settings, _url(self._scheme, *sockets[0].getsockname()[:2]))
         base, issuer = authority
         self.registrations = registrations = Registrations(
-            store, registry, self.streams, clock, declared(settings), base + connector.PREFIX
+            store, registry, self.streams, clock, configured(settings), base + connector.PREFIX
         )
         await registrations.load()
         registrations.warn_of_short_lives()
-        await registrations.first_secret(self._show_first_secret)
+        await registrations.sites.first_secret(self._show_first_secret)
         derived = await keys_of(store)
-        self.tokens = tokens = Tokens(registry, derived, clock, lives(settings))
+        self.tokens = tokens = Tokens(registry, derived, clock, lifetimes(settings))
         self.keys = keys = SigningKeys(store, clock, lead_s=settings.key_lead_s)
         if any(bot.app_id for bot in registry.bots()):
             await keys.ring()  # rather now than in somebody's request
@@ -245,16 +245,16 @@ class Server:
             )
         )
         repeats = Repeats(clock, settings.idempotency_ttl_s)
-        keeping = keeping_of(settings)
-        uses = Uses(store, clock, keeping.grain_s)
-        self.streams.tell(uses.left)
-        calls = BotCalls(store, repeats, uses, clock, store_wait_s=settings.store_wait_s)
+        policy = retention_policy(settings)
+        last_use = LastUse(store, clock, policy.grain_s)
+        self.streams.tell(last_use.left)
+        calls = BotActivities(store, repeats, last_use, clock, store_wait_s=settings.store_wait_s)
         delivery = Delivery(
             store,
             transport,
             registry,
             clock,
-            hear=calls.hear,
+            on_reply=calls.accept_reply,
             join_wait_s=settings.join_wait_s,
             members=settings.members_per_conversation,
         )
@@ -271,12 +271,12 @@ class Server:
         closers.push_async_callback(transport.close)
         closers.push_async_callback(hear_bots_out)
         self.redelivery = Redelivery(store, registry, delivery)
-        conversations = Conversations(store, tokens, delivery, uses)
+        conversations = Conversations(store, tokens, delivery, last_use)
         bounds = PageBounds(settings.page_activities, settings.page_bytes)
         activities = Activities(store, conversations, delivery, repeats, clock, bounds)
         wait_s = settings.store_wait_s
         files = Attachments(blobs, store, activities, clock, _upload_bounds(settings), store_wait_s=wait_s)
-        self.retention = Retention(store, blobs, self.streams, clock, keeping)
+        self.retention = Retention(store, blobs, self.streams, clock, policy)
         for sweeping in (files.settle_doubts(), files.sweep(), self.retention.keep_sweeping()):
             self._keep_sweeping(sweeping, closers)
         streaming = Streaming(store, self.streams, _timing(settings), wheel)
@@ -290,7 +290,7 @@ class Server:
         closers.push_async_callback(trusted.close)
         bot_tokens = BotTokens(registry, keys, trusted, clock, issuer=issuer, life_s=settings.bot_token_ttl_s)
         begun = BotConversations(store, calls, repeats, derived.conversation, members=settings.members_per_conversation)
-        members = Members(store, delivery, clock, store_wait_s=wait_s)
+        members = Members(store, delivery.joins, clock, store_wait_s=wait_s)
         paths = self._paths(
             direct_line,
             connector.Connector(registry, bot_tokens, calls, begun, members, files, _bot_manners(settings)),
@@ -311,7 +311,7 @@ class Server:
         # Where the commands of this machine find us.
         self._directory.write(ADDRESS_FILE, self._address(settings))
         closers.callback(self._directory.remove, ADDRESS_FILE)
-        self._reload = Reload(settings, show=self._show, admit=self._admit, declare=registrations.declare)
+        self._reload = Reload(settings, show=self._show, admit=self._admit, configure=registrations.configure)
         closers.push_async_callback(self._finish_reloads)
 
     async def _finish_reloads(self) -> None:
@@ -477,10 +477,10 @@ def _stored_bounds(settings: Settings) -> Bounds:
     return Bounds(settings.upload_bytes_total, settings.upload_bytes_total_per_site, settings.free_space_floor_bytes)
 
 
-def keeping_of(settings: Settings) -> Keeping:
+def retention_policy(settings: Settings) -> RetentionPolicy:
     """How long things are kept."""
     longest_token_s = 14 * 86_400
-    return Keeping(
+    return RetentionPolicy(
         idle_s=settings.conversation_idle_ttl_s or None,
         activity_s=settings.activity_ttl_s,
         keys_s=settings.idempotency_ttl_s,
@@ -490,9 +490,9 @@ def keeping_of(settings: Settings) -> Keeping:
     )
 
 
-def lives(settings: Settings) -> Lives:
+def lifetimes(settings: Settings) -> Lifetimes:
     """How long credentials live."""
-    return Lives(settings.token_ttl_s, settings.token_chain_s, settings.stream_url_ttl_s, settings.clock_leeway_s)
+    return Lifetimes(settings.token_ttl_s, settings.token_chain_s, settings.stream_url_ttl_s, settings.clock_leeway_s)
 
 
 def _rates(settings: Settings) -> Rates:

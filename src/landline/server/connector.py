@@ -15,9 +15,9 @@ import msgspec
 from starlette.routing import Route
 
 from landline.channel.attachments import Attachments
+from landline.channel.bot_activities import BotActivities
 from landline.channel.bot_conversations import BotConversations
 from landline.channel.bot_tokens import BotTokens
-from landline.channel.bots import BotCalls
 from landline.channel.members import Members
 from landline.channel.registry import Registry
 from landline.core.bot import Bot
@@ -66,7 +66,7 @@ class Connector:
         self,
         registry: Registry,
         tokens: BotTokens,
-        calls: BotCalls,
+        calls: BotActivities,
         conversations: BotConversations,
         members: Members,
         files: Attachments,

@@ -118,7 +118,7 @@ class DirectLine:
         """Generate a token for a new conversation (5.1)."""
         grant = _noted(exchange, self._tokens.secret_grant(exchange.bearer()))
         self._tokens.check_origin(grant, exchange.origin())
-        await self._throttle.start(grant.site.id, exchange.deadline, *grant.whose)
+        await self._throttle.start(grant.site.id, exchange.deadline, *grant.overrides)
         issued = self._tokens.generate(grant, await self._parameters(exchange, grant))
         exchange.conversation = issued.conversation
         await exchange.json(200, _encode(_issued(issued)))
@@ -128,7 +128,7 @@ class DirectLine:
         """Exchange a valid token for a new one (4.4)."""
         grant = _noted(exchange, self._tokens.renewable(exchange.bearer()))
         self._tokens.check_origin(grant, exchange.origin())
-        await self._throttle.start(grant.site.id, exchange.deadline, *grant.whose)
+        await self._throttle.start(grant.site.id, exchange.deadline, *grant.overrides)
         issued = await self._conversations.refresh(grant)
         exchange.conversation = issued.conversation
         await exchange.json(200, _encode(_issued(issued)))
@@ -153,7 +153,7 @@ class DirectLine:
     async def start(self, exchange: Exchange) -> None:
         """Start a conversation, or return the one that was started (5.2)."""
         grant = self._grant(exchange, renewing=True)
-        await self._throttle.start(grant.site.id, exchange.deadline, *grant.whose)
+        await self._throttle.start(grant.site.id, exchange.deadline, *grant.overrides)
         base = exchange.base_url()
         try:
             parameters = await self._parameters(exchange, grant)
@@ -196,7 +196,7 @@ class DirectLine:
     async def read(self, exchange: Exchange) -> None:
         """Get one page of activities (5.4)."""
         grant, name = self._in_scope(exchange)
-        await self._throttle.poll((grant.bot.id, name), exchange.deadline, *grant.whose)
+        await self._throttle.poll((grant.bot.id, name), exchange.deadline, *grant.overrides)
         conversation = await self._conversations.find(grant, name)
         exchange.conversation = conversation.id
         page = await self._activities.read(conversation, exchange.query("watermark"), exchange.base_url())
@@ -213,8 +213,8 @@ class DirectLine:
     async def send(self, exchange: Exchange) -> None:
         """Send an activity (5.5)."""
         grant, name = self._in_scope(exchange)
-        self._throttle.send((grant.bot.id, name), *grant.whose)
-        conversation = self._conversations.find_known(grant, name) or await self._conversations.find(grant, name)
+        self._throttle.send((grant.bot.id, name), *grant.overrides)
+        conversation = await self._conversations.find(grant, name)
         exchange.conversation = conversation.id
         body = await exchange.json_body()
         activity_id = await self._activities.send(grant, conversation, body, exchange.deadline, _key(exchange))
@@ -231,7 +231,7 @@ class DirectLine:
     async def upload(self, exchange: Exchange) -> None:
         """Upload files, and send an activity with them (5.6)."""
         grant, name = self._in_scope(exchange)
-        self._throttle.send((grant.bot.id, name), *grant.whose)
+        self._throttle.send((grant.bot.id, name), *grant.overrides)
         conversation = await self._conversations.find(grant, name)
         exchange.conversation = conversation.id
         async with self._files.receive(grant, conversation) as upload:
@@ -312,9 +312,9 @@ class DirectLine:
         """One activity that came through a stream. There is nobody to tell of a failure but the log (7.6)."""
         deadline = self._streaming.wheel.time() + self._manners.deadline_s
         try:
-            whose = self._tokens.check_site(admitted.ticket), admitted.bot
-            self._throttle.send((admitted.bot.id, admitted.conversation.id), *whose)
-            await self._activities.hear(admitted, body, deadline)
+            overrides = self._tokens.check_site(admitted.ticket), admitted.bot
+            self._throttle.send((admitted.bot.id, admitted.conversation.id), *overrides)
+            await self._activities.send_from_stream(admitted, body, deadline)
         except LandlineError as error:
             _log.warning(
                 "an activity on a stream was dropped", conversation=admitted.conversation.id, reason=error.message

@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import structlog
 
-from landline.channel.registrations import Declared
+from landline.channel.records import Configured
 from landline.config import Settings
 from landline.errors import ConfigurationError, StoreError
 from landline.observe import change_level
 from landline.server.certificates import end_of
-from landline.server.declared import declared
+from landline.server.configured import configured
 
 _SECRETS = ("secret", "admin_secret", "bot_app_secret")
 _CERTIFICATE = ("tls_cert", "tls_key")
@@ -34,14 +34,14 @@ class Reload:
         *,
         show: Callable[[Settings], None],
         admit: Callable[[Settings], None],
-        declare: Callable[[Declared], Awaitable[None]],
+        configure: Callable[[Configured], Awaitable[None]],
     ) -> None:
         """`settings` are in force. `show` shows their certificate to whoever connects, or raises `ConfigurationError`
-        and goes on showing the former; `admit` and `declare` take over their secrets."""
+        and goes on showing the former; `admit` and `configure` take over their secrets."""
         self._in_force = settings
         self._show = show
         self._admit = admit
-        self._declare = declare
+        self._configure = configure
         self._changing = asyncio.Lock()
 
     async def reload(self, read: Callable[[], Settings]) -> None:
@@ -86,7 +86,7 @@ class Reload:
 
     async def _take_secrets(self, wanted: Settings) -> None:
         try:
-            await self._declare(declared(wanted))
+            await self._configure(configured(wanted))
             self._admit(wanted)
         except (StoreError, OSError) as error:
             _log.error("the secrets were not taken over; the former ones hold", reason=str(error))

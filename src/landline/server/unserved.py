@@ -17,8 +17,8 @@ from landline.channel.streams import OpenStreams
 from landline.channel.tokens import Tokens
 from landline.config import Settings
 from landline.server.admin import Admin
-from landline.server.app import SystemClock, authority_of, keeping_of, keys_of, lives
-from landline.server.declared import declared
+from landline.server.app import SystemClock, authority_of, keys_of, lifetimes, retention_policy
+from landline.server.configured import configured
 from landline.server.exchange import EXTENSION, Arrival, Manners, Resource
 from landline.server.paths import Paths
 from landline.server.wheel import Wheel
@@ -34,13 +34,13 @@ async def ask(settings: Settings, method: str, path: str, query: str, body: byte
     await store.open()
     try:
         # Nobody is served here, so no bot is told a service URL.
-        registrations = Registrations(store, registry, OpenStreams(), clock, declared(settings), "")
+        registrations = Registrations(store, registry, OpenStreams(), clock, configured(settings), "")
         await registrations.load()
-        tokens = Tokens(registry, await keys_of(store), clock, lives(settings))
+        tokens = Tokens(registry, await keys_of(store), clock, lifetimes(settings))
         manners = Manners(settings.bot_timeout_s, settings.activity_bytes, cross_origin=False)
         keys = SigningKeys(store, clock, lead_s=settings.key_lead_s)
         blobs = FileBlobs(settings.data / "blobs")
-        retention = Retention(store, blobs, OpenStreams(), clock, keeping_of(settings))
+        retention = Retention(store, blobs, OpenStreams(), clock, retention_policy(settings))
         redelivery = Redelivery(store, registry, None)
         # A server that was killed has left its address behind, and will most likely be found there again.
         own = (directory.read(ADDRESS_FILE) or "").partition(" ")[0]

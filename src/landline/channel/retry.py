@@ -14,7 +14,7 @@ _RETRY_S = 0.05
 T = TypeVar("T")
 
 
-async def patiently(give_up: float, attempt: Callable[[], Awaitable[T]], pause_s: float = _RETRY_S) -> T:
+async def retry_while_unavailable(give_up: float, attempt: Callable[[], Awaitable[T]], pause_s: float = _RETRY_S) -> T:
     """What `attempt` answers, made again while it is sure that nothing was stored, until `give_up` (on the scale of
     `Clock.monotonic`). Without trouble it awaits nothing but the attempt itself."""
     while True:

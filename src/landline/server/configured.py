@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
-from landline.channel.registrations import Declared
+from landline.channel.records import Configured
 from landline.config import DEFAULT_SITE, BotTable, Settings, SiteTable
 from landline.core.bot import Profile, Site
 from landline.core.origins import trusted_origins
 from landline.core.tokens import digest
 
 
-def declared(settings: Settings) -> Declared:
+def configured(settings: Settings) -> Configured:
     """The bots of the `[[bots]]` tables, or else the one bot of the other settings.
 
     The first site of the first bot is the one that `secret` opens.
@@ -33,7 +33,7 @@ def declared(settings: Settings) -> Declared:
     secrets = {digest(site.secret): site.id for bot in tables for site in bot.sites if site.secret is not None}
     if settings.secret is not None:
         secrets[digest(settings.secret)] = tables[0].sites[0].id
-    return Declared(
+    return Configured(
         profiles=tuple(_profile(bot) for bot in tables),
         sites=tuple(_site(site, bot.id) for bot in tables for site in bot.sites),
         secrets=secrets,

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from landline.channel.patience import patiently
+from landline.channel.retry import retry_while_unavailable
 from landline.errors import DeadlinePassed, OutcomeUnknown, StoreUnavailable, UnknownConversation
 
 
@@ -24,18 +24,18 @@ class Attempts:
 
 
 async def test_what_was_surely_not_stored_is_offered_again() -> None:
-    assert await patiently(time.monotonic() + 5, Attempts(StoreUnavailable(), 3)) == 4
+    assert await retry_while_unavailable(time.monotonic() + 5, Attempts(StoreUnavailable(), 3)) == 4
 
 
 async def test_without_trouble_there_is_one_attempt_whatever_the_time() -> None:
-    assert await patiently(time.monotonic() - 1, Attempts(StoreUnavailable(), 0)) == 1
+    assert await retry_while_unavailable(time.monotonic() - 1, Attempts(StoreUnavailable(), 0)) == 1
 
 
 async def test_patience_ends_in_time_and_with_the_stores_own_word() -> None:
     attempts = Attempts(StoreUnavailable("the disk is full"), 1000)
     began = time.monotonic()
     with pytest.raises(StoreUnavailable, match="the disk is full"):
-        await patiently(began + 0.3, attempts)
+        await retry_while_unavailable(began + 0.3, attempts)
     assert 0.2 < time.monotonic() - began < 4
     assert attempts.made > 2
 
@@ -46,5 +46,5 @@ async def test_patience_ends_in_time_and_with_the_stores_own_word() -> None:
 async def test_what_may_be_stored_or_never_will_be_is_not_offered_again(error: Exception) -> None:
     attempts = Attempts(error, 1000)
     with pytest.raises(type(error)):
-        await patiently(time.monotonic() + 5, attempts)
+        await retry_while_unavailable(time.monotonic() + 5, attempts)
     assert attempts.made == 1

@@ -6,9 +6,9 @@ from __future__ import annotations
 import structlog
 
 from landline.channel.activities import append, entry_of, pass_by
-from landline.channel.patience import patiently
-from landline.channel.repeats import Repeats
-from landline.channel.retention import Uses
+from landline.channel.idempotency import Repeats
+from landline.channel.retention import LastUse
+from landline.channel.retry import retry_while_unavailable
 from landline.core import activity, log
 from landline.core.activity import BotActivity, Kind
 from landline.core.bot import Bot
@@ -31,12 +31,12 @@ _OF_HISTORY = "history\n"
 _log = structlog.get_logger(__name__)
 
 
-class BotCalls:
+class BotActivities:
     """The connector's use cases."""
 
-    def __init__(self, store: Store, repeats: Repeats, uses: Uses, clock: Clock, *, store_wait_s: float) -> None:
+    def __init__(self, store: Store, repeats: Repeats, last_use: LastUse, clock: Clock, *, store_wait_s: float) -> None:
         self._store = store
-        self._uses = uses
+        self._last_use = last_use
         self._repeats = repeats
         self._clock = clock
         self._store_wait_s = store_wait_s
@@ -51,7 +51,7 @@ class BotCalls:
             raise Forbidden("The conversation belongs to another bot")
         if found is None or found.bot_id != bot.id:
             raise UnknownConversation
-        self._uses.note(found.id)
+        self._last_use.note(found.id)
         return found
 
     async def send(
@@ -92,7 +92,7 @@ class BotCalls:
             return log.activity_id(conversation.id, accepted.sequence)
         return pass_by(self._store, self._clock, conversation, said.kind, said.stored)[0]
 
-    async def hear(self, bot: Bot, conversation: Conversation, reply: bytes) -> None:
+    async def accept_reply(self, bot: Bot, conversation: Conversation, reply: bytes) -> None:
         """Accept an activity that the bot answered with, as if it had sent it (bot-side 2.6).
 
         Nobody can be told of a failure: the answer is under way already, and no bot says it twice.
@@ -116,7 +116,7 @@ class BotCalls:
         written = activity.replies(body)
         if not written:
             raise MissingProperty("'activities' is missing or empty")
-        members = await patiently(self._give_up(deadline), lambda: self._store.members(conversation.id))
+        members = await retry_while_unavailable(self._give_up(deadline), lambda: self._store.members(conversation.id))
         users = {member.account.id for member in members if not member.is_bot}
         past = [
             (
@@ -142,9 +142,9 @@ class BotCalls:
         sequence = log.sequence_of(conversation.id, activity_id)
         if sequence is None:
             return False
-        return (
-            await patiently(self._give_up(deadline), lambda: self._store.entry(conversation.id, sequence)) is not None
-        )
+        give_up = self._give_up(deadline)
+        entry = await retry_while_unavailable(give_up, lambda: self._store.entry(conversation.id, sequence))
+        return entry is not None
 
     async def update(
         self,
@@ -180,7 +180,7 @@ class BotCalls:
         if original is None:
             return
         notice = NewEntry(activity.deletion(conversation.id, bot))
-        await patiently(
+        await retry_while_unavailable(
             self._give_up(deadline),
             lambda: self._store.delete(conversation.id, original.sequence, notice, deadline),
         )
