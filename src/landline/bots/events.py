@@ -10,7 +10,7 @@ import msgspec
 
 from landline.errors import TooLarge
 
-_READ = (b"data", b"even", b"\xef\xbb\xbfd", b"\xef\xbb\xbfe")
+_READ = frozenset((b"data", b"even"))
 """How lines begin that mean something. Others, comments for instance, are left out before anybody looks at them."""
 
 
@@ -40,8 +40,10 @@ class EventStream:
             events = []
         else:
             text = bytes(self._unread + part[:end])
+            if not self._begun:
+                self._begun, text = True, text.removeprefix(b"\xef\xbb\xbf")
             self._unread = bytearray(part[end:])
-            events = [event for line in _lines(text) if (event := self._line(line)) is not None]
+            events = self._events(_lines(text))
         if len(self._unread) + self._size > self._most_bytes:
             raise TooLarge
         return events
@@ -52,24 +54,23 @@ class EventStream:
         self._unread.clear()
         return events
 
-    def _line(self, line: bytes) -> Event | None:
-        if not self._begun:
-            self._begun, line = True, line.removeprefix(b"\xef\xbb\xbf")
-        if not line:
-            return self._end()
-        field, _, value = line.partition(b":")  # a comment has no field name
-        value = value.removeprefix(b" ")
-        if field == b"event":
-            self._name = value
-        elif field == b"data":
-            self._data.append(value)
-            self._size += len(value) + 1
-        return None
-
-    def _end(self) -> Event | None:
-        name, data = self._name, self._data
-        self._name, self._data, self._size = b"", [], 0
-        return Event(name.decode("utf-8", "replace") or "message", b"\n".join(data)) if data else None
+    def _events(self, lines: list[bytes]) -> list[Event]:
+        events: list[Event] = []
+        for line in lines:
+            if not line:
+                if self._data:
+                    events.append(Event(self._name.decode("utf-8", "replace") or "message", b"\n".join(self._data)))
+                    self._data, self._size = [], 0
+                self._name = b""
+                continue
+            field, _, value = line.partition(b":")
+            if field == b"data":
+                value = value.removeprefix(b" ")
+                self._data.append(value)
+                self._size += len(value) + 1
+            elif field == b"event":
+                self._name = value.removeprefix(b" ")
+        return events
 
 
 def _lines(text: bytes) -> list[bytes]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence, Set
 from enum import Enum
+from typing import TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -19,6 +20,7 @@ from landline.core import links
 from landline.core.bot import Bot
 from landline.core.conversation import Account
 from landline.core.json_text import (
+    apart,
     check_array,
     decode,
     exact_items_of,
@@ -65,6 +67,7 @@ _INTEGER = re.compile(rb"-?[0-9]+\Z")
 _CONTAINERS = frozenset(b"{[")
 _NO_TEXT = frozenset(b"{[tf")
 _STRING_OR_NULL = frozenset(b'"n')
+_OBJECT_OR_NULL = frozenset(b"{n")
 """How such values begin."""
 
 _FROM_CLIENT = {"typing": Kind.TRANSIENT, "conversationUpdate": Kind.UNSEEN}
@@ -279,28 +282,52 @@ def _check_shapes(members: dict[str, Raw]) -> None:
     replayed (6.1, ADR 30). What Web Chat lives through is carried, whatever it is. Raises `BadArgument`."""
     if memoryview(members.get("text", _NULL))[0] in _NO_TEXT:
         raise BadArgument("'text' must be a string")
-    _objects(members.get("attachments", _NULL), "attachments")
-    suggested = members_of(members.get("suggestedActions", _NULL), "suggestedActions")
-    for action in _objects(suggested.get("actions", _NULL), "suggestedActions.actions"):
-        if memoryview(members_of(action, "suggestedActions.actions").get("title", _NULL))[0] in _CONTAINERS:
+    _objects(apart(members.get("attachments", _NULL)), "attachments")
+    suggested = apart(members.get("suggestedActions", _NULL))
+    if memoryview(suggested)[0] not in _OBJECT_OR_NULL:
+        raise BadArgument("'suggestedActions' must be an object")
+    for action in _objects(_inside(_SUGGESTED, suggested).actions, "suggestedActions.actions"):
+        if memoryview(_inside(_ACTION, action).title)[0] in _CONTAINERS:
             raise BadArgument("'title' of a suggested action must be a string")
-    message_back = _inside(_inside(members, "channelData"), "messageBack")
-    if memoryview(message_back.get("displayText", _NULL))[0] not in _STRING_OR_NULL:
+    message_back = _inside(_CHANNEL_DATA, apart(members.get("channelData", _NULL))).message_back
+    if memoryview(_inside(_MESSAGE_BACK, message_back).display_text)[0] not in _STRING_OR_NULL:
         raise BadArgument("'channelData.messageBack.displayText' must be a string")
 
 
 def _objects(value: Raw, name: str) -> list[Raw]:
     """The entries of an array that has only objects; none for null. Raises `BadArgument` for anything else."""
-    items = items_of(value, name)
+    items = exact_items_of(value, name)
     if any(memoryview(item)[0] != ord("{") for item in items):
         raise BadArgument(f"An entry of {name!r} must be an object")
     return items
 
 
-def _inside(members: dict[str, Raw], name: str) -> dict[str, Raw]:
-    """The members of an object among `members`; none where it is something else."""
-    value = members.get(name, _NULL)
-    return members_of(value, name) if memoryview(value)[0] == ord("{") else {}
+class _Suggested(msgspec.Struct):
+    actions: Raw = _NULL
+
+
+class _Action(msgspec.Struct):
+    title: Raw = _NULL
+
+
+class _ChannelData(msgspec.Struct, rename="camel"):
+    message_back: Raw = _NULL
+
+
+class _MessageBack(msgspec.Struct, rename="camel"):
+    display_text: Raw = _NULL
+
+
+_SUGGESTED = msgspec.json.Decoder(_Suggested)
+_ACTION = msgspec.json.Decoder(_Action)
+_CHANNEL_DATA = msgspec.json.Decoder(_ChannelData)
+_MESSAGE_BACK = msgspec.json.Decoder(_MessageBack)
+_Shape = TypeVar("_Shape")
+
+
+def _inside(shape: msgspec.json.Decoder[_Shape], value: Raw) -> _Shape:
+    """What we look at in an object, `apart`; the defaults where it is something else."""
+    return shape.decode(value if memoryview(value)[0] == ord("{") else b"{}")
 
 
 def account_id(value: Raw, name: str) -> str | None:

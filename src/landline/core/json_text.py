@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import re
+import struct
+from collections.abc import Iterator
 from itertools import accumulate
-from operator import add
 from typing import TypeVar
 
 import msgspec
@@ -57,20 +58,20 @@ def decode(body: bytes) -> dict[str, Raw]:
             body.decode()
         except UnicodeDecodeError:
             raise BadSyntax("The body is not UTF-8") from None
-    members = _members(body)
-    if body.count(b"[") + body.count(b"{") > DEPTH:
-        _check_depth(body)
+    try:
+        members = _split(body)
+    except msgspec.DecodeError:
+        return _decode_beside_surrogates(body)
+    except RecursionError:
+        raise BadSyntax(_TOO_DEEP) from None
+    if _may_be_deep(body):
+        _check_depth(without_escapes(body))
     return members
 
 
-def _members(text: bytes | Raw) -> dict[str, Raw]:
-    try:
-        _check_members(text)
-        return _OBJECT.decode(text)
-    except msgspec.DecodeError:
-        return _members_beside_surrogates(bytes(text))
-    except RecursionError:
-        raise BadSyntax(_TOO_DEEP) from None
+def _split(text: bytes | Raw) -> dict[str, Raw]:
+    _check_members(text)
+    return _OBJECT.decode(text)
 
 
 def _check_members(text: bytes | Raw) -> None:
@@ -98,8 +99,9 @@ def _beginning(array: bytes) -> list[Raw]:
 
 _TOO_DEEP = f"The body is nested over {DEPTH} levels"
 _NOT_MARKS = bytes(set(range(256)) - set(b'"[]{}'))
+_BRACKET_DIGITS = bytes.maketrans(b"[{]}", b"1100")
+_QUOTES = bytes.maketrans(b'01"', b"001")
 _OUTSIDE = bytes.maketrans(b"01", b"\xff\x00")
-_BRACKET_DIGITS = bytes.maketrans(b"[]{}", b"1010")
 _OCTET = 8
 
 
@@ -108,23 +110,58 @@ def _peak(octet: int) -> int:
     return max(accumulate(steps, initial=0))
 
 
-_STEPS = bytes((2 * octet.bit_count() - _OCTET) & 0xFF for octet in range(256))
+_STEPS = bytes(2 * octet.bit_count() for octet in range(256))
 _PEAKS = bytes(map(_peak, range(256)))
-"""Eight brackets are the bits of a byte, 1 for one that opens: how far they lead, and how far up on the way."""
+"""Eight brackets are the bits of a byte, 1 for one that opens: how far they lead, eight added so that it is no negative
+number, and how far up on the way."""
+_JOINED_BITS = (8, 16, 32)
+_LANE_BYTES = 8
+"""A lane when all is put together: 64 brackets."""
 
 
-def _check_depth(text: bytes) -> None:
-    """Raises `BadSyntax` for JSON that is nested over `DEPTH` levels."""
-    marks = without_escapes(text).translate(None, _NOT_MARKS)
-    # Two quotes in a row end one string and begin another, or are an empty one. Without them everything else is inside
-    # or outside of a string as before.
-    marks = marks.replace(b'""', b"")
-    brackets = _outside_strings(marks) if b'"' in marks else marks
-    digits = brackets.translate(_BRACKET_DIGITS) + b"0" * (-len(brackets) % _OCTET)
-    octets = int(digits or b"0", 2).to_bytes(len(digits) // _OCTET, "big")
-    levels = accumulate(memoryview(octets.translate(_STEPS)).cast("b"), initial=0)
-    if max(map(add, levels, octets.translate(_PEAKS)), default=0) > DEPTH:
-        raise BadSyntax(_TOO_DEEP)
+def _may_be_deep(text: bytes) -> bool:
+    return text.count(b"[") + text.count(b"{") > DEPTH
+
+
+def _check_depth(bare: bytes) -> None:
+    """Raises `BadSyntax` for JSON that is nested over `DEPTH` levels; `bare` is it `without_escapes`."""
+    # Between two quotes in a row is nothing.
+    digits = bare.replace(b'""', b"").translate(_BRACKET_DIGITS, _NOT_MARKS)
+    if b'"' in digits:
+        digits = _outside_strings(digits)
+    # What fills the last lane leads down, where it can do no harm.
+    digits += b"0" * (-len(digits) % (_OCTET * _LANE_BYTES))
+    level = 0
+    for step, peak in _lanes(int(digits or b"0", 2).to_bytes(len(digits) // _OCTET, "big")):
+        if level + peak > DEPTH:
+            raise BadSyntax(_TOO_DEEP)
+        level += step
+
+
+def _lanes(octets: bytes) -> Iterator[tuple[int, int]]:
+    """How far each 64 brackets lead, and how far up on the way. All neighbours are put together at once, in numbers
+    that have a lane for each: a step of Python for each octet would take three times as long."""
+    size = len(octets)
+    steps, peaks = (int.from_bytes(octets.translate(table), "little") for table in (_STEPS, _PEAKS))
+    for bits in _JOINED_BITS:
+        steps, peaks = _joined(steps, peaks, bits, size)
+    every = (struct.unpack(f"<{size // _LANE_BYTES}Q", lanes.to_bytes(size, "little")) for lanes in (steps, peaks))
+    return ((step - _OCTET * _LANE_BYTES, peak) for step, peak in zip(*every, strict=True))
+
+
+def _joined(steps: int, peaks: int, bits: int, size: int) -> tuple[int, int]:
+    """Two lanes of so many bits become one. `steps` have as much added to them as there are brackets in a lane."""
+    lanes = size * 8 // (2 * bits)
+    one = int.from_bytes((b"\x01" + bytes(bits // 4 - 1)) * lanes, "little")
+    lower, top, added = (one << bits) - one, one << 2 * bits - 1, one * bits
+    second_steps, second_peaks = steps >> bits & lower, peaks >> bits & lower
+    steps, peaks = steps & lower, peaks & lower
+    # The peak is that of the first, or where the first leads and the peak of the second.
+    first, second = peaks + added, steps + second_peaks
+    above = (second | top) - first
+    is_above = above & top
+    highest = first + (above & is_above - (is_above >> 2 * bits - 1))
+    return steps + second_steps, highest - added
 
 
 def without_escapes(text: bytes) -> bytes:
@@ -132,77 +169,95 @@ def without_escapes(text: bytes) -> bytes:
     return text.replace(rb"\\", b"").replace(rb"\"", b"") if b"\\" in text else text
 
 
-def _outside_strings(marks: bytes) -> bytes:
-    """The brackets of `marks` with an even number of quotes in front of them."""
-    size = len(marks)
-    inside = _inside_strings(_digits(marks, b'"'))
-    outside = f"{inside:0{size}b}".encode()[::-1].translate(_OUTSIDE)
-    kept = int.from_bytes(marks, "big") & int.from_bytes(outside, "big")
+def _outside_strings(digits: bytes) -> bytes:
+    """The digits with an even number of quotes in front of them."""
+    size = len(digits)
+    inside = _inside_strings(int(digits.translate(_QUOTES), 2), 1, size)
+    outside = f"{inside:0{size}b}".encode().translate(_OUTSIDE)
+    kept = int.from_bytes(digits, "big") & int.from_bytes(outside, "big")
     return kept.to_bytes(size, "big").translate(None, b'\x00"')
 
 
-def _digits(marks: bytes, mark: bytes) -> int:
-    """A bit for each mark, the first one lowest: 1 where it is this one."""
-    table = bytearray(b"0" * 256)
-    table[ord(mark)] = ord("1")
-    return int(marks.translate(table)[::-1], 2)
-
-
-def _inside_strings(quotes: int) -> int:
-    """A bit for each that has an odd number of quotes up to it: a string without the quote that ends it."""
-    inside, step, size = quotes, 1, quotes.bit_length()
-    while step < size:
-        inside ^= inside << step
+def _inside_strings(quotes: int, bits: int, size: int) -> int:
+    """A bit for each mark with an odd number of quotes up to it: of a string without the quote that ends it. The first
+    mark is highest, and there are so many bits from mark to mark."""
+    inside, step = quotes, bits
+    while step < bits * size:
+        inside ^= inside >> step
         step *= 2
-    return inside & (1 << size) - 1
+    return inside
 
 
 # Lone surrogates.
 
-_HIDDEN = b"\xfe"
-_HIDDEN_BACKSLASHES = b"\xfd\xfd"
+_HIDDEN, _HIDDEN_UPPER = b"\xfe", b"\xfc"
 """Neither is in UTF-8, nor is it `links.OUR_BASE`."""
+_HIDDEN_BACKSLASHES = b"\xfd\xfd"
 _SURROGATE = re.compile(rb"\\u[Dd][89A-Fa-f]")
-_END_OF_NAME = re.compile(rb'\xfe[^"\xfe]*+"[ \t\r\n]*+:')
+_END_OF_NAME = re.compile(rb'[\xfc\xfe][^"\xfc\xfe]*+"[ \t\r\n]*+:')
 """The last escape that is hidden in a name, and what comes behind it."""
-_NOT_OF_NAMES = bytes(set(range(256)) - set(b'":\xfe'))
+_NOT_OF_NAMES = bytes(set(range(256)) - set(b'":\xfc\xfe'))
+_NAME_DIGITS = bytes.maketrans(b'":\xfe\xfc', b"1233")
+"""Two bits for a quote, a colon, and what is hidden."""
 _NAMES = 1_000
 """Names with such escapes that are read one by one."""
+_NAME_LIST = msgspec.json.Decoder(list[str])
 _LONE = re.compile("[\ud800-\udfff]")
+_LONE_SHOWN = 1_000
+"""Lone surrogates that are shown as U+FFFD each; those behind are question marks."""
 _LONE_ESCAPE = re.compile(
-    rb"\xfeu[Dd][89ABab][0-9A-Fa-f]{2}(?!\xfeu[Dd][C-Fc-f])"
-    rb"|(?<!\xfeu[Dd][89ABab][0-9A-Fa-f]{2})\xfeu[Dd][C-Fc-f][0-9A-Fa-f]{2}"
+    rb"[\xfc\xfe]\\u0[89ABab][0-9A-Fa-f]{2}(?![\xfc\xfe]\\u0[C-Fc-f])"
+    rb"|(?<![\xfc\xfe]\\u0[89ABab][0-9A-Fa-f]{2})[\xfc\xfe]\\u0[C-Fc-f][0-9A-Fa-f]{2}"
 )
 
 
 def _hidden(text: bytes) -> bytes:
-    """JSON with another byte in place of the backslash of each `\\ud…`, so that no decoder minds what surrogates there
-    are. Raises `BadSyntax` for what is not even JSON if surrogates are taken for other escapes."""
+    """JSON with `\\u0…` and a mark in front in place of each `\\ud…`: no decoder minds what surrogates there are, and
+    all see whether hexadecimal digits follow."""
     # With the escaped backslashes out of the way, a backslash begins an escape wherever it stands.
     apart = text.replace(rb"\\", _HIDDEN_BACKSLASHES)
-    try:
-        _VALUE.decode(apart.replace(rb"\ud", rb"\u0").replace(rb"\uD", rb"\u0"))
-    except (msgspec.DecodeError, RecursionError):
-        raise BadSyntax from None
-    hidden = apart.replace(rb"\ud", _HIDDEN + b"ud").replace(rb"\uD", _HIDDEN + b"uD")
-    return hidden.replace(_HIDDEN_BACKSLASHES, rb"\\")
+    hidden = apart.replace(rb"\ud", _HIDDEN + rb"\u0").replace(rb"\uD", _HIDDEN_UPPER + rb"\u0")
+    return hidden if apart is text else hidden.replace(_HIDDEN_BACKSLASHES, rb"\\")
+
+
+def _shown(hidden: bytes | Raw) -> bytes:
+    """The same as it was written."""
+    return bytes(hidden).replace(_HIDDEN + rb"\u0", rb"\ud").replace(_HIDDEN_UPPER + rb"\u0", rb"\uD")
 
 
 def _put_back(value: Raw) -> Raw:
-    return Raw(bytes(value).replace(_HIDDEN, b"\\"))
+    return Raw(_shown(value))
 
 
-def _members_beside_surrogates(text: bytes) -> dict[str, Raw]:
+def _decode_beside_surrogates(text: bytes) -> dict[str, Raw]:
     """The same for what msgspec refuses."""
     if _SURROGATE.search(text) is None:
         raise _no_object(text)
     hidden = _hidden(text)
+    bare = without_escapes(hidden)
     try:
-        _check_members(hidden)
-        members = _OBJECT.decode(_with_names(hidden))
+        members = _split(hidden)
+    except msgspec.DecodeError:  # of a name, or of what is no object
+        refusal = _no_object(hidden)
+        number = _hidden_names(bare) if isinstance(refusal, BadArgument) else 0
+        if not number:
+            raise refusal from None
+        members = _split_apart(_with_names(hidden, number))
+    except RecursionError:
+        raise BadSyntax(_TOO_DEEP) from None
+    else:
+        if number := _hidden_names(bare):
+            _with_names(hidden, number)
+    if _may_be_deep(bare):
+        _check_depth(bare)
+    return {name: _put_back(value) for name, value in members.items()}
+
+
+def _split_apart(readable: bytes) -> dict[str, Raw]:
+    try:
+        return _split(readable)
     except msgspec.DecodeError:
         raise BadArgument("A JSON object is expected") from None
-    return {name: _put_back(value) for name, value in members.items()}
 
 
 def _no_object(text: bytes) -> RequestError:
@@ -213,33 +268,47 @@ def _no_object(text: bytes) -> RequestError:
     return BadArgument("A JSON object is expected")
 
 
-def _with_names(hidden: bytes) -> bytes:
-    """The same with nothing hidden in names. Raises `BadArgument` for one with a lone surrogate."""
+def _with_names(hidden: bytes, number: int) -> bytes:
+    """The same with nothing hidden in names, of which it has that number. Raises `BadArgument` for a name with a lone
+    surrogate, `BadSyntax` for too many."""
+    if number > _NAMES:
+        raise BadSyntax("Too many names with escapes beside lone surrogates")
     same_length = hidden.replace(rb"\\", b"__").replace(rb"\"", b"__")
-    if hidden.count(_HIDDEN) > _NAMES and not _is_in_name(same_length.translate(None, _NOT_OF_NAMES)):
-        return hidden
     parts: list[bytes] = []
     done = 0
-    for number, found in enumerate(_END_OF_NAME.finditer(same_length)):
-        if number == _NAMES:
-            raise BadSyntax("Too many names with escapes beside lone surrogates")
+    for found in _END_OF_NAME.finditer(same_length):
         start, end = same_length.rfind(b'"', 0, found.start()), same_length.index(b'"', found.start()) + 1
-        name = hidden[start:end].replace(_HIDDEN, b"\\")
-        try:
-            _STRING.decode(name)
-        except msgspec.DecodeError:
-            raise BadArgument("A property name is not well-formed") from None
-        parts += hidden[done:start], name
+        parts += hidden[done:start], _shown(hidden[start:end])
         done = end
+    try:
+        _NAME_LIST.decode(b"[" + b",".join(parts[1::2]) + b"]")
+    except msgspec.DecodeError:
+        raise BadArgument("A property name is not well-formed") from None
     return b"".join((*parts, hidden[done:]))
 
 
-def _is_in_name(marks: bytes) -> bool:
-    """Whether something is hidden in a name: in a string with a colon right behind it."""
-    inside = _inside_strings(_digits(marks, b'"'))
-    # Adding makes the bits of a string carry into the place behind it, once, if one of them is added to.
-    ends = (inside + (_digits(marks, _HIDDEN) & inside)) & ~inside
-    return ends << 1 & _digits(marks, b":") != 0
+def _hidden_names(bare: bytes) -> int:
+    """How many names something is hidden in: how many strings with a colon right behind them."""
+    digits = bare.translate(_NAME_DIGITS, _NOT_OF_NAMES).replace(b"3" * 8, b"3")
+    marks, every = int(digits or b"0", 4), int.from_bytes(b"\x55" * (len(digits) // 4 + 1), "big")
+    hidden = marks & marks >> 1 & every
+    quotes, colons = marks & every & ~hidden, marks >> 1 & every & ~hidden
+    inside = _inside_strings(quotes, 2, len(digits))
+    # Adding to the last bit of a string makes all of them carry, into the place in front of its first quote.
+    whole = inside * 3
+    ends = quotes & ~inside & colons << 2
+    of_names = inside & ~(whole + (ends << 2))
+    return ((whole + (of_names & hidden)) & ~whole & every).bit_count()
+
+
+def _members_beside_surrogates(text: bytes) -> dict[str, Raw]:
+    """The same for an object inside a decoded one, whose names are well-formed."""
+    hidden = _hidden(text)
+    try:
+        members = _split(hidden)
+    except msgspec.DecodeError:
+        members = _split(_with_names(hidden, _hidden_names(without_escapes(hidden))))
+    return {name: _put_back(value) for name, value in members.items()}
 
 
 # What is read of values.
@@ -260,7 +329,8 @@ def lenient_string(value: Raw) -> str | None:
     except msgspec.ValidationError:
         return None
     except msgspec.DecodeError:
-        return _LONE.sub("\ufffd", json.loads(bytes(value)))
+        text: str = _LONE.sub("\ufffd", json.loads(bytes(value)), _LONE_SHOWN)
+        return text.encode(errors="replace").decode()
 
 
 def members_of(value: Raw, name: str) -> dict[str, Raw]:
@@ -269,7 +339,10 @@ def members_of(value: Raw, name: str) -> dict[str, Raw]:
         return {}
     if memoryview(value)[0] != ord("{"):
         raise BadArgument(f"'{name}' must be an object")
-    return _members(value)
+    try:
+        return _split(value)
+    except msgspec.DecodeError:
+        return _members_beside_surrogates(bytes(value))
 
 
 def items_of(value: Raw, name: str) -> list[Raw]:
@@ -290,6 +363,13 @@ def exact_items_of(value: Raw, name: str) -> list[Raw]:
 def first_items_of(value: Raw, most: int) -> list[Raw]:
     """The first items of an array, `ITEMS` at most, as they were written; none for anything else."""
     return _items(value)[: min(most, ITEMS)] if memoryview(value)[0] == ord("[") else []
+
+
+def apart(value: Raw) -> Raw:
+    """A value for whoever looks only at what kinds of values are where in it: whatever surrogates there are, every
+    decoder takes it. Its strings are not those that were written."""
+    text = bytes(value)
+    return value if _SURROGATE.search(text) is None else Raw(_hidden(text))
 
 
 def check_array(value: Raw, name: str) -> None:
@@ -324,4 +404,4 @@ def _readable(value: Raw) -> Raw:
     text = bytes(value)
     if _SURROGATE.search(text) is None:
         return value
-    return Raw(_LONE_ESCAPE.sub(rb"\\ufffd", _hidden(text)).replace(_HIDDEN, b"\\"))
+    return Raw(_shown(_LONE_ESCAPE.sub(rb"\\ufffd", _hidden(text))))

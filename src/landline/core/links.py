@@ -43,14 +43,18 @@ def kept(written: bytes, service_url: str) -> bytes:
     """
     if b"attachments" not in written:
         return written
-    return _linking(service_url).sub(
-        lambda found: OUR_BASE + (DOWNLOADS if found[1] else VIEWS).encode() + b"/", written
-    )
+    for linking, path in zip(_linking(service_url), (DOWNLOADS, VIEWS), strict=True):
+        written = linking.sub(OUR_BASE + path.encode() + b"/", written)  # not a function: that takes four times as long
+    return written
 
 
 @lru_cache(maxsize=256)
-def _linking(service_url: str) -> re.Pattern[bytes]:
+def _linking(service_url: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """What downloads and views begin with."""
     slash = rb"\\?/"
     base = slash.join(re.escape(part) for part in json_text(service_url.removesuffix("/")).split(b"/"))
     run = rb"(?:\\?/)++"
-    return re.compile(base + run + b"v3" + run + b"(directline" + run + b")?attachments" + run)
+    downloads, views = (
+        re.compile(base + run + b"v3" + run + path + b"attachments" + run) for path in (b"directline" + run, b"")
+    )
+    return downloads, views
