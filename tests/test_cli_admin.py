@@ -508,13 +508,13 @@ async def test_what_cannot_be_undone_asks_and_says_what_it_has_done(tmp_path: Pa
             code, out, err = await operator.process(*words)
             assert (code, out) == (2, ""), "nobody can be asked here"
             assert f"--yes deletes {what}" in err
-        assert (await client.read(first)).status == 200
+        assert (await client.activities(first)).status == 200
         await operator.do("delete", first, "--yes")
-        assert (await client.read(first)).status == 404
+        assert (await client.activities(first)).status == 404
         assert await operator.do("forget", "dl_ann", "--yes") == (
             "Deleted 1 conversation in which 'dl_ann' took part.\n"
         )
-        assert (await client.read(second)).status == 404
+        assert (await client.activities(second)).status == 404
 
 
 async def test_app_ids_are_listed(operator: Operator) -> None:

@@ -124,7 +124,7 @@ async def test_paths_and_methods_that_are_none_are_said_to_be(operator: Operator
         ("/bots", {"id": "bot"}, (409, "Conflict")),
         ("/sites/default/revocations", {}, MISSING),
         ("/sites/default/revocations", {"ski": "short"}, BAD),
-        ("/sites/default/tokens", {"user": {"id": 1}}, BAD),
+        ("/sites/default/tokens", {"user": {"id": 1.5}}, BAD),
         ("/sites/nowhere/tokens", {}, (404, "BadArgument")),
         ("/sites/nowhere/secrets/1/rotate", None, (404, "BadArgument")),
         ("/sites/default/secrets/3/rotate", None, (404, "BadArgument")),
