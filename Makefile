@@ -102,9 +102,9 @@ PYTHON2 ?= python2.7
 	touch .tools/autobahn/zope/__init__.py $@
 
 autobahn: $(VENV)/.installed .tools/autobahn/.installed
-	$(BIN)/python tests/server/echo_server.py 9301 & server=$$!; trap 'kill $$server' EXIT; sleep 2; \
-		PYTHONPATH=.tools/autobahn $(PYTHON2) .tools/autobahn/bin/wstest -m fuzzingclient -s tests/server/fuzzingclient.json
-	$(BIN)/python tests/server/autobahn.py
+	$(BIN)/python tests/wire/echo_server.py 9301 & server=$$!; trap 'kill $$server' EXIT; sleep 2; \
+		PYTHONPATH=.tools/autobahn $(PYTHON2) .tools/autobahn/bin/wstest -m fuzzingclient -s tests/wire/fuzzingclient.json
+	$(BIN)/python tests/wire/autobahn.py
 
 bench: .tools/benchmarks/.installed
 	.tools/benchmarks/bin/python -m benchmarks

@@ -26,8 +26,8 @@ from landline.core.bot import Bot
 from landline.core.log import ConversationId
 from landline.server import issuer
 from landline.server.exchange import query_parameters
-from landline.server.multipart import form_of
 from landline.server.paths import by_segment
+from landline.wire.multipart import form_of
 
 KIB = 1024
 BOUND = 5

@@ -1,4 +1,4 @@
-"""Every exception Landline raises, as one tree. What each looks like on the wire is one table in `server/problems.py`.
+"""Every exception Landline raises, as one tree. What each looks like on the wire is one table in `wire/problems.py`.
 
     LandlineError
     ├── RequestError                 the caller's mistake; asking again the same way cannot help

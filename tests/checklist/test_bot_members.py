@@ -28,7 +28,7 @@ from landline.conformance.directline import DirectLine
 from landline.conformance.scripted_bot import Answer, ScriptedBot
 from landline.core.tokens import digest
 from landline.server.connector import Connector
-from landline.server.exchange import Manners
+from landline.server.exchange import HttpRules
 from landline.stores.memory import MemoryStore
 from support.channel import BOT, Channel, TestClock, registry
 from support.edges import Served, serving
@@ -175,13 +175,13 @@ async def a_connector(path: Path, **changes: object) -> AsyncIterator[tuple[Chan
     await blobs.open()
     bounds = UploadBounds(20, 262_144, None)
     files = Attachments(blobs, channel.store, channel.activities, clock, bounds, store_wait_s=5)
-    manners = Manners(deadline_s=10, body_bytes=1 << 20, cross_origin=False)
+    rules = HttpRules(deadline_s=10, body_bytes=1 << 20, cross_origin=False)
     conversations = BotConversations(channel.store, channel.bots, channel.repeats, b"k" * 32, members=1000)
     issuers, keys = HttpIssuers(3600), SigningKeys(channel.store, clock, lead_s=90_000)
     tokens = BotTokens(bots, keys, issuers, clock, issuer="https://landline.example", life_s=3600)
     app_id = bots.bot("bot").app_id
     token = None if app_id is None else (await tokens.grant(app_id, APP_SECRET, None)).token
-    connector = Connector(bots, tokens, channel.bots, conversations, channel.members, files, manners)
+    connector = Connector(bots, tokens, channel.bots, conversations, channel.members, files, rules)
     async with serving(Router(connector.routes())) as served:
         yield channel, Caller(served, token)
     await issuers.close()

@@ -26,7 +26,7 @@ from landline.conformance.directline import Activity, DirectLine
 from landline.conformance.scripted_bot import Answer, ScriptedBot
 from landline.core.keys import SigningKey
 from landline.server.connector import Connector
-from landline.server.exchange import Manners
+from landline.server.exchange import HttpRules
 from support.bot_trust import (
     APP_ID,
     APP_SECRETS,
@@ -624,7 +624,7 @@ async def test_no_operation_of_the_connector_is_without_a_check(
     """Every route that the connector has, with every method, whatever will be added to it."""
     base, _, key = bot.service_url(conversation_id).rpartition("/b/")
     nothing: Any = None
-    templates = [route.path for route in Connector(*[nothing] * 6, Manners(1, 1)).routes()]
+    templates = [route.path for route in Connector(*[nothing] * 6, HttpRules(1, 1)).routes()]
     assert len(templates) > 3
     refused = set()
     for template in templates:

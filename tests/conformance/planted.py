@@ -28,10 +28,12 @@ from landline.core.activity import Kind
 from landline.core.tokens import Ticket
 from landline.core.watermark import Given, Start
 from landline.server import attachments as downloads
-from landline.server import directline, exchange, http, problems
+from landline.server import directline, exchange
 from landline.server.exchange import Exchange
-from landline.server.http import HttpProtocol
 from landline.server.paths import Paths
+from landline.wire import connection as http
+from landline.wire import problems
+from landline.wire.connection import HttpProtocol
 
 Sow = Callable[[pytest.MonkeyPatch], None]
 Answering = Callable[[Exchange, int, bytes], tuple[int, bytes]]

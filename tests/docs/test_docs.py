@@ -18,10 +18,11 @@ from landline.commands.subjects import SUBJECTS
 from landline.config import Settings, description
 from landline.core import stream
 from landline.core.bot import ENDPOINT, Profile, Site
-from landline.server import head, http, websocket
 from landline.server.admin import Admin
-from landline.server.exchange import Manners
-from landline.server.problems import UNEXPECTED, problem_of
+from landline.server.exchange import HttpRules
+from landline.wire import connection as http
+from landline.wire import head, websocket
+from landline.wire.problems import UNEXPECTED, problem_of
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -317,7 +318,7 @@ def test_every_property_of_bots_and_sites_is_documented_once(heading: str, kind:
 def test_every_call_of_the_admin_api_is_documented_once() -> None:
     calls = {
         (method, route.path)
-        for route in Admin(*[None] * 7, "", Manners(1, 1)).routes()  # type: ignore[arg-type]  # nothing is called
+        for route in Admin(*[None] * 7, "", HttpRules(1, 1)).routes()  # type: ignore[arg-type]  # nothing is called
         for method in route.app.methods  # type: ignore[attr-defined]  # a Resource
     }
     documented = [tuple(row[0].strip("`").split(" ")) for row in rows(section(REFERENCE / "admin.md", "## Calls"))]

@@ -21,7 +21,7 @@ from landline.conformance.directline import Answer, DirectLine
 from landline.conformance.scripted_bot import ScriptedBot
 from landline.errors import ConfigurationError, DataDirectoryError, StoreUnavailable
 from landline.server.app import Server
-from landline.server.exchange import Exchange, Manners, Resource
+from landline.server.exchange import Exchange, HttpRules, Resource
 
 SECRET = "a-secret-from-the-environment"
 
@@ -182,8 +182,8 @@ async def test_routes_of_others_are_served_and_hide_none_of_ours(tmp_path: Path)
     def more(server: Server) -> list[Route]:
         assert server.tokens
         assert server.store
-        manners = Manners(deadline_s=5, body_bytes=100)
-        return [Route(path, Resource(path, manners, GET=hello)) for path in ("/demo", "/", "/live")]
+        rules = HttpRules(deadline_s=5, body_bytes=100)
+        return [Route(path, Resource(path, rules, GET=hello)) for path in ("/demo", "/", "/live")]
 
     async with Running(settings(tmp_path), more=more) as server:
         assert await get(f"{server.url}/demo") == (200, '"hello"')

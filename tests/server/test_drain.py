@@ -18,7 +18,7 @@ import pytest
 
 from landline.conformance.directline import Answer, ClientStream, DirectLine
 from landline.conformance.scripted_bot import Received, ScriptedBot
-from landline.server.http import FAREWELL_S
+from landline.wire.connection import STOP_GRACE_S
 from support.edges import request, response
 from support.landline import SECRET, Landline
 from support.wires import Response
@@ -250,7 +250,7 @@ async def test_bot_whose_turn_is_under_way_replies_over_the_connection_that_it_h
         leaving = stop(landline)
         await refused(landline)
         with pytest.raises(TimeoutError):  # longer than what is on its way is waited for anyway
-            await asyncio.wait_for(idle.ended(), 2 * FAREWELL_S)
+            await asyncio.wait_for(idle.ended(), 2 * STOP_GRACE_S)
         said = await bot.send(started.conversation_id, {"type": "message", "text": "nine"})
         bot.answer()
         bot.release()

@@ -15,8 +15,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from landline.errors import BadArgument, BotRejected, Draining, TokenExpired
-from landline.server.exchange import EXTENSION, GRACE_S, Arrival, Exchange, Manners, Resource, operation_id
-from landline.server.wheel import Wheel
+from landline.server.exchange import GRACE_S, Exchange, HttpRules, Resource
+from landline.wire.answers import EXTENSION, Arrival, operation_id
+from landline.wire.wheel import Wheel
 from support.edges import Served, request, response, serving
 from support.wires import Response
 
@@ -50,8 +51,8 @@ def raising(error: Exception) -> Callable[[Exchange], Any]:
 
 
 def resource(**changes: Any) -> Resource:
-    """A resource for `tell` with these manners."""
-    return Resource("/a/{thing}", Manners(**{"deadline_s": 5, "body_bytes": LIMIT, **changes}), GET=tell, POST=tell)
+    """A resource for `tell` with these rules."""
+    return Resource("/a/{thing}", HttpRules(**{"deadline_s": 5, "body_bytes": LIMIT, **changes}), GET=tell, POST=tell)
 
 
 class Stage:
@@ -108,7 +109,7 @@ async def test_operation_ids_never_repeat() -> None:
 )
 async def test_operation_id_of_every_answer_stands_in_the_log(endpoint: Any, status: int) -> None:
     with capture_logs() as logged:
-        answer = await ask(Resource("/a", Manners(5, LIMIT), GET=endpoint), "GET", "/a")
+        answer = await ask(Resource("/a", HttpRules(5, LIMIT), GET=endpoint), "GET", "/a")
     assert answer.status == status
     (event,) = requests(logged)
     assert event["operation"] == answer.headers["x-correlating-operationid"]
@@ -172,14 +173,16 @@ async def test_log_names_the_clients_library_where_it_names_itself(said: str, ag
 )
 async def test_anything_but_one_bearer_credential_is_401(header: str | None) -> None:
     lines = () if header is None else (f"Authorization: {header}",)
-    answer = await ask(Resource("/", Manners(5, LIMIT), GET=credential), "GET", "/", *lines)
+    answer = await ask(Resource("/", HttpRules(5, LIMIT), GET=credential), "GET", "/", *lines)
     assert (answer.status, answer.error["code"]) == (401, "BadArgument")
     assert answer.error["message"] == "Missing token or secret"
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
 async def test_scheme_of_the_credential_may_be_written_in_any_case(scheme: str) -> None:
-    answer = await ask(Resource("/", Manners(5, LIMIT), GET=credential), "GET", "/", f"Authorization: {scheme}  a.b-c ")
+    answer = await ask(
+        Resource("/", HttpRules(5, LIMIT), GET=credential), "GET", "/", f"Authorization: {scheme}  a.b-c "
+    )
     assert json.loads(answer.body) == "a.b-c"
 
 
@@ -302,14 +305,14 @@ async def test_body_of_exactly_the_limit_is_taken_and_one_byte_more_is_413() -> 
 
 
 async def test_declared_length_over_the_limit_is_413_before_anybody_is_asked() -> None:
-    app = Resource("/", Manners(5, LIMIT), POST=credential)
+    app = Resource("/", HttpRules(5, LIMIT), POST=credential)
     answer = await ask(app, "POST", "/", f"Content-Length: {LIMIT + 1}")
     assert answer.status == 413
 
 
 async def test_undeclared_length_is_measured_after_the_credential() -> None:
     """Step 3 of 3.4 knows only what is declared; what is not is measured while reading, which is after step 4."""
-    app = Resource("/", Manners(5, LIMIT), POST=credential)
+    app = Resource("/", HttpRules(5, LIMIT), POST=credential)
     answer = await ask(app, "POST", "/", "Transfer-Encoding: chunked", body=b"%x\r\n" % (LIMIT + 1))
     assert answer.status == 401
 
@@ -350,7 +353,7 @@ async def hang(exchange: Exchange) -> None:
 async def test_what_hangs_all_the_same_is_answered_soon_after_the_deadline() -> None:
     """8.6: the answer must come before clients give up, whatever hangs. Only a write has an unknown outcome, and only
     for it the commit that may be running is waited for."""
-    app = Resource("/", Manners(0.1, LIMIT), GET=hang, POST=hang)
+    app = Resource("/", HttpRules(0.1, LIMIT), GET=hang, POST=hang)
     loop = asyncio.get_running_loop()
     async with serving(app) as served:
         began = loop.time()
@@ -387,7 +390,7 @@ async def test_method_is_judged_before_the_length() -> None:
 
 
 async def test_resource_without_methods_is_nothing() -> None:
-    answer = await ask(Resource("unknown", Manners(5, LIMIT)), "POST", "/")
+    answer = await ask(Resource("unknown", HttpRules(5, LIMIT)), "POST", "/")
     assert (answer.status, answer.error["code"]) == (404, "BadArgument")
 
 
@@ -395,7 +398,7 @@ async def test_resource_without_methods_is_nothing() -> None:
 
 
 async def test_unexpected_failure_is_500_without_a_word_about_it() -> None:
-    app = Resource("/a", Manners(5, LIMIT), GET=raising(ValueError("the password is swordfish")))
+    app = Resource("/a", HttpRules(5, LIMIT), GET=raising(ValueError("the password is swordfish")))
     with capture_logs() as logged:
         answer = await ask(app, "GET", "/a", f"Origin: {ORIGIN}")
     assert answer.status == 500
@@ -410,14 +413,14 @@ async def test_failure_behind_the_answer_does_not_answer_again() -> None:
         await exchange.json(200, b"{}")
         raise TokenExpired
 
-    answer = await ask(Resource("/", Manners(5, LIMIT), GET=late), "GET", "/")
+    answer = await ask(Resource("/", HttpRules(5, LIMIT), GET=late), "GET", "/")
     assert (answer.status, answer.body) == (200, b"{}")
 
 
 async def test_answer_of_the_bot_is_shown_only_where_the_operator_asked_for_it() -> None:
     endpoint = raising(BotRejected(500, b'{"trace":"line 7"}'))
     for shown in (False, True):
-        answer = await ask(Resource("/", Manners(5, LIMIT, show_inner=shown), GET=endpoint), "GET", "/")
+        answer = await ask(Resource("/", HttpRules(5, LIMIT, show_inner=shown), GET=endpoint), "GET", "/")
         error = json.loads(answer.body)["error"]
         assert (answer.status, error["code"]) == (502, "BotRejectedActivity")
         assert error.get("innerHttpError") == ({"statusCode": 500, "body": {"trace": "line 7"}} if shown else None)
@@ -489,9 +492,9 @@ async def test_what_is_not_for_browsers_has_an_operation_id_and_no_cross_origin_
 # The public base
 
 
-async def base(*headers: str, host: str = "here", **manners: Any) -> str:
+async def base(*headers: str, host: str = "here", **rules: Any) -> str:
     """The base of the URLs that this request is given."""
-    return str((await told(resource(**manners), "/", *headers, host=host))["base"])
+    return str((await told(resource(**rules), "/", *headers, host=host))["base"])
 
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1"))
@@ -537,7 +540,7 @@ async def test_of_several_forwarded_values_the_one_of_the_nearest_proxy_counts()
     ],
 )
 async def test_proxies_are_known_by_address_and_network_in_every_form(address: str, trusted: bool) -> None:
-    manners = Manners(5, LIMIT, trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("fd00::/16")))
+    rules = HttpRules(5, LIMIT, trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("fd00::/16")))
 
     async def nothing(*_: object) -> Any:
         raise AssertionError
@@ -550,7 +553,7 @@ async def test_proxies_are_known_by_address_and_network_in_every_form(address: s
         "extensions": {EXTENSION: Arrival(headers, Wheel(asyncio.get_running_loop()), nothing)},
     }
 
-    exchange = Exchange(scope, nothing, nothing, manners)
+    exchange = Exchange(scope, nothing, nothing, rules)
     assert exchange.base_url() == ("http://chat.example" if trusted else "http://here")
 
 
@@ -582,6 +585,6 @@ async def test_header_with_a_line_break_becomes_no_second_header(value: bytes) -
     async def echoes(exchange: Exchange) -> None:
         await exchange.json(200, b"{}", (b"x-echo", value))
 
-    answer = await ask(Resource("/", Manners(5, LIMIT), GET=echoes), "GET", "/")
+    answer = await ask(Resource("/", HttpRules(5, LIMIT), GET=echoes), "GET", "/")
     assert answer.status == 500
     assert "set-cookie" not in answer.headers

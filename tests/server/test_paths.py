@@ -11,13 +11,13 @@ import pytest_asyncio
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from landline.server.exchange import Exchange, Manners, Resource
+from landline.server.exchange import Exchange, HttpRules, Resource
 from landline.server.paths import Paths
 from support.edges import Served, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-MANNERS = Manners(deadline_s=5, body_bytes=1000)
+MANNERS = HttpRules(deadline_s=5, body_bytes=1000)
 ACTIVITIES = "/v3/directline/conversations/{conversation}/activities"
 REPLY = "/b/{key}/v3/conversations/{conversation}/activities/{activity}"
 TEMPLATES = ("/", "/live", "/v3/directline/conversations", ACTIVITIES, REPLY)

@@ -13,7 +13,7 @@ from landline.core.stream import CONVERSATION_GONE, Timing
 from landline.core.watermark import Replay, Start
 from landline.errors import StoreUnavailable
 from landline.server.stream import StreamConnection, Streaming
-from landline.server.wheel import SLOT_S, Timer
+from landline.wire.wheel import SLOT_S, Timer
 
 C = ConversationId("C1")
 

@@ -28,7 +28,7 @@ from landline.core.stream import Read, Stream, Timing
 from landline.core.watermark import BEGINNING, Replay, Start, Watermark, parse, start_of, watermark
 from landline.errors import StoreUnavailable
 from landline.server.stream import StreamConnection, Streaming
-from landline.server.wheel import SLOT_S, Timer
+from landline.wire.wheel import SLOT_S, Timer
 
 KEEPALIVE_S, DEAD_PEER_S, STALL_S = 20.0, 60.0, 30.0
 TIMING = Timing(KEEPALIVE_S, DEAD_PEER_S, STALL_S)

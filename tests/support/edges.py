@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from starlette.types import ASGIApp
 
-from landline.server.http import Door, Limits
-from landline.server.listener import Listener
-from landline.server.websocket import Accept, Refuse, Upgrade
-from landline.server.wheel import Wheel
+from landline.wire.connection import ConnectionContext, Limits
+from landline.wire.listener import Listener
+from landline.wire.websocket import Accept, Refuse, Upgrade
+from landline.wire.wheel import Wheel
 from support.wires import DEADLINE_S, Response, listening_socket
 
 OnUpgrade = Callable[[Upgrade], Awaitable[Accept] | Refuse]
@@ -49,7 +49,7 @@ class Served(NamedTuple):
 async def serving(app: ASGIApp, on_upgrade: OnUpgrade = lambda request: Refuse(404, [], b"")) -> AsyncIterator[Served]:
     """Serve `app` on a free port of the loopback address."""
     wheel = Wheel(asyncio.get_running_loop())
-    listener = Listener(app, [listening_socket()], Door(Limits(), wheel, on_upgrade))
+    listener = Listener(app, [listening_socket()], ConnectionContext(Limits(), wheel, on_upgrade))
     await listener.start()
     try:
         yield Served(listener, listener.addresses[0][1])

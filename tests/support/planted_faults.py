@@ -14,9 +14,9 @@ import structlog
 from landline.blobs.files import FileBlobs, FileDraft
 from landline.cli import main
 from landline.errors import UnsupportedMediaType
-from landline.server import problems
 from landline.server.exchange import Exchange, Resource
-from landline.server.websocket import WebSocket
+from landline.wire import problems
+from landline.wire.websocket import WebSocket
 
 LEAK_BYTES = 4096
 """Kept for ever of each request."""

@@ -146,7 +146,7 @@ async def has_entries(client: DirectLine, conversation_id: str, count: int, time
 
 
 def hang_up(writer: asyncio.StreamWriter, *, reset: bool) -> None:
-    """Leave a connection at once: with a reset, as a process that dies does, or in good manners."""
+    """Leave a connection at once: with a reset, as a process that dies does, or in good rules."""
     if reset:
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()

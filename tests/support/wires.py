@@ -19,11 +19,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from landline.server.crowd import Crowd
-from landline.server.http import Door, Limits
-from landline.server.listener import Listener, listening_sockets
-from landline.server.websocket import Accept, Refuse, Upgrade, WebSocket
-from landline.server.wheel import Wheel
+from landline.wire.connection import ConnectionContext, Limits
+from landline.wire.crowd import Crowd
+from landline.wire.listener import Listener, listening_sockets
+from landline.wire.websocket import Accept, Refuse, Upgrade, WebSocket
+from landline.wire.wheel import Wheel
 
 DEADLINE_S = 10.0
 """No test waits longer for anything."""
@@ -193,7 +193,7 @@ class Wires:
         self.decide = asyncio.Event()
         self.wheel = Wheel(self.loop)
         listener = listening_socket()
-        door = Door(self.limits, self.wheel, self._on_upgrade, crowd=self._crowd)
+        door = ConnectionContext(self.limits, self.wheel, self._on_upgrade, crowd=self._crowd)
         self.listener = Listener(self._app, [listener], door, self._tls)
         self.port = self.listener.addresses[0][1]
         await self.listener.start()

@@ -20,7 +20,7 @@ from landline.config import Settings
 from landline.core.bot import SHORT_LIFE, SHORT_LIFE_S
 from landline.server.app import Server
 from landline.server.certificates import end_of
-from landline.server.listener import inherited_socket, raise_file_limit
+from landline.wire.listener import inherited_socket, raise_file_limit
 
 _SOON = dt.timedelta(days=14)
 """What an operator needs at most to get another certificate."""

@@ -15,6 +15,9 @@ STRAYS = 100
 FIELDS = 100
 """Fields of a query that are read."""
 
+_SEGMENTS = 64
+"""A path of more leads nowhere, and need not be decoded to know that."""
+
 _NO_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _NAME_BYTES = 256
 """Names that are longer, encoded, are none of ours."""
@@ -47,3 +50,12 @@ def fields(encoded: bytes, names: Collection[bytes], most: int = FIELDS) -> Iter
 
 def _field(encoded: bytes) -> bytes:
     return decoded(encoded.replace(b"+", b" "))
+
+
+def by_segment(raw: bytes) -> str:
+    """A raw path, decoded once. Each segment is decoded, but for what would change the number of segments: an id may
+    hold an encoded slash. What is kept is decoded by who reads the segment (`Exchange.path`)."""
+    if raw.count(b"/") > _SEGMENTS:
+        return raw.decode("latin-1")
+    segments = map(text_of, raw.split(b"/"))
+    return "/".join(segment.replace("%", "%25").replace("/", "%2F") for segment in segments)

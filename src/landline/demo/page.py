@@ -26,7 +26,7 @@ from landline.core.tokens import TokenParameters
 from landline.demo.watch import Standing, Watch
 from landline.errors import BadArgument, BadSyntax, Forbidden
 from landline.ports import Store
-from landline.server.exchange import Exchange, Manners, Resource
+from landline.server.exchange import Exchange, HttpRules, Resource
 
 STATIC = Path(__file__).parent / "static"
 """Where `web/` is built to. Not in the repository, but in the wheel."""
@@ -111,15 +111,15 @@ class Page:
         self._secret = secret
         self._behind = behind
         self._static = static
-        self._manners = Manners(deadline_s=deadline_s, body_bytes=1024, cross_origin=False)
+        self._rules = HttpRules(deadline_s=deadline_s, body_bytes=1024, cross_origin=False)
 
     def routes(self) -> list[BaseRoute]:
         """What is to be found where."""
         resources = (
-            Resource("/", self._manners, GET=self.index),
-            Resource("/demo/token", self._manners, POST=self.token),
-            Resource("/demo/cut", self._manners, POST=self.cut),
-            Resource("/demo/bot", self._manners, POST=self.bot),
+            Resource("/", self._rules, GET=self.index),
+            Resource("/demo/token", self._rules, POST=self.token),
+            Resource("/demo/cut", self._rules, POST=self.cut),
+            Resource("/demo/bot", self._rules, POST=self.bot),
         )
         # Starlette's files answer 404 by raising, which needs somebody around them.
         assets = ExceptionMiddleware(StaticFiles(directory=self._static / "assets", check_dir=False))

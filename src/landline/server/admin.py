@@ -35,7 +35,7 @@ from landline.core.wording import in_words
 from landline.errors import BadArgument, Forbidden, MissingProperty, NotServing, UnknownConversation, UnknownKey
 from landline.ports import Store
 from landline.server import openapi
-from landline.server.exchange import Exchange, Manners, Resource
+from landline.server.exchange import Exchange, HttpRules, Resource
 
 PREFIX = "/admin"
 
@@ -73,7 +73,7 @@ class Admin:
         retention: Retention,
         authority: Authority | None,
         credential: str,
-        manners: Manners,
+        rules: HttpRules,
     ) -> None:
         """Without `authority`, nobody knows yet where bots will find us."""
         self._registrations = registrations
@@ -84,39 +84,39 @@ class Admin:
         self._retention = retention
         self._authority = authority
         self._credential = digest(credential)
-        self._manners = manners
+        self._rules = rules
 
     def routes(self) -> list[Route]:
         """What is to be found where."""
-        manners = self._manners
+        rules = self._rules
         bot, site = PREFIX + "/bots/{bot}", PREFIX + "/sites/{site}"
         resources = (
-            Resource(PREFIX + "/bots", manners, GET=self.bots, POST=self.add_bot),
-            Resource(bot, manners, GET=self.bot, PATCH=self.change_bot, DELETE=self.remove_bot),
-            Resource(bot + "/service-keys", manners, POST=self.add_service_key),
-            Resource(bot + "/service-keys/{mark}", manners, DELETE=self.remove_service_key),
-            Resource(bot + "/app-secrets/{number}", manners, DELETE=self.remove_app_secret),
-            Resource(bot + "/app-secrets/{number}/rotate", manners, POST=self.rotate_app_secret),
-            Resource(PREFIX + "/sites", manners, GET=self.sites, POST=self.add_site),
-            Resource(site, manners, GET=self.site, PATCH=self.change_site, DELETE=self.remove_site),
-            Resource(site + "/secrets/{number}", manners, DELETE=self.remove_secret),
-            Resource(site + "/secrets/{number}/rotate", manners, POST=self.rotate),
-            Resource(site + "/secrets/{number}/revoke", manners, POST=self.revoke),
-            Resource(site + "/revocations", manners, POST=self.revoke_ski),
-            Resource(site + "/tokens", manners, POST=self.make_token),
+            Resource(PREFIX + "/bots", rules, GET=self.bots, POST=self.add_bot),
+            Resource(bot, rules, GET=self.bot, PATCH=self.change_bot, DELETE=self.remove_bot),
+            Resource(bot + "/service-keys", rules, POST=self.add_service_key),
+            Resource(bot + "/service-keys/{mark}", rules, DELETE=self.remove_service_key),
+            Resource(bot + "/app-secrets/{number}", rules, DELETE=self.remove_app_secret),
+            Resource(bot + "/app-secrets/{number}/rotate", rules, POST=self.rotate_app_secret),
+            Resource(PREFIX + "/sites", rules, GET=self.sites, POST=self.add_site),
+            Resource(site, rules, GET=self.site, PATCH=self.change_site, DELETE=self.remove_site),
+            Resource(site + "/secrets/{number}", rules, DELETE=self.remove_secret),
+            Resource(site + "/secrets/{number}/rotate", rules, POST=self.rotate),
+            Resource(site + "/secrets/{number}/revoke", rules, POST=self.revoke),
+            Resource(site + "/revocations", rules, POST=self.revoke_ski),
+            Resource(site + "/tokens", rules, POST=self.make_token),
             Resource(
                 PREFIX + "/conversations/{conversation}",
-                manners,
+                rules,
                 GET=self.conversation,
                 DELETE=self.delete_conversation,
             ),
-            Resource(PREFIX + "/forget", manners, POST=self.forget),
-            Resource(PREFIX + "/failures", manners, GET=self.failures),
-            Resource(PREFIX + "/failures/{activity}/redeliver", manners, POST=self.redeliver),
-            Resource(PREFIX + "/authority", manners, GET=self.authority),
-            Resource(PREFIX + "/signing-keys", manners, GET=self.signing_keys),
-            Resource(PREFIX + "/signing-keys/rotate", manners, POST=self.rotate_signing_key),
-            Resource(PREFIX + "/signing-keys/{kid}", manners, DELETE=self.withdraw_signing_key),
+            Resource(PREFIX + "/forget", rules, POST=self.forget),
+            Resource(PREFIX + "/failures", rules, GET=self.failures),
+            Resource(PREFIX + "/failures/{activity}/redeliver", rules, POST=self.redeliver),
+            Resource(PREFIX + "/authority", rules, GET=self.authority),
+            Resource(PREFIX + "/signing-keys", rules, GET=self.signing_keys),
+            Resource(PREFIX + "/signing-keys/rotate", rules, POST=self.rotate_signing_key),
+            Resource(PREFIX + "/signing-keys/{kid}", rules, DELETE=self.withdraw_signing_key),
         )
         return [Route(resource.template, resource) for resource in resources]
 

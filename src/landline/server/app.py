@@ -51,19 +51,20 @@ from landline.ports import BotTransport, Store
 from landline.server import admin, attachments, connector, directline, openapi, openapi_page
 from landline.server.certificates import fingerprint
 from landline.server.configured import configured
-from landline.server.crowd import Network, crowd_of
-from landline.server.exchange import GRACE_S, JSON, Exchange, Manners, Resource
-from landline.server.http import Door, Limits
+from landline.server.exchange import GRACE_S, Exchange, HttpRules, Resource
 from landline.server.issuer import Issuer
-from landline.server.listener import Listener, listening_sockets, tls_context
 from landline.server.paths import Paths
 from landline.server.reload import Reload
 from landline.server.stream import Streaming
 from landline.server.user_tokens import UserTokens
-from landline.server.websocket import Accept, Upgrade
-from landline.server.wheel import Wheel
 from landline.stores.directory import ADDRESS_FILE, ADMIN_SECRET_FILE, Directory
 from landline.stores.sqlite import SqliteStore
+from landline.wire.answers import JSON
+from landline.wire.connection import ConnectionContext, Limits
+from landline.wire.crowd import Network, crowd_of
+from landline.wire.listener import Listener, listening_sockets, tls_context
+from landline.wire.websocket import Accept, Upgrade
+from landline.wire.wheel import Wheel
 
 _FORM_BYTES = 65_536
 
@@ -284,7 +285,7 @@ class Server:
         store.listen(self.streams.moved)
         throttle = Throttle(_rates(settings), clock)
         direct_line = directline.DirectLine(
-            tokens, throttle, conversations, activities, files, streaming, _client_manners(settings)
+            tokens, throttle, conversations, activities, files, streaming, _client_rules(settings)
         )
         trusted = HttpIssuers(settings.issuer_keys_s)
         closers.push_async_callback(trusted.close)
@@ -293,9 +294,9 @@ class Server:
         members = Members(store, delivery.joins, clock, store_wait_s=wait_s)
         paths = self._paths(
             direct_line,
-            connector.Connector(registry, bot_tokens, calls, begun, members, files, _bot_manners(settings)),
-            attachments.Downloads(registry, files, _client_manners(settings)),
-            Issuer(registry, keys, bot_tokens, _issuer_manners(settings), issuer=issuer, base=base),
+            connector.Connector(registry, bot_tokens, calls, begun, members, files, _bot_rules(settings)),
+            attachments.Downloads(registry, files, _client_rules(settings)),
+            Issuer(registry, keys, bot_tokens, _issuer_rules(settings), issuer=issuer, base=base),
             authority,
         )
 
@@ -304,7 +305,9 @@ class Server:
 
         address = None if settings.trusted_proxies else sockets[0].getsockname()[:2]
         crowd = crowd_of(settings.connections_per_address, _proxies(settings))
-        self.listener = Listener(paths, sockets, Door(_limits(settings), wheel, on_upgrade, address, crowd), tls)
+        self.listener = Listener(
+            paths, sockets, ConnectionContext(_limits(settings), wheel, on_upgrade, address, crowd), tls
+        )
         closers.push_async_callback(self.listener.stop, self._request_s)
         await self.listener.start()
         closers.push_async_callback(hear_bots_out)  # a bot that greets may do so over a connection that is open
@@ -335,7 +338,7 @@ class Server:
         authority: admin.Authority,
     ) -> Paths:
         settings = self.settings
-        ours, bots = _client_manners(settings), _bot_manners(settings)
+        ours, bots = _client_rules(settings), _bot_rules(settings)
         unknown, unknown_elsewhere = Resource("unknown", ours), Resource("unknown", bots)
 
         async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
@@ -358,7 +361,7 @@ class Server:
         for path, endpoint in (("/live", self._live), ("/ready", self._is_ready)):
             routes.append(Route(path, Resource(path, bots, GET=endpoint, HEAD=endpoint)))
         routes += issuer.routes()
-        routes += UserTokens(_issuer_manners(settings)).routes()
+        routes += UserTokens(_issuer_rules(settings)).routes()
         for path, endpoint in (("/openapi.json", self._openapi), ("/docs/api", self._api_page)):
             routes.append(Route(path, Resource(path, bots, GET=endpoint)))
         self._document = openapi.document(routes, settings.public_url or "/")
@@ -421,8 +424,8 @@ def admin_secret(settings: Settings, directory: Directory) -> str:
     return secret
 
 
-def _client_manners(settings: Settings) -> Manners:
-    return Manners(
+def _client_rules(settings: Settings) -> HttpRules:
+    return HttpRules(
         deadline_s=settings.bot_timeout_s,
         body_bytes=settings.activity_bytes,
         public_url=settings.public_url and settings.public_url.rstrip("/"),
@@ -437,8 +440,8 @@ def _proxies(settings: Settings) -> tuple[Network, ...]:
     return tuple(map(ipaddress.ip_network, settings.trusted_proxies))
 
 
-def _bot_manners(settings: Settings) -> Manners:
-    return Manners(
+def _bot_rules(settings: Settings) -> HttpRules:
+    return HttpRules(
         deadline_s=settings.bot_timeout_s,
         body_bytes=settings.connector_bytes,
         cross_origin=False,
@@ -446,8 +449,8 @@ def _bot_manners(settings: Settings) -> Manners:
     )
 
 
-def _issuer_manners(settings: Settings) -> Manners:
-    return Manners(deadline_s=settings.bot_timeout_s, body_bytes=_FORM_BYTES, cross_origin=False)
+def _issuer_rules(settings: Settings) -> HttpRules:
+    return HttpRules(deadline_s=settings.bot_timeout_s, body_bytes=_FORM_BYTES, cross_origin=False)
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:

@@ -18,8 +18,9 @@ from landline.core.attachments import ORIGINAL, Attachment, may_be_shown, media_
 from landline.core.links import DOWNLOADS, VIEWS
 from landline.errors import NotFound, RangeNotSatisfiable, UnknownAttachment
 from landline.server.connector import PREFIX
-from landline.server.exchange import Exchange, Header, Manners, Resource
+from landline.server.exchange import Exchange, HttpRules, Resource
 from landline.server.openapi import operation
+from landline.wire.answers import Header
 
 _SHOWN = operation(
     "Attachments",
@@ -40,19 +41,19 @@ _RANGE = re.compile(rb"bytes\s*=\s*([0-9]{0,18})-([0-9]{0,18})\s*", re.IGNORECAS
 class Downloads:
     """The endpoints, under the public base and under the service URL of each bot alike (D-29)."""
 
-    def __init__(self, registry: Registry, files: Attachments, manners: Manners) -> None:
+    def __init__(self, registry: Registry, files: Attachments, rules: HttpRules) -> None:
         self._registry = registry
         self._files = files
-        self._manners = manners
+        self._rules = rules
 
     def routes(self) -> list[Route]:
         """What is to be found where."""
-        manners = self._manners
+        rules = self._rules
         resources = []
         for base in ("", PREFIX + "/{key}"):
             resources += [
-                Resource(base + DOWNLOADS + "/{attachment}/{filename}", manners, GET=self.download, HEAD=self.download),
-                Resource(base + VIEWS + "/{attachment}/views/{view}", manners, GET=self.view, HEAD=self.view),
+                Resource(base + DOWNLOADS + "/{attachment}/{filename}", rules, GET=self.download, HEAD=self.download),
+                Resource(base + VIEWS + "/{attachment}/views/{view}", rules, GET=self.view, HEAD=self.view),
             ]
         return [Route(resource.template, resource) for resource in resources]
 

@@ -40,7 +40,7 @@ from landline.errors import (
     UnknownConversation,
     UnknownMember,
 )
-from landline.server.exchange import Exchange, Manners, Resource
+from landline.server.exchange import Exchange, HttpRules, Resource
 from landline.server.openapi import ADDING, NOBODY, operation
 from landline.server.paths import BOTS
 
@@ -70,7 +70,7 @@ class Connector:
         conversations: BotConversations,
         members: Members,
         files: Attachments,
-        manners: Manners,
+        rules: HttpRules,
     ) -> None:
         self._registry = registry
         self._tokens = tokens
@@ -78,27 +78,27 @@ class Connector:
         self._conversations = conversations
         self._members = members
         self._files = files
-        self._manners = manners
+        self._rules = rules
         self._uploading: dict[str, asyncio.Semaphore] = {}
 
     def routes(self) -> list[Route]:
         """What is to be found where."""
-        manners = self._manners
+        rules = self._rules
         conversation = PREFIX + "/{key}/v3/conversations/{conversation}"
         activities = conversation + "/activities"
         resources = (
-            Resource(activities, manners, POST=self.send),
+            Resource(activities, rules, POST=self.send),
             # Reserved for a call of its own, which must not pass for a reply to an activity of that name (3.9).
-            Resource(activities + "/history", manners, POST=self.add_history),
-            Resource(activities + "/{activity}", manners, POST=self.reply, PUT=self.update, DELETE=self.delete),
-            Resource(activities + "/{activity}/members", manners, GET=self.members),
-            Resource(conversation + "/members", manners, GET=self.members),
-            Resource(conversation + "/members/{member}", manners, GET=self.member, DELETE=self.remove),
-            Resource(conversation + "/pagedmembers", manners, GET=self.paged_members),
-            Resource(PREFIX + "/{key}/v3/conversations", manners, GET=self.conversations, POST=self.start),
-            Resource(conversation + "/attachments", manners.for_files(), POST=self.attach),
+            Resource(activities + "/history", rules, POST=self.add_history),
+            Resource(activities + "/{activity}", rules, POST=self.reply, PUT=self.update, DELETE=self.delete),
+            Resource(activities + "/{activity}/members", rules, GET=self.members),
+            Resource(conversation + "/members", rules, GET=self.members),
+            Resource(conversation + "/members/{member}", rules, GET=self.member, DELETE=self.remove),
+            Resource(conversation + "/pagedmembers", rules, GET=self.paged_members),
+            Resource(PREFIX + "/{key}/v3/conversations", rules, GET=self.conversations, POST=self.start),
+            Resource(conversation + "/attachments", rules.for_files(), POST=self.attach),
             # The bytes themselves need no key: `server.attachments`.
-            Resource(PREFIX + "/{key}" + VIEWS + "/{attachment}", manners, GET=self.attachment),
+            Resource(PREFIX + "/{key}" + VIEWS + "/{attachment}", rules, GET=self.attachment),
         )
         return [Route(resource.template, resource) for resource in resources]
 

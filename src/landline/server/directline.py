@@ -36,21 +36,13 @@ from landline.errors import (
     UnknownConversation,
     UnsupportedMediaType,
 )
-from landline.server.exchange import (
-    Exchange,
-    Header,
-    Manners,
-    Resource,
-    bearer_of,
-    origin_of,
-    public_base,
-    query_parameters,
-)
-from landline.server.multipart import form_of
+from landline.server.exchange import Exchange, HttpRules, Resource, bearer_of, origin_of, public_base, query_parameters
 from landline.server.openapi import CREDENTIALS, SENDING, operation
 from landline.server.paths import DIRECT_LINE
 from landline.server.stream import Streaming
-from landline.server.websocket import Accept, Upgrade
+from landline.wire.answers import Header
+from landline.wire.multipart import form_of
+from landline.wire.websocket import Accept, Upgrade
 
 PREFIX = DIRECT_LINE
 SPOKEN_BYTES = 256 * 1024
@@ -80,9 +72,9 @@ class DirectLine:
         activities: Activities,
         files: Attachments,
         streaming: Streaming,
-        manners: Manners,
+        rules: HttpRules,
     ) -> None:
-        self._manners = manners
+        self._rules = rules
         self._tokens = tokens
         self._throttle = throttle
         self._conversations = conversations
@@ -92,20 +84,20 @@ class DirectLine:
 
     def routes(self) -> list[Route]:
         """What is to be found where."""
-        manners = self._manners
+        rules = self._rules
         conversation = PREFIX + "/conversations/{conversation}"
         resources = (
-            Resource(PREFIX + "/tokens/generate", manners, POST=self.generate),
-            Resource(PREFIX + "/tokens/refresh", manners, POST=self.refresh),
+            Resource(PREFIX + "/tokens/generate", rules, POST=self.generate),
+            Resource(PREFIX + "/tokens/refresh", rules, POST=self.refresh),
             Resource(
-                PREFIX + "/session/getsessionid", msgspec.structs.replace(manners, credentials=True), GET=self.session
+                PREFIX + "/session/getsessionid", msgspec.structs.replace(rules, credentials=True), GET=self.session
             ),
-            Resource(PREFIX + "/conversations", manners, POST=self.start),
-            Resource(conversation, manners, GET=self.reconnect),
-            Resource(conversation + "/activities", manners, GET=self.read, POST=self.send),
-            Resource(conversation + "/upload", manners.for_files(), POST=self.upload),
-            Resource(conversation + "/stream", manners, GET=self.not_a_stream),
-            Resource(conversation + "/stream/multimodal", manners, GET=self.not_a_stream),
+            Resource(PREFIX + "/conversations", rules, POST=self.start),
+            Resource(conversation, rules, GET=self.reconnect),
+            Resource(conversation + "/activities", rules, GET=self.read, POST=self.send),
+            Resource(conversation + "/upload", rules.for_files(), POST=self.upload),
+            Resource(conversation + "/stream", rules, GET=self.not_a_stream),
+            Resource(conversation + "/stream/multimodal", rules, GET=self.not_a_stream),
         )
         return [Route(resource.template, resource) for resource in resources]
 
@@ -301,7 +293,7 @@ class DirectLine:
         if self._streaming.streams.draining:
             raise Draining
         host = request.header(b"host")
-        base = public_base(self._manners, host, request.headers, request.scheme, request.client, request.server)
+        base = public_base(self._rules, host, request.headers, request.scheme, request.client, request.server)
         streaming, ticket = self._streaming, admitted.ticket
         opening = admitted.conversation.id, admitted.start, ticket.site, ticket.ski, base
         if not speaking:
@@ -310,7 +302,7 @@ class DirectLine:
 
     async def _say(self, admitted: Admitted, body: bytes) -> None:
         """One activity that came through a stream. There is nobody to tell of a failure but the log (7.6)."""
-        deadline = self._streaming.wheel.time() + self._manners.deadline_s
+        deadline = self._streaming.wheel.time() + self._rules.deadline_s
         try:
             overrides = self._tokens.check_site(admitted.ticket), admitted.bot
             self._throttle.send((admitted.bot.id, admitted.conversation.id), *overrides)

@@ -7,13 +7,10 @@ surrounds it is `Resource`: methods, preflight, errors, one log line.
 from __future__ import annotations
 
 import ipaddress
-import itertools
 import re
-import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import lru_cache
-from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -35,21 +32,22 @@ from landline.errors import (
     UnsupportedMediaType,
     UrlTooLong,
 )
-from landline.server.head import is_host
-from landline.server.limit import Limit
-from landline.server.problems import UNEXPECTED, Problem, problem_of
-from landline.server.wheel import Wheel
+from landline.wire.answers import (
+    EXTENSION,
+    JSON,
+    Arrival,
+    Header,
+    cross_origin,
+    cross_origin_lines,
+    header_lines,
+    operation_id,
+)
+from landline.wire.head import is_host
+from landline.wire.problems import UNEXPECTED, Problem, problem_of
+from landline.wire.timeout import WheelTimeout
 
-EXTENSION = "landline"
-"""The ASGI extension under which our endpoints find what our HTTP tells them: an `Arrival`."""
-
-JSON = (b"content-type", b"application/json; charset=utf-8")
 _NO_STORE = (b"cache-control", b"no-store")
 _JSON_LINES = b"%b: %b\r\n%b: %b\r\n" % (*JSON, *_NO_STORE)
-_NO_REFERRER = (b"referrer-policy", b"no-referrer")
-_VARY = (b"vary", b"Origin")
-_EXPOSED = (b"access-control-expose-headers", b"Retry-After, X-Correlating-OperationId, X-DirectLine-Replay")
-_CREDENTIALS = (b"access-control-allow-credentials", b"true")
 _ALLOWED_HEADERS = b"Authorization, Content-Type, Accept, x-ms-bot-agent, X-Requested-With, Idempotency-Key"
 _PREFIX = re.compile(rb"(/[A-Za-z0-9._~%-]+)*")
 _AGENT_BYTES = 100
@@ -63,33 +61,11 @@ GRACE_S = 2.25
 With the default deadline this ends before the 18 s after which clients give up (8.6)."""
 
 _log = structlog.get_logger(__name__)
-_process = secrets.token_hex(8)
-_numbers = itertools.count(1)
 
-Header = tuple[bytes, bytes]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-class Arrival(NamedTuple):
-    """What a request brings beside what ASGI says of it: its headers by name, the first of several; where deadlines are
-    kept; a shorter way for an answer in one piece, which is given a status, header lines and a body; one for a body
-    that is there already, None where it has to be received; when its first byte came, on the wheel's clock, None where
-    that is now; and whether its URL was longer than may be, and was cut."""
-
-    fields: Mapping[bytes, bytes]
-    wheel: Wheel
-    answer: Callable[[int, bytes, bytes], Awaitable[None]]
-    whole_body: Callable[[], bytes | None] = lambda: None
-    begun: float | None = None
-    url_is_cut: bool = False
-
-
-def operation_id() -> str:
-    """Unique, and without a system call per request (D-5)."""
-    return f"{_process}{next(_numbers):012x}"
-
-
-class Manners(msgspec.Struct, frozen=True):
+class HttpRules(msgspec.Struct, frozen=True):
     """What the operator decided about requests in general.
 
     `deadline_s` is the one deadline of a request (8.6), `body_bytes` the largest body, `upload_bytes` that of an
@@ -108,8 +84,8 @@ class Manners(msgspec.Struct, frozen=True):
     """Whether a page may send cookies (3.3: on `session/getsessionid` only)."""
     upload_bytes: int = 20 << 20
 
-    def for_files(self) -> Manners:
-        """The manners of an endpoint that takes files."""
+    def for_files(self) -> HttpRules:
+        """The rules of an endpoint that takes files."""
         return msgspec.structs.replace(self, body_bytes=self.upload_bytes)
 
 
@@ -120,8 +96,8 @@ class Exchange:
         "_answer",
         "_begun",
         "_fields",
-        "_manners",
         "_receive",
+        "_rules",
         "_send",
         "_started",
         "_url_is_cut",
@@ -138,10 +114,10 @@ class Exchange:
         "status",
     )
 
-    limit: Limit
+    limit: WheelTimeout
     """What ends the endpoint if nothing else does."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, manners: Manners) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, rules: HttpRules) -> None:
         self.scope = scope
         self.id = operation_id()
         self.conversation = self.site = self.bot = ""
@@ -150,18 +126,18 @@ class Exchange:
         self.status = 0
         self._receive = receive
         self._send = send
-        self._manners = manners
+        self._rules = rules
         arrival: Arrival = scope["extensions"][EXTENSION]
         self._fields, self._wheel, self._answer, self._whole_body, begun, self._url_is_cut = arrival
         self._begun = time.monotonic() if begun is None else begun
-        self.deadline = self._begun + manners.deadline_s
+        self.deadline = self._begun + rules.deadline_s
         self._started = False
         self.reading = False
         """Whether it is the client who is waited for."""
 
-    def limited(self) -> Limit:
+    def limited(self) -> WheelTimeout:
         """What ends the endpoint at the deadline, which is moved from there as the rules say."""
-        self.limit = Limit(self._wheel, self.deadline)
+        self.limit = WheelTimeout(self._wheel, self.deadline)
         return self.limit
 
     @property
@@ -206,7 +182,7 @@ class Exchange:
         scope = self.scope
         host = self.header(b"host")
         return public_base(
-            self._manners, host, scope["headers"], scope["scheme"], scope.get("client"), scope.get("server")
+            self._rules, host, scope["headers"], scope["scheme"], scope.get("client"), scope.get("server")
         )
 
     async def body(self) -> bytes:
@@ -217,7 +193,7 @@ class Exchange:
             self.reading = True
             body = b"".join([chunk async for chunk in self._chunks()])
             self.reading = False
-        elif len(body) > self._manners.body_bytes:
+        elif len(body) > self._rules.body_bytes:
             raise TooLarge
         self.limit.move(self.deadline + GRACE_S)
         return body
@@ -228,7 +204,7 @@ class Exchange:
         if self._url_is_cut:
             raise UrlTooLong
         declared = self._fields.get(b"content-length")
-        if declared is not None and declared.isdigit() and int(declared) > self._manners.body_bytes:
+        if declared is not None and declared.isdigit() and int(declared) > self._rules.body_bytes:
             raise TooLarge
 
     async def _chunks(self) -> AsyncIterator[bytes]:
@@ -239,7 +215,7 @@ class Exchange:
                 raise ClientGone
             chunk: bytes = message.get("body", b"")
             size += len(chunk)
-            if size > self._manners.body_bytes:
+            if size > self._rules.body_bytes:
                 raise TooLarge
             more = message.get("more_body", False)
             yield chunk
@@ -251,7 +227,7 @@ class Exchange:
         self.limit.move(None)
         async for chunk in self._chunks():
             yield chunk
-        self.deadline = time.monotonic() + self._manners.deadline_s
+        self.deadline = time.monotonic() + self._rules.deadline_s
         self.limit.move(self.deadline + GRACE_S)
 
     async def whole_upload(self) -> bytes:
@@ -307,11 +283,11 @@ class Exchange:
 
     def answer(self, status: int, body: bytes, *headers: Header) -> Awaitable[None]:
         """Answer, once, with everything at the same time."""
-        return self._say(status, body, _lines(headers))
+        return self._say(status, body, header_lines(headers))
 
     def json(self, status: int, body: bytes, *headers: Header) -> Awaitable[None]:
         """Answer with JSON text."""
-        return self._say(status, body, _JSON_LINES + _lines(headers) if headers else _JSON_LINES)
+        return self._say(status, body, _JSON_LINES + header_lines(headers) if headers else _JSON_LINES)
 
     def _say(self, status: int, body: bytes, lines: bytes) -> Awaitable[None]:
         self.status = status
@@ -328,8 +304,8 @@ class Exchange:
         self.status = status
         self._started = True
         usual = (b"x-correlating-operationid", self.id.encode()), (b"content-length", b"%d" % size)
-        crossing = cross_origin(self._fields.get(b"origin"), self._manners.cors_origins)
-        said = (*usual, *headers, *crossing) if self._manners.cross_origin else (*usual, *headers)
+        crossing = cross_origin(self._fields.get(b"origin"), self._rules.cors_origins)
+        said = (*usual, *headers, *crossing) if self._rules.cross_origin else (*usual, *headers)
         await self._send({"type": "http.response.start", "status": status, "headers": said})
         if self.scope["method"] != "HEAD":
             async for piece in pieces:
@@ -353,10 +329,10 @@ class Exchange:
         )
 
     def _cross_origin(self) -> bytes:
-        manners = self._manners
-        if not manners.cross_origin:
+        rules = self._rules
+        if not rules.cross_origin:
             return b""
-        return cross_origin_lines(self._fields.get(b"origin"), manners.cors_origins, credentials=manners.credentials)
+        return cross_origin_lines(self._fields.get(b"origin"), rules.cors_origins, credentials=rules.credentials)
 
 
 def bearer_of(header: bytes | None) -> str:
@@ -373,16 +349,8 @@ def origin_of(header: bytes | None) -> str | None:
     return None if header is None else header.decode("latin-1").strip()
 
 
-def _lines(headers: Sequence[Header]) -> bytes:
-    """Headers as they go over the wire. Raises `ValueError` for what would become two."""
-    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
-    if lines and not lines.count(b"\r") == lines.count(b"\n") == len(headers):
-        raise ValueError("a header has a line break in it")
-    return lines
-
-
 def public_base(
-    manners: Manners,
+    rules: HttpRules,
     host: bytes | None,
     headers: Iterable[Header],
     scheme: str,
@@ -390,10 +358,10 @@ def public_base(
     server: tuple[str, int | None] | None,
 ) -> str:
     """The public base by which a request came in, as `Exchange.base_url` says."""
-    if manners.public_url is not None:
-        return manners.public_url
+    if rules.public_url is not None:
+        return rules.public_url
     protocol, prefix = scheme.encode(), b""
-    if _is_trusted(client, manners.trusted_proxies):
+    if _is_trusted(client, rules.trusted_proxies):
         host = _forwarded(headers, b"host") or host
         # For a WebSocket, some proxies write ws or wss.
         protocol = (_forwarded(headers, b"proto") or protocol).lower().replace(b"ws", b"http", 1)
@@ -426,46 +394,26 @@ def _forwarded(headers: Iterable[Header], name: bytes) -> bytes | None:
     return bytes(values[-1].split(b",")[-1].strip()) if values else None
 
 
-def cross_origin(origin: bytes | None, allowed: frozenset[str]) -> tuple[Header, ...]:
-    """What every answer under `/v3/directline` has, refusals included: without it a page sees status 0 (3.2, 3.3).
-
-    `allowed` empty means any origin. It varies also without one: a browser may keep what it got for an image, and must
-    not take it for the answer to a script.
-    """
-    if origin is None or (allowed and origin.decode("latin-1").lower() not in allowed):
-        return (_NO_REFERRER, _VARY)
-    return (_NO_REFERRER, (b"access-control-allow-origin", origin), _VARY, _EXPOSED)
-
-
-@lru_cache(256)
-def cross_origin_lines(origin: bytes | None, allowed: frozenset[str], *, credentials: bool = False) -> bytes:
-    """The lines of `cross_origin`, which are the same for all requests of a page."""
-    headers = cross_origin(origin, allowed)
-    if credentials and any(name == b"access-control-allow-origin" for name, _ in headers):
-        headers = (*headers, _CREDENTIALS)
-    return _lines(headers)
-
-
 Endpoint = Callable[[Exchange], Awaitable[None]]
 
 
 class Resource:
     """What can be done at one path: an ASGI application. `template` names the path in the log, without ids."""
 
-    def __init__(self, template: str, manners: Manners, **methods: Endpoint) -> None:
+    def __init__(self, template: str, rules: HttpRules, **methods: Endpoint) -> None:
         self.template = template
         self.methods = methods
-        self._manners = manners
+        self._rules = rules
         self._allowed = tuple(methods)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(scope, receive, send, self._manners)
+        exchange = Exchange(scope, receive, send, self._rules)
         try:
             await self._serve(exchange)
         except ClientGone:
             pass
         except LandlineError as error:
-            await exchange.problem(problem_of(error, show_inner=self._manners.show_inner))
+            await exchange.problem(problem_of(error, show_inner=self._rules.show_inner))
         except Exception:  # noqa: BLE001  # the edge: whatever breaks in there, the client gets its 500
             _log.exception("unexpected failure", route=self.template, operation=exchange.id)
             await exchange.problem(UNEXPECTED)
@@ -484,7 +432,7 @@ class Resource:
                     await endpoint(exchange)
             except TimeoutError as error:
                 raise _too_late(exchange) from error
-        elif method == "OPTIONS" and self._manners.cross_origin:
+        elif method == "OPTIONS" and self._rules.cross_origin:
             await exchange.preflight()
         elif not self._allowed:
             raise NotFound

@@ -22,8 +22,9 @@ from landline.channel.keys import SigningKeys
 from landline.channel.registry import Registry
 from landline.core import keys, percent
 from landline.errors import BadArgument, Forbidden, NotFound
-from landline.server.exchange import JSON, Exchange, Header, Manners, Resource
+from landline.server.exchange import Exchange, HttpRules, Resource
 from landline.server.openapi import operation
+from landline.wire.answers import JSON, Header
 
 METADATA = "/v1/.well-known/openidconfiguration"
 KEYS = "/discovery/v2.0/keys"
@@ -66,24 +67,24 @@ class Issuer:
     """The endpoints of the authority."""
 
     def __init__(
-        self, registry: Registry, keys: SigningKeys, tokens: BotTokens, manners: Manners, *, issuer: str, base: str
+        self, registry: Registry, keys: SigningKeys, tokens: BotTokens, rules: HttpRules, *, issuer: str, base: str
     ) -> None:
         """`issuer` is our name in tokens, `base` what the addresses begin with."""
         self._registry = registry
         self._keys = keys
         self._tokens = tokens
-        self._manners = manners
+        self._rules = rules
         self._issuer = issuer
         self._base = base
 
     def routes(self) -> list[Route]:
         """What is to be found where."""
-        manners = self._manners
-        for_forms = msgspec.structs.replace(manners, body_bytes=min(_FORM_BYTES, manners.body_bytes))
-        resources = [Resource(METADATA, manners, GET=self.document)]
+        rules = self._rules
+        for_forms = msgspec.structs.replace(rules, body_bytes=min(_FORM_BYTES, rules.body_bytes))
+        resources = [Resource(METADATA, rules, GET=self.document)]
         for authority in ("", _TENANT):
-            resources += [Resource(authority + path, manners, GET=self.document) for path in _DOCUMENTS]
-            resources.append(Resource(authority + KEYS, manners, GET=self.key_set))
+            resources += [Resource(authority + path, rules, GET=self.document) for path in _DOCUMENTS]
+            resources.append(Resource(authority + KEYS, rules, GET=self.key_set))
             resources.append(Resource(authority + TOKEN, for_forms, POST=self.token))
         return [Route(resource.template, resource) for resource in resources]
 

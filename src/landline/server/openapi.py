@@ -29,7 +29,7 @@ from landline.server.components import (
     reference,
 )
 from landline.server.exchange import Resource
-from landline.server.problems import UNEXPECTED, Problem, problem_of
+from landline.wire.problems import UNEXPECTED, Problem, problem_of
 
 VERSION = "3.1.0"
 """Of OpenAPI."""

@@ -33,9 +33,6 @@ _KNOWN, _KNOWN_BYTES = 1024, 256
 """So many paths, none longer than this, are remembered with what they lead to: who sends into a conversation sends into
 it again."""
 
-_SEGMENTS = 64
-"""A path of more leads nowhere, and need not be decoded to know that."""
-
 # Keys of the tree beside segments, which are strings.
 _ANY = object()
 _HERE = object()
@@ -66,7 +63,7 @@ class Paths:
         return (resource or self._router)(scope, receive, send)
 
     def _look_up(self, raw: bytes, path: str) -> tuple[str, Resource | None, dict[str, str]]:
-        path = self.within(by_segment(raw) if b"%" in raw else path)
+        path = self.within(percent.by_segment(raw) if b"%" in raw else path)
         if b"%" in raw and not _in_direct_line(path) and not _is_literal(raw, path):
             path = raw.decode("latin-1")
         found, values = self._find(path)
@@ -138,12 +135,3 @@ def _is_literal(raw: bytes, path: str) -> bool:
 def _room(path: str) -> str:
     """The first segment of a path."""
     return path[1:].partition("/")[0]
-
-
-def by_segment(raw: bytes) -> str:
-    """A raw path, decoded once. Each segment is decoded, but for what would change the number of segments: an id may
-    hold an encoded slash. What is kept is decoded by who reads the segment (`Exchange.path`)."""
-    if raw.count(b"/") > _SEGMENTS:
-        return raw.decode("latin-1")
-    segments = map(percent.text_of, raw.split(b"/"))
-    return "/".join(segment.replace("%", "%25").replace("/", "%2F") for segment in segments)

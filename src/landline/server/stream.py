@@ -33,7 +33,7 @@ from landline.core.stream import (
 from landline.core.watermark import Start
 from landline.errors import StoreError
 from landline.ports import Store
-from landline.server.wheel import Circle, Pulse, Timer, Wheel
+from landline.wire.wheel import Circle, Pulse, Timer, Wheel
 
 PAGE_BYTES = 32 * 1024
 """What one stream may hold of the log at a time, at least one activity. A client that never reads costs it."""
@@ -194,12 +194,12 @@ class StreamConnection:
     def closed(self, code: int | None) -> None:
         """The connection is gone; `code` is that of the close frame, if there was one."""
         self._machine.closed()
-        self._sign_off()
+        self._unregister()
 
     def tick(self, now: float) -> None:
         """The time, every `Timing.tick_s`. What a quiet server does is mostly this."""
         if self._socket.paused:
-            self._mind_the_socket()
+            self._check_backpressure()
         decision = self._machine.tick(now)
         if decision is not None:
             self._follow(decision)
@@ -212,7 +212,7 @@ class StreamConnection:
 
     def wake(self) -> None:
         """The log may have moved."""
-        self._mind_the_socket()
+        self._check_backpressure()
         self._follow(self._machine.woken())
 
     def close(self, why: Close) -> None:
@@ -247,7 +247,7 @@ class StreamConnection:
             return None
         if isinstance(decision, Send):
             self._socket.send_texts(decision.frames)
-            self._mind_the_socket()
+            self._check_backpressure()
             return machine.sent()
         if isinstance(decision, Listen):
             self._shared.streams.add(self)
@@ -261,19 +261,19 @@ class StreamConnection:
         self._leave(decision)
         return None
 
-    def _mind_the_socket(self) -> None:
+    def _check_backpressure(self) -> None:
         """Answers to a client's Pings fill a socket too, so it may be full although this stream wrote nothing."""
         if self._socket.paused:
             self._follow(self._machine.paused(self._socket.progress()))
 
-    def _sign_off(self) -> None:
+    def _unregister(self) -> None:
         """Neither wake-ups nor ticks from now on."""
         self._shared.leave_alone(self)
         self._beat.discard(self)
         self._shared.streams.remove(self)
 
     def _leave(self, how: Close | Drop) -> None:
-        self._sign_off()
+        self._unregister()
         if isinstance(how, Close):
             self._socket.close(how.code, how.reason)
         else:
@@ -300,7 +300,7 @@ class StreamConnection:
             if not self._machine.over:
                 self._break()
         else:
-            self._mind_the_socket()
+            self._check_backpressure()
             self._follow(self._machine.page_read(page))
 
 

@@ -19,11 +19,12 @@ from landline.config import Settings
 from landline.server.admin import Admin
 from landline.server.app import SystemClock, authority_of, keys_of, lifetimes, retention_policy
 from landline.server.configured import configured
-from landline.server.exchange import EXTENSION, Arrival, Manners, Resource
+from landline.server.exchange import HttpRules, Resource
 from landline.server.paths import Paths
-from landline.server.wheel import Wheel
 from landline.stores.directory import ADDRESS_FILE, Directory
 from landline.stores.sqlite import SqliteStore
+from landline.wire.answers import EXTENSION, Arrival
+from landline.wire.wheel import Wheel
 
 
 async def ask(settings: Settings, method: str, path: str, query: str, body: bytes) -> tuple[int, bytes]:
@@ -37,7 +38,7 @@ async def ask(settings: Settings, method: str, path: str, query: str, body: byte
         registrations = Registrations(store, registry, OpenStreams(), clock, configured(settings), "")
         await registrations.load()
         tokens = Tokens(registry, await keys_of(store), clock, lifetimes(settings))
-        manners = Manners(settings.bot_timeout_s, settings.activity_bytes, cross_origin=False)
+        rules = HttpRules(settings.bot_timeout_s, settings.activity_bytes, cross_origin=False)
         keys = SigningKeys(store, clock, lead_s=settings.key_lead_s)
         blobs = FileBlobs(settings.data / "blobs")
         retention = Retention(store, blobs, OpenStreams(), clock, retention_policy(settings))
@@ -45,8 +46,8 @@ async def ask(settings: Settings, method: str, path: str, query: str, body: byte
         # A server that was killed has left its address behind, and will most likely be found there again.
         own = (directory.read(ADDRESS_FILE) or "").partition(" ")[0]
         authority = authority_of(settings, own) if own or settings.service_url else None
-        admin = Admin(registrations, tokens, keys, redelivery, store, retention, authority, credential, manners)
-        paths = Paths(admin.routes(), Resource("unknown", manners))
+        admin = Admin(registrations, tokens, keys, redelivery, store, retention, authority, credential, rules)
+        paths = Paths(admin.routes(), Resource("unknown", rules))
         return await _call(paths, method, path, query, body, credential)
     finally:
         await store.close()

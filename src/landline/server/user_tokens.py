@@ -8,7 +8,7 @@ from __future__ import annotations
 from starlette.routing import Route
 
 from landline.errors import NotFound
-from landline.server.exchange import Exchange, Manners, Resource
+from landline.server.exchange import Exchange, HttpRules, Resource
 
 _USER_TOKEN, _SIGN_IN = "/api/usertoken", "/api/botsignin"
 _OPERATIONS = (
@@ -33,15 +33,15 @@ never logged, for there are users, codes and states in it."""
 class UserTokens:
     """The endpoints of a token service that has nobody's token."""
 
-    def __init__(self, manners: Manners) -> None:
-        self._manners = manners
+    def __init__(self, rules: HttpRules) -> None:
+        self._rules = rules
 
     def routes(self) -> list[Route]:
         """What is to be found where."""
         nothing = dict.fromkeys(("DELETE", "PATCH", "POST", "PUT"), self.nothing)
-        get_token = Resource(f"{_USER_TOKEN}/GetToken", self._manners, GET=self.no_token, **nothing)
+        get_token = Resource(f"{_USER_TOKEN}/GetToken", self._rules, GET=self.no_token, **nothing)
         others = (*_OPERATIONS, _USER_TOKEN + "/{operation:path}", _SIGN_IN + "/{operation:path}")
-        resources = [get_token, *(Resource(path, self._manners, GET=self.nothing, **nothing) for path in others)]
+        resources = [get_token, *(Resource(path, self._rules, GET=self.nothing, **nothing) for path in others)]
         return [Route(resource.template, resource) for resource in resources]
 
     async def no_token(self, exchange: Exchange) -> None:

@@ -19,8 +19,8 @@ from typing import Protocol
 
 import msgspec
 
-from landline.server.crowd import Place
-from landline.server.wheel import Timer, Wheel
+from landline.wire.crowd import Place
+from landline.wire.wheel import Timer, Wheel
 
 WRITE_BUFFER_BYTES = 32 * 1024
 """Above this the transport asks to stop writing. With one page of the log, a client that never reads costs 39 KiB."""

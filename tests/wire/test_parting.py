@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from landline.server.certificates import Files, make_certificate
-from landline.server.listener import tls_context
-from landline.server.parting import Patience
+from landline.wire.listener import tls_context
+from landline.wire.parting import Patience
 from support.wires import Response, Wire, Wires, until
 
 LOOPS = ["asyncio", "uvloop"] if find_spec("uvloop") else ["asyncio"]

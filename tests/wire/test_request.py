@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.testing import capture_logs
 from uvicorn.protocols.http.flow_control import FlowControl
 
-from landline.server.cycle import Cycle, status_line
+from landline.wire.request import Request, status_line
 from support.edges import request, response, serving
 from support.wires import Response
 
@@ -66,14 +66,14 @@ def saying(*messages: dict[str, Any]) -> Callable[[Scope, Receive, Send], Awaita
     return app
 
 
-def cycle_on(ear: Ear, *, method: str = "GET", answered: Callable[[], None] = lambda: None, **more: bool) -> Cycle:
+def cycle_on(ear: Ear, *, method: str = "GET", answered: Callable[[], None] = lambda: None, **more: bool) -> Request:
     flags = {"keep_alive": True, "expects_continue": False, **more}
-    cycle = Cycle(method, ear, FlowControl(ear), [(b"date", b"today")], answered, **flags)
+    cycle = Request(method, ear, FlowControl(ear), [(b"date", b"today")], answered, **flags)
     cycle.scope = {"type": "http", "method": method}
     return cycle
 
 
-async def run(cycle: Cycle, app: ASGIApp) -> None:
+async def run(cycle: Request, app: ASGIApp) -> None:
     """Let `app` answer, and wait for the end of it."""
     running: set[asyncio.Task[Any]] = set()
     cycle.start(app, asyncio.get_running_loop(), running)
@@ -317,7 +317,7 @@ async def test_a_whole_answer_is_the_same_without_asgi(method: str, kept: bool, 
 async def test_a_whole_answer_waits_while_the_client_takes_nothing() -> None:
     ear = Ear()
     flow = FlowControl(ear)
-    cycle = Cycle("GET", ear, flow, [], lambda: None, keep_alive=True, expects_continue=False)
+    cycle = Request("GET", ear, flow, [], lambda: None, keep_alive=True, expects_continue=False)
     flow.pause_writing()
     answering = asyncio.ensure_future(cycle.answer(200, LINES, b"okay"))
     await asyncio.sleep(0)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import structlog
 
 from landline.errors import TooManyConnections
-from landline.server.problems import problem_of
+from landline.wire.problems import problem_of
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

@@ -1,4 +1,4 @@
-"""Counts what Autobahn's fuzzing client found, a row for each group: `python tests/server/autobahn.py`.
+"""Counts what Autobahn's fuzzing client found, a row for each group: `python tests/wire/autobahn.py`.
 
 It ends with 1 when a case failed, or when the report has none. docs/websocket.md says how the client is run.
 """

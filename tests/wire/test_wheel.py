@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from landline.server.wheel import Pulse, Wheel
+from landline.wire.wheel import Pulse, Wheel
 
 SLOT_S = 0.5
 

@@ -8,7 +8,7 @@ import pytest
 
 from landline import errors
 from landline.errors import LandlineError
-from landline.server.problems import UNEXPECTED, Problem, problem_of
+from landline.wire.problems import UNEXPECTED, Problem, problem_of
 
 # Written out a second time, from the specification: a table that is compared with itself proves nothing.
 ANSWERS: dict[LandlineError, tuple[int, str]] = {

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 from types import TracebackType
 
-from landline.server.wheel import Timer, Wheel
+from landline.wire.wheel import Timer, Wheel
 
 
-class Limit:
+class WheelTimeout:
     """Ends what runs inside of it with `TimeoutError` at `at`, on the wheel's clock; None is never.
 
     At `at` or up to a slot of the wheel later, and only where it waits. To be used by one task, once."""
@@ -32,7 +32,7 @@ class Limit:
         if sooner:
             self._set()
 
-    def __enter__(self) -> Limit:
+    def __enter__(self) -> WheelTimeout:
         task = asyncio.current_task(self._wheel.loop)
         assert task is not None
         self._task = task

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from landline.server.head import NotAcceptable, authority, bad_target, check_fields, fields_of, is_host, path_and_query
+from landline.wire.head import NotAcceptable, authority, bad_target, check_fields, fields_of, is_host, path_and_query
 
 
 def refused(version: str, **fields: str) -> int | None:

@@ -20,11 +20,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from landline.server.exchange import Exchange, Manners, Resource
-from landline.server.http import Door, Limits
-from landline.server.listener import BACKLOG, Listener, listening_sockets
-from landline.server.websocket import Refuse
-from landline.server.wheel import Wheel
+from landline.server.exchange import Exchange, HttpRules, Resource
+from landline.wire.connection import ConnectionContext, Limits
+from landline.wire.listener import BACKLOG, Listener, listening_sockets
+from landline.wire.websocket import Refuse
+from landline.wire.wheel import Wheel
 from support.edges import request, response, serving
 from support.wires import listening_socket
 
@@ -36,7 +36,7 @@ async def hello(exchange: Exchange) -> None:
     await exchange.json(200, b'"hello"')
 
 
-APP = Resource("/", Manners(5, 1000), GET=hello)
+APP = Resource("/", HttpRules(5, 1000), GET=hello)
 
 
 # Where
@@ -107,7 +107,7 @@ def stands_for(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
     def found(host: str, *more: Any, **named: Any) -> list[Any]:
         return [each for address in addresses for each in look_up(address, *more, **named)]
 
-    monkeypatch.setattr("landline.server.listener.socket.getaddrinfo", found)
+    monkeypatch.setattr("landline.wire.listener.socket.getaddrinfo", found)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the option is Linux's by this name")
@@ -143,7 +143,7 @@ async def test_connections_made_before_the_server_is_ready_are_served_by_it() ->
             writer.write(request("GET", "/", "Connection: close"))
             waiting.append((reader, writer))
         wheel = Wheel(asyncio.get_running_loop())
-        listener = Listener(APP, [listening], Door(Limits(), wheel, lambda _: Refuse(404, [], b"")))
+        listener = Listener(APP, [listening], ConnectionContext(Limits(), wheel, lambda _: Refuse(404, [], b"")))
         await listener.start()
         async with asyncio.timeout(DEADLINE_S):
             for reader, writer in waiting:
@@ -167,7 +167,7 @@ async def test_date_of_answers_goes_on() -> None:
 async def test_stop_may_be_repeated_and_may_come_before_a_start() -> None:
     with listening_socket() as listening:
         wheel = Wheel(asyncio.get_running_loop())
-        await Listener(APP, [listening], Door(Limits(), wheel, lambda _: Refuse(404, [], b""))).stop(1)
+        await Listener(APP, [listening], ConnectionContext(Limits(), wheel, lambda _: Refuse(404, [], b""))).stop(1)
     async with serving(APP) as served:
         assert (await served.ask("GET", "/")).status == 200
         await served.listener.stop(1)
@@ -259,7 +259,7 @@ async def test_variables_that_were_meant_for_a_parent_are_not_ours(tmp_path: Pat
 REFUSALS = """
 import os, socket, sys
 from landline.errors import ConfigurationError
-from landline.server.listener import inherited_socket
+from landline.wire.listener import inherited_socket
 
 def refusal(descriptor, count="1"):
     os.dup2(descriptor, 3) if descriptor >= 0 else os.close(3)

@@ -4,7 +4,7 @@ How the composition root uses it, on a running loop:
 
     wheel = Wheel(asyncio.get_running_loop())
     sockets = listening_sockets(settings.host, settings.port)
-    listener = Listener(app, sockets, Door(Limits(...), wheel, on_upgrade))
+    listener = Listener(app, sockets, ConnectionContext(Limits(...), wheel, on_upgrade))
     await listener.start()
     ...
     listener.stop_listening()       # new connections are refused, those that are open are still served
@@ -35,8 +35,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from landline.errors import ConfigurationError
-from landline.server.crowd import Place
-from landline.server.http import Door, HttpProtocol
+from landline.wire.connection import ConnectionContext, HttpProtocol
+from landline.wire.crowd import Place
 
 BACKLOG = 4096
 """In a reconnect storm the kernel's queue is where connections wait (docs/explanation/design-facts.md)."""
@@ -190,13 +190,17 @@ class Listener:
     """An HTTP server on sockets that are already listening."""
 
     def __init__(
-        self, app: ASGIApp, sockets: Sequence[socket.socket], door: Door, tls: ssl.SSLContext | None = None
+        self,
+        app: ASGIApp,
+        sockets: Sequence[socket.socket],
+        context: ConnectionContext,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        """`app` gets the requests, `door.on_upgrade` the WebSocket handshakes. With `tls` nothing else is spoken."""
+        """`app` gets the requests, `context.on_upgrade` the WebSocket handshakes. With `tls` nothing else is spoken."""
         self._sockets = list(sockets)
         self._config = uvicorn.Config(
             app,
-            http=cast(type[asyncio.Protocol], partial(HttpProtocol, door)),
+            http=cast(type[asyncio.Protocol], partial(HttpProtocol, context)),
             ws="none",  # upgrades leave through `HttpProtocol`
             lifespan="off",
             interface="asgi3",
@@ -206,10 +210,10 @@ class Listener:
             proxy_headers=False,  # it trusts forwarded headers from loopback
             server_header=False,
             backlog=BACKLOG,
-            timeout_keep_alive=door.limits.keep_alive_s,
+            timeout_keep_alive=context.limits.keep_alive_s,
         )
         self._server = uvicorn.Server(self._config)
-        self._door = door
+        self._context = context
         self._tls = tls
         self._accepting: list[asyncio.Task[None]] = []
         self._shaking: set[asyncio.Task[None]] = set()
@@ -251,8 +255,8 @@ class Listener:
 
     def _admit(self, connection: socket.socket, address: _Address) -> None:
         place = None
-        if self._door.crowd is not None:
-            place = self._door.crowd.enter(address[0])
+        if self._context.crowd is not None:
+            place = self._context.crowd.enter(address[0])
             if place is None:
                 connection.close()
                 return
@@ -263,14 +267,14 @@ class Listener:
     async def _shake_hands(self, connection: socket.socket, place: Place | None) -> None:
         """The handshake has the time that a head has: what follows it has as much again."""
         server = self._server
-        protocol = HttpProtocol(self._door, self._config, server.server_state, server.lifespan.state)
+        protocol = HttpProtocol(self._context, self._config, server.server_state, server.lifespan.state)
         protocol.place = place
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: protocol,
                 connection,
                 ssl=self._tls,
-                ssl_handshake_timeout=self._door.limits.header_timeout_s,
+                ssl_handshake_timeout=self._context.limits.header_timeout_s,
             )
         except OSError:
             protocol.leave()  # nobody who speaks TLS, or not in time

@@ -1,4 +1,4 @@
-"""An echo server on our WebSocket class, for Autobahn's fuzzing client: `python tests/server/echo_server.py PORT`.
+"""An echo server on our WebSocket class, for Autobahn's fuzzing client: `python tests/wire/echo_server.py PORT`.
 
 The product never sends binary messages, so the frame of a binary echo is made here; whatever is read, checked, joined,
 paused and closed is the product's. docs/websocket.md says how to run the client, and what came of it.
@@ -11,10 +11,10 @@ import sys
 
 import uvloop
 
-from landline.server.http import Door, Limits
-from landline.server.listener import Listener, listening_sockets
-from landline.server.websocket import Accept, Upgrade, WebSocket
-from landline.server.wheel import Wheel
+from landline.wire.connection import ConnectionContext, Limits
+from landline.wire.listener import Listener, listening_sockets
+from landline.wire.websocket import Accept, Upgrade, WebSocket
+from landline.wire.wheel import Wheel
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
@@ -60,7 +60,7 @@ async def serve(port: int) -> None:
     async def nothing(scope: object, receive: object, send: object) -> None:
         raise NotImplementedError("this server has WebSockets only")
 
-    listener = Listener(nothing, listening_sockets("127.0.0.1", port), Door(Limits(), wheel, on_upgrade))
+    listener = Listener(nothing, listening_sockets("127.0.0.1", port), ConnectionContext(Limits(), wheel, on_upgrade))
     await listener.start()
     print(f"ws://127.0.0.1:{port}", flush=True)
     await asyncio.Event().wait()

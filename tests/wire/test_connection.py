@@ -14,8 +14,8 @@ from importlib.util import find_spec
 import pytest
 from structlog.testing import capture_logs
 
-from landline.server.http import FAREWELL_S, PIPELINED
-from landline.server.listener import SEND_BUFFER_BYTES, listening_sockets, raise_file_limit
+from landline.wire.connection import PIPELINED, STOP_GRACE_S
+from landline.wire.listener import SEND_BUFFER_BYTES, listening_sockets, raise_file_limit
 from support.wires import KEY, Response, Wire, Wires, handshake, text, until
 
 LOOPS = ["asyncio", "uvloop"] if find_spec("uvloop") else ["asyncio"]
@@ -788,7 +788,7 @@ def test_stop_waits_for_a_handshake_that_is_being_decided(kind: str) -> None:
         wire.send(handshake("/later"))
         until(lambda: wires.upgrades)
         leave(wires)
-        time.sleep(FAREWELL_S + 0.2)
+        time.sleep(STOP_GRACE_S + 0.2)
         wires.call(wires.decide.set)
         assert wire.response().status == 101
 

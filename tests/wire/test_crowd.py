@@ -14,8 +14,8 @@ from importlib.util import find_spec
 import pytest
 
 from landline.server.certificates import Files, make_certificate
-from landline.server.crowd import Crowd, crowd_of
-from landline.server.listener import tls_context
+from landline.wire.crowd import Crowd, crowd_of
+from landline.wire.listener import tls_context
 from support.edges import request
 from support.wires import DEADLINE_S, Wire, Wires, until
 

@@ -10,7 +10,7 @@ import pytest
 
 from landline.core.attachments import Head
 from landline.errors import BadSyntax, TooLarge
-from landline.server.multipart import Event, Form, form_of
+from landline.wire.multipart import Event, Form, form_of
 
 KIND = b"multipart/form-data; boundary=B"
 PARTS = 3

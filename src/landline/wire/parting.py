@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from landline.server.wheel import Timer, Wheel
+from landline.wire.wheel import Timer, Wheel
 
 _LEAVING_S = 0.5
 """How long a stop of the server waits for such a client, and the end of a connection for the client's own end of it."""

@@ -16,8 +16,8 @@ import uvicorn
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.server import ServerState
 
-from landline.server.cycle import Cycle
-from landline.server.http import HttpProtocol
+from landline.wire.connection import HttpProtocol
+from landline.wire.request import Request
 from support.wires import Wires, handshake, masked, until
 
 LOOPS = ["asyncio", "uvloop"] if find_spec("uvloop") else ["asyncio"]
@@ -70,7 +70,7 @@ def _living() -> tuple[int, int]:
     """How many objects of HTTP connections are alive, those of tests before this one included."""
     gc.collect()
     living = gc.get_objects()
-    return tuple(sum(isinstance(each, kind) for each in living) for kind in (HttpProtocol, Cycle))
+    return tuple(sum(isinstance(each, kind) for each in living) for kind in (HttpProtocol, Request))
 
 
 @pytest.mark.parametrize("kind", LOOPS)

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from landline.server.websocket import WRITE_BUFFER_BYTES, Accept, WebSocket, handshake_answer, handshake_problem
-from landline.server.wheel import Wheel
+from landline.wire.websocket import WRITE_BUFFER_BYTES, Accept, WebSocket, handshake_answer, handshake_problem
+from landline.wire.wheel import Wheel
 from support.wires import (
     KEY,
     MAX_MESSAGE_BYTES,

@@ -15,7 +15,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Scope
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 
-from landline.server.exchange import Header
+from landline.wire.answers import Header
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LENGTHS = (b"content-length", b"transfer-encoding")
@@ -33,7 +33,7 @@ def status_line(status: int) -> bytes:
 _STATUS_LINES = {each.value: b"HTTP/1.1 %d %s" % (each.value, each.phrase.encode()) for each in HTTPStatus}
 
 
-class Cycle:
+class Request:
     """A request on its way through the application.
 
     `expects_continue`: the client waits for our word before it sends the body (RFC 9110, section 10.1.1). `default`

@@ -1,15 +1,15 @@
-"""HTTP/1.1 on one connection: our rules for slow and odd requests (D-52), and our own door for upgrades.
+"""HTTP/1.1 on one connection: our rules for slow and odd requests (D-52), and our own way out for upgrades.
 
-What is not acceptable as HTTP ends here, before any endpoint hears of it; what is becomes a `Cycle`, one at a time, in
-the order in which the requests came. An upgrade is handed on as a value: the request is neither written out again nor
-parsed twice, and bytes behind it in the same packet are not lost. The rules about heads are in `head.py`,
-and `parting.py` sees to the end of a connection whose client is still sending.
+What is not acceptable as HTTP ends here, before any endpoint hears of it; what is becomes a `Request`, one at a time,
+in the order in which the requests came. An upgrade is handed on as a value: the request is neither written out again
+nor parsed twice, and bytes behind it in the same packet are not lost. The rules about heads are in `head.py`, and
+`parting.py` sees to the end of a connection whose client is still sending.
 
 A connection has at most one entry in the timer wheel: for the rest of a head or of a body, for room for what was
 written, or for the next request; and one more at a stop.
 
 uvicorn opens and closes these connections. It is told of them in the way of its own protocol class, which is public
-only by habit: `tests/server/test_uvicorn_contract.py` holds what is relied on, and pyproject.toml pins the range it has
+only by habit: `tests/wire/test_uvicorn_contract.py` holds what is relied on, and pyproject.toml pins the range it has
 passed with.
 """
 
@@ -32,14 +32,13 @@ from uvicorn.server import ServerState
 
 from landline.core import percent
 from landline.errors import LandlineError
-from landline.server.crowd import Crowd, Place, refusal
-from landline.server.cycle import Cycle, status_line
-from landline.server.exchange import EXTENSION, JSON, Arrival, cross_origin, cross_origin_lines, operation_id
-from landline.server.head import NotAcceptable, authority, bad_target, check_fields, fields_of, path_and_query
-from landline.server.parting import Parting, Patience
-from landline.server.paths import by_segment
-from landline.server.problems import UNEXPECTED, Problem, problem_of
-from landline.server.websocket import (
+from landline.wire.answers import EXTENSION, JSON, Arrival, cross_origin, cross_origin_lines, operation_id
+from landline.wire.crowd import Crowd, Place, refusal
+from landline.wire.head import NotAcceptable, authority, bad_target, check_fields, fields_of, path_and_query
+from landline.wire.parting import Parting, Patience
+from landline.wire.problems import UNEXPECTED, Problem, problem_of
+from landline.wire.request import Request, status_line
+from landline.wire.websocket import (
     Accept,
     Header,
     Refuse,
@@ -48,9 +47,9 @@ from landline.server.websocket import (
     handshake_answer,
     handshake_problem,
 )
-from landline.server.wheel import Timer, Wheel
+from landline.wire.wheel import Timer, Wheel
 
-FAREWELL_S = 0.5
+STOP_GRACE_S = 0.5
 """How long a stop waits for a request that is on its way: for the first of a connection, or the rest of a head."""
 
 _LAST_LOOK_S = 0.02
@@ -91,12 +90,12 @@ class Limits(msgspec.Struct, frozen=True):
     """With clients that were answered while they were sending."""
 
 
-class Door(msgspec.Struct, frozen=True):
+class ConnectionContext(msgspec.Struct, frozen=True):
     """What the connections of one server share.
 
     `on_upgrade` decides about a WebSocket handshake: at once, or as an awaitable, which then runs as a short-lived task
     of uvicorn's (a graceful stop waits for it). If the client is gone by then, its answer is dropped. A `LandlineError`
-    that it raises becomes the error answer of `server/problems.py`. None is that there are no WebSockets at this path:
+    that it raises becomes the error answer of `wire/problems.py`. None is that there are no WebSockets at this path:
     the offer is ignored, as any other is.
 
     `address` is the listener's own. Where it is given, no connection is asked for its ends, and requests have no
@@ -119,8 +118,8 @@ class HttpProtocol(asyncio.Protocol):
     __slots__ = (
         "_app",
         "_begun_at",
+        "_context",
         "_discard_at",
-        "_door",
         "_dropped",
         "_due",
         "_early",
@@ -131,10 +130,10 @@ class HttpProtocol(asyncio.Protocol):
         "_idle_at",
         "_in_body",
         "_in_head",
-        "_last_words",
         "_leaving",
         "_limits",
         "_over",
+        "_pending_refusal",
         "_timer",
         "_timer_at",
         "_unread",
@@ -167,27 +166,27 @@ class HttpProtocol(asyncio.Protocol):
 
     def __init__(
         self,
-        door: Door,
+        context: ConnectionContext,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        """`door` comes from us (`functools.partial`), the rest from uvicorn, by name."""
+        """`context` comes from us (`functools.partial`), the rest from uvicorn, by name."""
         self._app = config.loaded_app
         self.server_state = server_state
         self.connections = server_state.connections
         self.tasks = server_state.tasks
-        self.loop = _loop or door.wheel.loop
+        self.loop = _loop or context.wheel.loop
         self.parser: httptools.HttpRequestParser | _Renamed = _parser(self)
         self.place: Place | None = None  # in the crowd; what was accepted before TLS has one already
-        self.cycle: Cycle | None = None  # the one that is being answered, or was last
-        self.pipeline: deque[Cycle] = deque()  # those behind it
-        self._door = door
-        self._limits = door.limits
+        self.cycle: Request | None = None  # the one that is being answered, or was last
+        self.pipeline: deque[Request] = deque()  # those behind it
+        self._context = context
+        self._limits = context.limits
         self._due = 0  # responses that are still owed
         self._over = False  # what still arrives is dropped
-        self._last_words: bytes | None = None  # to be said when every response that is due is out
+        self._pending_refusal: bytes | None = None  # to be said when every response that is due is out
         self._leaving = False  # the request that is on its way, if there is one, is the last
         self._early: bytearray | None = None  # behind a handshake that is being decided
         self._in_head = False
@@ -215,11 +214,11 @@ class HttpProtocol(asyncio.Protocol):
         self.connections.add(self)  # type: ignore[arg-type]  # uvicorn expects one of its own classes
         self.transport = transport
         self.flow = FlowControl(transport)
-        asked = self._door.address is None
-        self.server = get_local_addr(transport) if asked else self._door.address
+        asked = self._context.address is None
+        self.server = get_local_addr(transport) if asked else self._context.address
         self.client = get_remote_addr(transport) if asked else None
         self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
-        crowd = self._door.crowd
+        crowd = self._context.crowd
         if crowd is not None and self.place is None:
             self.place = crowd.enter((transport.get_extra_info("peername") or _GONE)[0])
             if self.place is None:
@@ -227,7 +226,7 @@ class HttpProtocol(asyncio.Protocol):
                 transport.write(refusal())
                 transport.close()
                 return
-        self._head_at = self._door.wheel.time() + self._limits.header_timeout_s
+        self._head_at = self._context.wheel.time() + self._limits.header_timeout_s
         self._watch_until(self._head_at)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -310,11 +309,13 @@ class HttpProtocol(asyncio.Protocol):
         else:
             self._leaving = True
             begun = newest is None or self._in_head
-            self._door.wheel.after(FAREWELL_S if begun else _LAST_LOOK_S, self._leave if begun else self._leave_idle)
+            self._context.wheel.after(
+                STOP_GRACE_S if begun else _LAST_LOOK_S, self._leave if begun else self._leave_idle
+            )
 
     def _leave_idle(self) -> None:
         if self._in_head:
-            self._door.wheel.after(FAREWELL_S, self._leave)
+            self._context.wheel.after(STOP_GRACE_S, self._leave)
         else:
             self._leave()
 
@@ -371,10 +372,10 @@ class HttpProtocol(asyncio.Protocol):
         waits = self.cycle is not None and not self.cycle.complete
         begun, self._begun_at = self._begun_at, None
         if waits and begun is None:
-            begun = self._door.wheel.time()
+            begun = self._context.wheel.time()
         scope["extensions"] = {
             EXTENSION: Arrival(
-                self.fields, self._door.wheel, cycle.answer, cycle.whole_body, begun, self._url_is_too_long
+                self.fields, self._context.wheel, cycle.answer, cycle.whole_body, begun, self._url_is_too_long
             )
         }
         self._in_body = True
@@ -398,8 +399,8 @@ class HttpProtocol(asyncio.Protocol):
             "headers": self.headers,
         }
 
-    def _cycle(self, method: str, version: str) -> Cycle:
-        return Cycle(
+    def _cycle(self, method: str, version: str) -> Request:
+        return Request(
             method,
             self.transport,
             self.flow,
@@ -410,12 +411,12 @@ class HttpProtocol(asyncio.Protocol):
             expects_continue=version != "1.0" and self.fields.get(b"expect", b"").lower() == b"100-continue",
         )
 
-    def _start(self, cycle: Cycle) -> None:
+    def _start(self, cycle: Request) -> None:
         self.cycle = cycle
         cycle.start(self._app, self.loop, self.tasks)
 
     @property
-    def _arriving(self) -> Cycle | None:
+    def _arriving(self) -> Request | None:
         """The newest request; what is read of the connection belongs to it."""
         return self.pipeline[-1] if self.pipeline else self.cycle
 
@@ -454,13 +455,13 @@ class HttpProtocol(asyncio.Protocol):
         if self.pipeline:
             self._start(self.pipeline.popleft())
         else:
-            self._idle_at = self._door.wheel.time() + self._limits.keep_alive_s
+            self._idle_at = self._context.wheel.time() + self._limits.keep_alive_s
             self._watch_until(self._idle_at)
-        if self._last_words is not None and not self._due:
-            self._hang_up(self._last_words)
+        if self._pending_refusal is not None and not self._due:
+            self._hang_up(self._pending_refusal)
         elif self._in_body and not self._due:
             # Answered before it was read, 413 for instance. The rest is dropped, but not for ever.
-            self._discard_at = self._door.wheel.time() + self._limits.header_timeout_s
+            self._discard_at = self._context.wheel.time() + self._limits.header_timeout_s
             self._dropped = 0
             self._watch()
 
@@ -517,7 +518,7 @@ class HttpProtocol(asyncio.Protocol):
         if not self._due:
             self._hang_up(answer)
         elif not self.transport.is_closing():
-            self._last_words = answer
+            self._pending_refusal = answer
             self.flow.pause_reading()
 
     def _abandon(self) -> bool:
@@ -566,7 +567,7 @@ class HttpProtocol(asyncio.Protocol):
         """Nothing more is said, and what still comes is dropped: somebody else sees to the end of the connection."""
         flow, connections = self.flow, self.connections
         self._let_go()
-        parting = Parting(self.transport, self._door.wheel, self._limits.patience, connections.discard)
+        parting = Parting(self.transport, self._context.wheel, self._limits.patience, connections.discard)
         connections.add(parting)  # type: ignore[arg-type]
         flow.resume_writing()  # whoever waits to write learns that nobody reads
         flow.resume_reading()
@@ -575,7 +576,7 @@ class HttpProtocol(asyncio.Protocol):
     # What takes too long
 
     def _note_time(self) -> None:
-        self._heard_at = self._door.wheel.time()
+        self._heard_at = self._context.wheel.time()
         if self._in_head and self._begun_at is None:
             self._begun_at = self._heard_at
         if self._in_head or not (self._in_body or self._due):
@@ -588,7 +589,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _expect_room(self) -> None:
         self._unsent = self.transport.get_write_buffer_size()
-        self._unsent_at = self._door.wheel.time() + self._limits.body_stall_s if self._unsent else None
+        self._unsent_at = self._context.wheel.time() + self._limits.body_stall_s if self._unsent else None
         self._watch()
 
     def _next_deadline(self) -> float | None:
@@ -611,7 +612,7 @@ class HttpProtocol(asyncio.Protocol):
                 return
             self._timer.cancel()
         self._timer_at = at
-        self._timer = self._door.wheel.at(at, self._look)
+        self._timer = self._context.wheel.at(at, self._look)
 
     def _stop_watching(self) -> None:
         if self._timer is not None:
@@ -621,9 +622,9 @@ class HttpProtocol(asyncio.Protocol):
     def _look(self) -> None:
         """A deadline may have come."""
         self._timer = None
-        now = self._door.wheel.time()
+        now = self._context.wheel.time()
         if self.flow.read_paused:
-            self._excuse(now)
+            self._reset_client_timers(now)
         if self._unsent_at is not None and now >= self._unsent_at and self._is_stuck(now):
             self.transport.abort()
         elif self._head_at is not None and now >= self._head_at:
@@ -642,7 +643,7 @@ class HttpProtocol(asyncio.Protocol):
         else:
             self._watch()
 
-    def _excuse(self, now: float) -> None:
+    def _reset_client_timers(self, now: float) -> None:
         """It is us who do not read: the client's time begins anew."""
         self._heard_at = now
         if self._head_at is not None:
@@ -700,7 +701,7 @@ class HttpProtocol(asyncio.Protocol):
             return
         decision: Decision | Awaitable[Decision] | None
         try:
-            decision = self._door.on_upgrade(request)
+            decision = self._context.on_upgrade(request)
         except LandlineError as error:
             decision = self._error_object(problem_of(error))
         except Exception:  # noqa: BLE001  # the edge: whatever breaks in there, the client gets its 500
@@ -723,7 +724,7 @@ class HttpProtocol(asyncio.Protocol):
         problem = handshake_problem(parser.get_http_version(), self.headers, self.fields)
         status, message = problem or (400, None)
         return Upgrade(
-            path=by_segment(path) if b"%" in path else path.decode("ascii"),
+            path=percent.by_segment(path) if b"%" in path else path.decode("ascii"),
             query=query,
             headers=self.headers,
             fields=self.fields,
@@ -767,7 +768,7 @@ class HttpProtocol(asyncio.Protocol):
         crossing = cross_origin_lines(request.fields.get(b"origin"), self._limits.cors_origins)
         named = b"x-correlating-operationid: %b\r\n%b" % (operation.encode(), crossing)
         answer = handshake_answer(request.fields, named)
-        socket = WebSocket(transport, decision, self._door.wheel, self._limits.close_timeout_s)
+        socket = WebSocket(transport, decision, self._context.wheel, self._limits.close_timeout_s)
         socket.place, self.place = self.place, None
         socket.open(answer, early, paused)
 
