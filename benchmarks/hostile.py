@@ -24,9 +24,9 @@ from landline.core import activity, attachments, bot_tokens, json_text, tokens, 
 from landline.core.attachments import AttachmentId, File
 from landline.core.bot import Bot
 from landline.core.log import ConversationId
+from landline.core.percent import by_segment
 from landline.server import issuer
 from landline.server.exchange import query_parameters
-from landline.server.paths import by_segment
 from landline.wire.multipart import form_of
 
 KIB = 1024
