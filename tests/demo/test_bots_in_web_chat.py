@@ -400,3 +400,15 @@ async def test_what_is_carried_leaves_the_page_whole(talk: Talk) -> None:
     await talk.page.reload()
     texts = await talk.page.until_last("End")
     assert texts[0] == "Begin"
+
+
+async def test_what_the_bot_did_not_take_is_shown_as_sent_since_it_is_in_the_conversation(talk: Talk) -> None:
+    """docs/howto/long-turns.md says so."""
+    page = talk.page
+    talk.bot.answer(500)
+    page.excuse("502")
+    await page.tell("hi")
+    await page.until_last("hi")
+    await page.tab.locator(".webchat__activity-status").get_by_text("Just now").first.wait_for()
+    assert await page.tab.get_by_role("button", name="Retry").count() == 0
+    assert any(each.startswith("502") for each in page.complaints)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -123,3 +124,20 @@ async def test_what_is_said_of_a_bot_fits(
     box = await page.tab.get_by_placeholder("Type your message").bounding_box()
     assert box is not None
     assert 0 <= box["y"] <= box["y"] + box["height"] <= height
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (1024, 600)])
+async def test_nothing_in_the_panel_lies_on_something_else(
+    settings: Settings, stack: AsyncExitStack, open_page: Browsers, width: int, height: int
+) -> None:
+    """Where there is less room than the panel needs, it scrolls."""
+    demo = await tried(settings, stack, await own_bot(stack))
+    page = await open_page(demo.url, "light", width, height)
+    await page.say("hi")
+    await page.tab.locator(".notes li").nth(2).wait_for()
+    parts = [".drawing", ".states", ".actions", ".facts", ".notes ol", ".notes .link"]
+    boxes = [await page.tab.locator(part).bounding_box() for part in parts]
+    ends = [(box["y"], box["y"] + box["height"]) for box in boxes]
+    assert all(end <= begin + 1 for (_, end), (begin, _) in itertools.pairwise(ends)), dict(
+        zip(parts, ends, strict=True)
+    )
