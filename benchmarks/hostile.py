@@ -38,6 +38,9 @@ _CONVERSATION = ConversationId("Kq3vW9sTz1")
 _FORM = b"multipart/form-data; boundary=landline"
 _SLICE_BYTES = 16 * KIB
 _RUNS = 3
+_TURNS = 20
+"""So often the worst input and an honest one are read in turn. The least of each counts: other work on the machine
+lengthens some of them, those most that go through most memory."""
 _SHOWN = 24
 _PAGE = Path(__file__).parents[1] / "docs" / "how-fast.md"
 _BEGIN, _END = "<!-- hostile: begin -->", "<!-- hostile: end -->"
@@ -131,7 +134,9 @@ def measured(found: Found, size_bytes: int) -> Found:
     honest = filled(parser.around[0], parser.plain, size_bytes)
     message = filled(PARSERS[0].around[0], PARSERS[0].plain, size_bytes)
     pairs = ((parser.read, hostile), (parser.read, honest), (PARSERS[0].read, message))
-    turns = [[cost_s(read, body, 1) for read, body in pairs] for _ in range(2 * _RUNS)]
+    turns = [
+        [cost_s(read, body, 1) for read, body in pairs] for _ in range(_TURNS if size_bytes <= KIB * KIB else _RUNS)
+    ]
     worst_s, honest_s, message_s = (min(each) for each in zip(*turns, strict=True))
     return found._replace(worst_s=worst_s, plain_s=max(honest_s, message_s), size_bytes=size_bytes)
 
@@ -278,7 +283,20 @@ PARSERS = (
             (b"--landline\r\n", b"\r\n\r\n--landline--"),
             (b"", b""),
         ),
-        (b"\r", b"\n", b"\r\n", b"-", b"--", b"\r\n--landlin", b"\r\n--landline\r\n", b"a", b"a: b\r\n", b":", b"\x00"),
+        (
+            b"\r",
+            b"\n",
+            b"\r\n",
+            b"-",
+            b"--",
+            b"\r\n--landlin",
+            b"\r\n--landlinea: b\r\r\n",
+            b"\r\n--landline\r\n",
+            b"a",
+            b"a: b\r\n",
+            b":",
+            b"\x00",
+        ),
         20480 * KIB,
         256 * KIB,
     ),

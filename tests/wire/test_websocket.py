@@ -36,6 +36,7 @@ from support.wires import (
 LOOPS = ["asyncio", "uvloop"] if find_spec("uvloop") else ["asyncio"]
 
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 0x81, 0x82, 0x80, 0x88, 0x89, 0x8A
+FLOOD = 40_000
 FIRST_TEXT, FIRST_BINARY, MORE = 0x01, 0x02, 0x00
 
 
@@ -371,6 +372,35 @@ def test_frames_one_byte_at_a_time(wire: Wire) -> None:
 def test_hundreds_of_frames_in_one_packet(wire: Wire) -> None:
     wire.send(b"".join(text(str(n)) for n in range(500)))
     assert [wire.text() for _ in range(500)] == [str(n).encode() for n in range(500)]
+
+
+@pytest.mark.item(212)
+@pytest.mark.parametrize(
+    ("first", "again", "last"),
+    [
+        (b"", masked(PING), text("")),
+        (b"", masked(PONG), text("")),
+        (masked(FIRST_TEXT), masked(MORE), masked(CONTINUATION)),
+    ],
+    ids=["pings", "pongs", "fragments"],
+)
+def test_a_flood_of_empty_frames_leaves_turns_to_others(wires: Wires, first: bytes, again: bytes, last: bytes) -> None:
+    def turn() -> None:
+        turns.append(loop.time())
+        if not done:
+            loop.call_soon(turn)
+
+    turns: list[float] = []
+    done: list[bool] = []
+    with wires.websocket("/plain") as wire:
+        loop, handler = wires.loop, wires.handlers[-1]
+        loop.call_soon_threadsafe(turn)
+        wire.send(first + again * FLOOD + last)
+        until(lambda: handler.of("text"))
+        done.append(True)
+    assert len(handler.of("heard")) >= FLOOD
+    # While they are read, others have their turn again and again: not 40,000 frames go by between two of them.
+    assert sum(later - turn > 0 for turn, later in itertools.pairwise(turns)) >= FLOOD / 1000
 
 
 @pytest.mark.item(147)
