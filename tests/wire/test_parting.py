@@ -146,7 +146,7 @@ IMPATIENT = {
 def test_nobody_is_heard_out_for_ever(kind: str, bound: str, over_tls: bool, certificate: Files) -> None:
     tls = tls_context(certificate.certificate, certificate.key) if over_tls else None
     with (
-        Wires(kind, tls, patience=IMPATIENT[bound]) as wires,
+        Wires(kind, tls=tls, patience=IMPATIENT[bound]) as wires,
         connected(wires, certificate.ca if over_tls else None) as wire,
     ):
         wire.send(head("/unread", 22 * MIB, "Connection: close"))

@@ -10,6 +10,7 @@ import msgspec
 from landline.channel.conversations import Admitted, Conversations
 from landline.channel.delivery import Delivery
 from landline.channel.idempotency import Repeats, check_key
+from landline.channel.parsing import AT_ONCE_BYTES, parsed
 from landline.channel.retry import retry_while_unavailable
 from landline.channel.tokens import Grant, random_id
 from landline.core import activity, links, log
@@ -67,16 +68,32 @@ class Activities:
         `Conflict` for something else with that key.
         """
         grant.check_bound()
-        posted = activity.from_client(
+        read = partial(
+            activity.from_client,
             body,
             conversation=conversation.id,
             bot=grant.bot,
             bound=grant.user,
             may_use_dl=grant.may_claim_dl,
         )
-        return self.accept(
-            grant.bot, conversation, posted, deadline, None if key is None else self.key(posted, key, body)
-        )
+        if len(body) > AT_ONCE_BYTES:
+            return self._send_long(grant, conversation, read, body, deadline, key)
+        posted = read()
+        send_key = None if key is None else self.key(posted, key, body)
+        return self.accept(grant.bot, conversation, posted, deadline, send_key)
+
+    async def _send_long(
+        self,
+        grant: Grant,
+        conversation: Conversation,
+        read: Callable[[], ClientActivity],
+        body: bytes,
+        deadline: float,
+        key: str | None,
+    ) -> str:
+        posted = await parsed(len(body), read)
+        send_key = None if key is None else self.key(posted, key, body)
+        return await self.accept(grant.bot, conversation, posted, deadline, send_key)
 
     def key(self, posted: ClientActivity, key: str, *sent: bytes) -> SendKey:
         """What an `Idempotency-Key` makes of a request; `sent` is what it says. Raises `BadArgument`."""

@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from landline.channel.activities import Activities
+from landline.channel.parsing import parsed
 from landline.channel.retry import retry_while_unavailable
 from landline.channel.tokens import Grant
 from landline.core import activity, attachments
@@ -166,13 +167,8 @@ class Attachments:
             File(draft.id, attachments.file_name(head.filename), head.content_type) for draft, head in upload.files
         ]
         written = None if upload.activity is None else bytes(upload.activity)
-        message = attachments.message(written, files, user_id)
-        posted = activity.from_client_members(
-            message.members,
-            conversation=conversation.id,
-            bot=grant.bot,
-            bound=grant.user,
-            may_use_dl=grant.may_claim_dl,
+        message, posted = await parsed(
+            len(written or b""), lambda: _read(written, files, user_id, grant, conversation.id)
         )
         known = [
             Attachment(conversation.id, file.name, content_type, self._clock.now_ms())
@@ -302,3 +298,17 @@ class Attachments:
             except LandlineError as error:
                 _log.warning("expired files could not be removed", reason=error.message)
             await asyncio.sleep(_SWEEP_S)
+
+
+def _read(
+    written: bytes | None, files: list[File], user_id: str | None, grant: Grant, conversation: ConversationId
+) -> tuple[attachments.Message, activity.ClientActivity]:
+    message = attachments.message(written, files, user_id)
+    posted = activity.from_client_members(
+        message.members,
+        conversation=conversation,
+        bot=grant.bot,
+        bound=grant.user,
+        may_use_dl=grant.may_claim_dl,
+    )
+    return message, posted

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import structlog
 
 from landline.channel.activities import append, entry_of, pass_by
 from landline.channel.idempotency import Repeats
+from landline.channel.parsing import parsed
 from landline.channel.retention import LastUse
 from landline.channel.retry import retry_while_unavailable
 from landline.core import activity, log
@@ -70,7 +73,7 @@ class BotActivities:
         error (bot-side 3.2). Raises `RequestError` with nothing stored, `Conflict` for something else with that
         `request_id`.
         """
-        said = activity.from_bot(body, conversation=conversation.id, bot=bot, reply_to=reply_to)
+        said = await _parsed(body, conversation, bot, reply_to)
         key = None
         if request_id:
             path = (reply_to or "").encode(errors="surrogatepass")
@@ -80,7 +83,7 @@ class BotActivities:
     async def begin(self, bot: Bot, conversation: Conversation, body: bytes, deadline: float) -> str:
         """Accept the first words of a conversation that the bot starts: once, however often the start is repeated
         (bot-side 3.7). Otherwise as `send`."""
-        said = activity.from_bot(body, conversation=conversation.id, bot=bot, reply_to=None)
+        said = await _parsed(body, conversation, bot)
         return await self._accept(conversation, said, deadline, SendKey(bot.id, _FIRST_WORDS, b""))
 
     async def _accept(
@@ -113,18 +116,13 @@ class BotActivities:
         What came without one is known again when the whole call is repeated with the same `request_id`. Raises
         `RequestError` with nothing stored, `Conflict` for something else with that `request_id`.
         """
-        written = activity.replies(body)
+        written = await parsed(len(body), partial(activity.replies, body))
         if not written:
             raise MissingProperty("'activities' is missing or empty")
         members = await retry_while_unavailable(self._give_up(deadline), lambda: self._store.members(conversation.id))
         users = {member.account.id for member in members if not member.is_bot}
-        past = [
-            (
-                activity.id_of(each),
-                activity.from_bot(each, conversation=conversation.id, bot=bot, reply_to=None, users=users),
-            )
-            for each in written
-        ]
+        read = partial(activity.from_bot, conversation=conversation.id, bot=bot, reply_to=None, users=users)
+        past = await parsed(len(body), lambda: [(activity.id_of(each), read(each)) for each in written])
         last = ""
         for place, (given, said) in enumerate(past):
             key = None
@@ -159,8 +157,8 @@ class BotActivities:
 
         Raises `UnknownActivity` for what is not the bot's, was deleted, or is in no log; `RequestError` as `send`.
         """
-        activity.check_id(body, activity_id)
-        said = activity.from_bot(body, conversation=conversation.id, bot=bot, reply_to=None)
+        await parsed(len(body), partial(activity.check_id, body, activity_id))
+        said = await _parsed(body, conversation, bot)
         original = await self._own(conversation, activity_id)
         if original is None:
             raise UnknownActivity
@@ -201,3 +199,8 @@ class BotActivities:
 
     def _give_up(self, deadline: float) -> float:
         return min(deadline, self._clock.monotonic() + self._store_wait_s)
+
+
+async def _parsed(body: bytes, conversation: Conversation, bot: Bot, reply_to: str | None = None) -> BotActivity:
+    read = partial(activity.from_bot, body, conversation=conversation.id, bot=bot, reply_to=reply_to)
+    return await parsed(len(body), read)

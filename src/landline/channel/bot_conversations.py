@@ -9,11 +9,13 @@ from __future__ import annotations
 import base64
 import hmac
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 
 from landline.channel.bot_activities import BotActivities
 from landline.channel.idempotency import Repeats
+from landline.channel.parsing import parsed
 from landline.channel.retry import retry_while_unavailable
 from landline.channel.tokens import new_conversation_id
 from landline.core import activity
@@ -60,12 +62,13 @@ class BotConversations:
         `UnknownConversation` where what the first call started was deleted since.
         """
         _check_may_start(bot)
-        members, said = activity.first_words(body, bot_id=bot.id)
+        members, said = await parsed(len(body), partial(activity.first_words, body, bot_id=bot.id))
         if len(members) > self._most_members:
             raise BadArgument(f"More than {self._most_members} members")
         name = await self._name(bot, body, request_id)
         if said is not None:
-            activity.from_bot(said, conversation=name, bot=bot, reply_to=None)
+            read = partial(activity.from_bot, said, conversation=name, bot=bot, reply_to=None)
+            await parsed(len(said), read)
         # A token for this conversation is bound to its user; of several, nobody can say which one asks for it.
         user = members[0] if len(members) == 1 else None
         if user is not None:

@@ -15,6 +15,7 @@ import structlog
 from landline.channel.delivery_tasks import DeliveryTasks
 from landline.channel.joins import Joins
 from landline.channel.line import Place
+from landline.channel.parsing import parsed
 from landline.channel.registry import Registry
 from landline.core import activity
 from landline.core.bot import Bot
@@ -165,7 +166,7 @@ class Delivery:
     async def _accept_replies(self, bot: Bot, conversation: Conversation, body: bytes) -> None:
         """Accept synchronous replies in their order (bot-side 2.6)."""
         try:
-            replies = activity.replies(body)
+            replies = await parsed(len(body), partial(activity.replies, body))
         except LandlineError as error:
             _log.warning(
                 "a bot's answer has no replies", bot=bot.id, conversation=conversation.id, reason=error.message

@@ -41,9 +41,9 @@ async def two_replays(talk: Conversation, last: str) -> list[list[object]]:
 
 @group.check(144, Need.BOT)
 async def frames(s: Subject) -> None:
-    """No frame of any stream is an ActivitySet without activities; every non-empty frame is text, JSON, with exactly
-    one activity and a non-empty string `watermark`; 500 activities replayed to an unmodified DirectLineJS come out in
-    order.
+    """No frame of any stream is an ActivitySet without activities [r2]; every non-empty frame is text, JSON, with
+    exactly one activity and a non-empty string `watermark`; 500 activities replayed to an unmodified DirectLineJS come
+    out in order.
 
     Without DirectLineJS."""
     talk = await s.start()

@@ -40,7 +40,9 @@ GROUPS = tuple(
     )
 )
 
-CHECKS: tuple[Check, ...] = tuple(check for group in GROUPS for check in group.checks)
+CHECKS: tuple[Check, ...] = tuple(
+    sorted((check for group in GROUPS for check in group.checks), key=lambda check: check.number)
+)
 
 
 def chosen(only: str) -> list[Check]:

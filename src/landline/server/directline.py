@@ -19,6 +19,7 @@ from starlette.routing import Route
 from landline.channel.activities import Activities
 from landline.channel.attachments import Attachments, Upload
 from landline.channel.conversations import Admitted, Conversations, Opened
+from landline.channel.parsing import parsed
 from landline.channel.throttle import Throttle
 from landline.channel.tokens import Grant, Issued, Tokens
 from landline.core import attachments, json_text
@@ -250,7 +251,9 @@ class DirectLine:
     async def _parameters(self, exchange: Exchange, grant: Grant) -> TokenParameters:
         """The optional TokenParameters in the body (5.1, 5.2). The origins that it names hold for itself already."""
         body = await exchange.json_body()
-        parameters = TokenParameters() if json_text.is_none(body) else read_parameters(json_text.decode(body))
+        parameters = TokenParameters()
+        if not json_text.is_none(body):
+            parameters = await parsed(len(body), lambda: read_parameters(json_text.decode(body)))
         self._tokens.check_origin(grant, exchange.origin(), parameters.origins)
         return parameters
 
