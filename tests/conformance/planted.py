@@ -31,8 +31,8 @@ from landline.server import attachments as downloads
 from landline.server import directline, exchange
 from landline.server.exchange import Exchange
 from landline.server.paths import Paths
+from landline.wire import answers, problems
 from landline.wire import connection as http
-from landline.wire import problems
 from landline.wire.connection import HttpProtocol
 
 Sow = Callable[[pytest.MonkeyPatch], None]
@@ -285,7 +285,7 @@ PLANTS = (
         13,
         "Retry-After is not exposed",
         all_of(
-            value(exchange, "_EXPOSED", (b"access-control-expose-headers", b"X-Correlating-OperationId")),
+            value(answers, "_EXPOSED", (b"access-control-expose-headers", b"X-Correlating-OperationId")),
             forgetful(exchange, "cross_origin_lines"),
         ),
     ),

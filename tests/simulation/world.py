@@ -106,6 +106,8 @@ class Journal:
         self.hidden: set[int] = set()
         self.ever: list[tuple[str, str]] = []
         self.issued: dict[str, int] = {}
+        self.before_gap_ms: dict[int, int] = {}
+        """By the last number of each gap: when the last entry before it was accepted (8.1.6)."""
         self.head = 0
 
     @property
@@ -543,6 +545,8 @@ class Desk:
             at = bisect_left(journal.numbers, given.position - 1)
             if at < len(journal.numbers) and journal.numbers[at] == given.position - 1:
                 behind_ms = journal.entries[at].time_ms
+            else:
+                behind_ms = journal.before_gap_ms.get(given.position - 1)
         return start_of(
             given,
             journal.conversation,
@@ -821,6 +825,8 @@ class World:
                 journal.roll_back(self.rng.randrange(8))
             elif self.rng.random() < 0.2:
                 journal.head += 1000  # a declared restore leaves a gap (8.1.6)
+                if journal.entries:
+                    journal.before_gap_ms[journal.head - 1] = journal.last_ms
         self.node = Node(self)
         self.up = True
 

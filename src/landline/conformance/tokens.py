@@ -52,7 +52,7 @@ async def empty_user(s: Subject) -> None:
 @group.check(47)
 async def user_id_is_no_string(s: Subject) -> None:
     """`user.id` not a string → 400 `BadArgument`."""
-    refused(await s.client.generate(user={"id": 7}), 400, "BadArgument")
+    refused(await s.client.generate(user={"id": 7.5}), 400, "BadArgument")
 
 
 @group.check(48)
