@@ -519,7 +519,7 @@ async def test_a_bot_with_the_wrong_secret_hears_and_cannot_speak(
             assert sent.error == (502, "BotRejectedActivity")
             texts = [each["text"] for each in await client.all_activities(opened.conversation_id)]
             assert texts == ["hello?"]
-            assert '"route":"/{tenant}/oauth2/v2.0/token","status":401' in landline.log
+            await landline.until_logged('"route":"/{tenant}/oauth2/v2.0/token","status":401')
     finally:
         await real_bot.start()
 
@@ -618,7 +618,7 @@ async def test_a_sign_in_card_arrives_as_it_is_and_nobody_is_signed_in(
     assert card["content"]["connectionName"] == "github"
     (button,) = card["content"]["buttons"]
     assert (button["type"], button["value"]) == ("signin", "https://issuer.example/authorize")
-    assert '"route":"/api/usertoken/GetToken","status":404' in landline.log
+    await landline.until_logged('"route":"/api/usertoken/GetToken","status":404')
     hosts = set(re.findall(r"^looks up (.*)$", real_bot.log, re.MULTILINE))
     assert hosts <= {"127.0.0.1", "localhost"}, hosts
     if real_bot.sdk != "ag-js":

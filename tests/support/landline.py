@@ -82,6 +82,12 @@ class Landline:
         """Everything it has printed since the first start."""
         return self.log_path.read_text() if self.log_path.exists() else ""
 
+    async def until_logged(self, text: str, deadline_s: float = 20) -> None:
+        """Wait until the log has it: the line of a request is written a moment after its answer."""
+        async with asyncio.timeout(deadline_s):
+            while text not in self.log:
+                await asyncio.sleep(0.02)
+
     async def start(self, deadline_s: float = 20) -> Landline:
         """Start the process and wait until `/ready` answers 200."""
         arguments = ["serve", "--port", str(self.port), "--data", str(self.data)]
