@@ -84,7 +84,8 @@ class Demo:
             self._closers = closers.pop_all()
 
     def _carry(self, transport: HttpBotTransport) -> BotTransport:
-        self._watch = Watch(transport, patience_s=self._patience_s)
+        is_ours = self._settings.bot is None  # the demo's own bot streams an answer for some seconds
+        self._watch = Watch(transport, patience_s=self._patience_s, may_take_long=is_ours)
         return self._watch
 
     def _page(self, server: Server) -> Sequence[BaseRoute]:

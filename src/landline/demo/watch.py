@@ -54,10 +54,12 @@ _UNKNOWN = Standing("unknown", "looking")
 class Watch:
     """Implements `landline.ports.BotTransport` for one bot, and sees what becomes of everything. `begin` first."""
 
-    def __init__(self, transport: HttpBotTransport, *, patience_s: float) -> None:
-        """A bot is given `patience_s` to connect or to answer before that is said to be long."""
+    def __init__(self, transport: HttpBotTransport, *, patience_s: float, may_take_long: bool = False) -> None:
+        """A bot is given `patience_s` to connect or to answer before that is said to be long. One that `may_take_long`
+        is known to speak in the middle of a turn, however long it is: nothing is said of its silence."""
         self._transport = transport
         self._patience_s = patience_s
+        self._may_take_long = may_take_long
         self._standing = _UNKNOWN
         self._heard = 0
         """How many answers of the bot were seen: an older question does not overrule a newer answer."""
@@ -149,7 +151,7 @@ class Watch:
     def standing(self) -> Standing:
         """How the line stands, as far as it is known now."""
         longest_s = asyncio.get_running_loop().time() - min(self._since.values(), default=float("inf"))
-        if self._standing.state == "connected" and longest_s > self._patience_s:
+        if self._standing.state == "connected" and longest_s > self._patience_s and not self._may_take_long:
             long = trouble.silent(longest_s)
             return Standing("waiting", long.word, long.help)
         return self._standing
