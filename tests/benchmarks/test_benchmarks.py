@@ -94,6 +94,7 @@ def _frames_of(data: bytes, step: int) -> list[bytes]:
     stream = Stream.__new__(Stream)
     frames: list[bytes] = []
     stream.open, stream.frames, stream.keepalives = False, 0, 0
+    stream._on_open = lambda: None
     stream._on_frame = lambda _, frame: frames.append(frame)
     held = b""
     for start in range(0, len(data), step):
