@@ -21,6 +21,7 @@ from landline.core.json_text import (
     items_of,
     lenient,
     lenient_string,
+    members_of,
 )
 from landline.errors import BadArgument, BadSyntax
 from support.json_text import OBJECTS, STRINGS, VALUES, as_object
@@ -116,6 +117,80 @@ def test_a_string_that_is_only_shown_has_a_replacement_for_each_lone_surrogate(t
     expected = re.sub("[\ud800-\udfff]", "\ufffd", json.loads(text))
     assert lenient_string(Raw(text)) == expected
     assert lenient(msgspec.json.Decoder(str), Raw(text)) == expected
+
+
+_SPACES = st.sampled_from(["", " ", "\n\t", "\r\n "])
+_TEXTS = st.lists(
+    st.sampled_from(
+        [r"\ud800", r"\uDFFF", r"\ud83d\ude00", r"\ud55c", r"\\", r"\"", r"\n", r"\u0061", r"\\ud800", *"adDué:,[} "]
+    ),
+    max_size=5,
+).map(lambda pieces: f'"{"".join(pieces)}"')
+_TREES = st.recursive(
+    st.one_of(_TEXTS, st.sampled_from(["1", "-0.5e3", "null", "true", "[]", "{}"])),
+    lambda inner: st.one_of(
+        st.tuples(st.just("["), st.lists(inner, max_size=3)),
+        st.tuples(st.just("{"), st.lists(st.tuples(st.sampled_from(['"a"', '"\\ud83d\\ude00:"']), inner), max_size=3)),
+    ),
+    max_leaves=6,
+)
+
+
+def _spelled(tree: object, spaces: list[str]) -> str:
+    """JSON of a tree: a text, or a bracket and what is in it; the next of the spaces wherever one may be."""
+    if isinstance(tree, str):
+        return tree
+    spaces.append(space := spaces.pop(0))
+    if tree[0] == "[":
+        return f"[{space}" + f"{space},{space}".join(_spelled(each, spaces) for each in tree[1]) + f"{space}]"
+    members = (f"{name}{space}:{space}{_spelled(each, spaces)}" for name, each in tree[1])
+    return f"{{{space}" + f"{space},{space}".join(members) + f"{space}}}"
+
+
+_SCAN = json.JSONDecoder().scan_once
+
+
+def _past(text: str, place: int, blanks: str = " \t\r\n") -> int:
+    while text[place] in blanks:
+        place += 1
+    return place
+
+
+def _read_one_by_one(text: str) -> list[str]:
+    """What stands at the top level of an object or an array, names as well, as it was written."""
+    pieces, place = [], _past(text, _past(text, 0) + 1)
+    while text[place] not in "]}":
+        _, end = _SCAN(text, place)
+        pieces.append(text[place:end])
+        place = _past(text, end, " \t\r\n,:")
+    return pieces
+
+
+def _all_names(value: object) -> list[str]:
+    if isinstance(value, list):
+        return [name for each in value for name in _all_names(each[1] if isinstance(each, tuple) else each)] + [
+            each[0] for each in value if isinstance(each, tuple)
+        ]
+    return []
+
+
+@given(st.lists(st.tuples(_TEXTS, _TREES), max_size=5), st.lists(_SPACES, min_size=1, max_size=4), st.booleans())
+def test_a_body_is_split_as_if_it_was_read_one_value_after_the_other(members, spaces, beside):
+    if beside:
+        members = [*members, ('"a"', '"\\ud800"')]
+    text = _spelled(("{", members), [*spaces])
+    names = _all_names(json.loads(text, object_pairs_hook=list))
+    if any("\ud800" <= character <= "\udfff" for name in names for character in name):
+        with pytest.raises(BadArgument):
+            decode(text.encode())
+        return
+    pieces = _read_one_by_one(text)
+    expected = {json.loads(name): value for name, value in zip(pieces[::2], pieces[1::2], strict=True)}
+    given_members = {name: bytes(value).decode() for name, value in decode(text.encode()).items()}
+    assert given_members == expected
+    assert {name: bytes(value).decode() for name, value in members_of(Raw(text.encode()), "x").items()} == expected
+    array = _spelled(("[", [tree for _, tree in members]), [*spaces])
+    assert [bytes(item).decode() for item in exact_items_of(Raw(array.encode()), "x")] == _read_one_by_one(array)
 
 
 @given(st.lists(VALUES, max_size=4))

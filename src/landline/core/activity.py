@@ -282,7 +282,7 @@ def _check_shapes(members: dict[str, Raw]) -> None:
     replayed (6.1, ADR 30). What Web Chat lives through is carried, whatever it is. Raises `BadArgument`."""
     if memoryview(members.get("text", _NULL))[0] in _NO_TEXT:
         raise BadArgument("'text' must be a string")
-    _objects(apart(members.get("attachments", _NULL)), "attachments")
+    _objects(members.get("attachments", _NULL), "attachments")
     suggested = apart(members.get("suggestedActions", _NULL))
     if memoryview(suggested)[0] not in _OBJECT_OR_NULL:
         raise BadArgument("'suggestedActions' must be an object")

@@ -18,7 +18,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Raw
 
-from landline.errors import BadArgument, BadSyntax, RequestError
+from landline.errors import BadArgument, BadSyntax
 
 DEPTH = 200
 """Levels of nesting that are carried (spec 3.1)."""
@@ -78,7 +78,10 @@ def _check_members(text: bytes | Raw) -> None:
     """Raises `BadArgument` for more than `MEMBERS`, before an object was made for each of them."""
     written = bytes(text)
     if _has_more(written, b":", MEMBERS) and len(_beginning(written.translate(_AS_ARRAY))) > 2 * MEMBERS:
-        raise BadArgument(f"An object has more than {MEMBERS} members")
+        raise BadArgument(_TOO_MANY_MEMBERS)
+
+
+_TOO_MANY_MEMBERS = f"An object has more than {MEMBERS} members"
 
 
 def _has_more(text: bytes, mark: bytes, most: int) -> bool:
@@ -181,17 +184,17 @@ def without_escapes(text: bytes) -> bytes:
 def _outside_strings(digits: bytes) -> bytes:
     """The digits with an even number of quotes in front of them."""
     size = len(digits)
-    inside = _inside_strings(int(digits.translate(_QUOTES), 2), 1, size)
+    inside = _inside_strings(int(digits.translate(_QUOTES), 2), size)
     outside = f"{inside:0{size}b}".encode().translate(_OUTSIDE)
     kept = int.from_bytes(digits, "big") & int.from_bytes(outside, "big")
     return kept.to_bytes(size, "big").translate(None, b'\x00"')
 
 
-def _inside_strings(quotes: int, bits: int, size: int) -> int:
+def _inside_strings(quotes: int, size: int) -> int:
     """A bit for each mark with an odd number of quotes up to it: of a string without the quote that ends it. The first
-    mark is highest, and there are so many bits from mark to mark."""
-    inside, step = quotes, bits
-    while step < bits * size:
+    mark is highest, and there are so many marks."""
+    inside, step = quotes, 1
+    while step < size:
         inside ^= inside >> step
         step *= 2
     return inside
@@ -199,15 +202,23 @@ def _inside_strings(quotes: int, bits: int, size: int) -> int:
 
 # Lone surrogates.
 
-_HIDDEN, _HIDDEN_UPPER = b"\xfe", b"\xfc"
-"""Neither is in UTF-8, nor is it `links.OUR_BASE`."""
-_HIDDEN_BACKSLASHES = b"\xfd\xfd"
+_MASKED = bytes.maketrans(b"dD", b"cC")
+"""What no decoder refuses for its surrogates: `\\ud…` becomes `\\uc…`. Outside of strings neither letter is JSON, and
+behind a backslash neither is an escape, so what was no JSON still is none. Everything stays in its place."""
+_MASKED_AS_ARRAY = bytes.maketrans(b"{:}dD", b"[,]cC")
+_OPENING = re.compile(rb"[ \t\r\n]*+[\[{]")
+_BETWEEN = re.compile(rb"[ \t\r\n,:]*+")
+_NAME = re.compile(rb'[ \t\r\n,]*+("[^"\\]*+(?:\\.[^"\\]*+){0,100}+")[ \t\r\n]*+:[ \t\r\n]*+')
+_CLOSING = re.compile(rb"[ \t\r\n]*+}[ \t\r\n]*+\Z")
+_CONTAINERS = (b"{", b"[")
 _SURROGATE = re.compile(rb"\\u[Dd][89A-Fa-f]")
-_END_OF_NAME = re.compile(rb'[\xfc\xfe][^"\xfc\xfe]*+"[ \t\r\n]*+:')
-"""The last escape that is hidden in a name, and what comes behind it."""
-_NOT_OF_NAMES = bytes(set(range(256)) - set(b'":\xfc\xfe'))
-_NAME_DIGITS = bytes.maketrans(b'":\xfe\xfc', b"1233")
-"""Two bits for a quote, a colon, and what is hidden."""
+_BACKSLASHES, _STAND_IN = rb"\\", b"\xfd\xfd"
+_MARK = b"\xfe"
+"""Neither is in UTF-8, nor is it `links.OUR_BASE`."""
+_NOT_OF_NAMES = bytes(set(range(256)) - set(b'":\xfe'))
+_MARKED_NAME = re.compile(rb'\xfe:*+":')
+_END_OF_NAME = re.compile(rb'\xfe[^"\xfe]*+"[ \t\r\n]*+:')
+"""The last mark in a name, and what comes behind it."""
 _NAMES = 1_000
 """Names with such escapes that are read one by one."""
 _NAME_LIST = msgspec.json.Decoder(list[str])
@@ -215,109 +226,108 @@ _LONE = re.compile("[\ud800-\udfff]")
 _LONE_SHOWN = 1_000
 """Lone surrogates that are shown as U+FFFD each; those behind are question marks."""
 _LONE_ESCAPE = re.compile(
-    rb"[\xfc\xfe]\\u0[89ABab][0-9A-Fa-f]{2}(?![\xfc\xfe]\\u0[C-Fc-f])"
-    rb"|(?<![\xfc\xfe]\\u0[89ABab][0-9A-Fa-f]{2})[\xfc\xfe]\\u0[C-Fc-f][0-9A-Fa-f]{2}"
+    rb"\\u[Dd](?:[89ABab]..(?!\\u[Dd][C-Fc-f])|[C-Fc-f]..(?<!\\u[Dd][89ABab]..\\u[Dd][C-Fc-f]..))"
 )
-
-
-def _hidden(text: bytes) -> bytes:
-    """JSON with `\\u0…` and a mark in front in place of each `\\ud…`: no decoder minds what surrogates there are, and
-    all see whether hexadecimal digits follow."""
-    # With the escaped backslashes out of the way, a backslash begins an escape wherever it stands.
-    apart = text.replace(rb"\\", _HIDDEN_BACKSLASHES)
-    hidden = apart.replace(rb"\ud", _HIDDEN + rb"\u0").replace(rb"\uD", _HIDDEN_UPPER + rb"\u0")
-    return hidden if apart is text else hidden.replace(_HIDDEN_BACKSLASHES, rb"\\")
-
-
-def _shown(hidden: bytes | Raw) -> bytes:
-    """The same as it was written."""
-    return bytes(hidden).replace(_HIDDEN + rb"\u0", rb"\ud").replace(_HIDDEN_UPPER + rb"\u0", rb"\uD")
-
-
-def _put_back(value: Raw) -> Raw:
-    return Raw(_shown(value))
 
 
 def _decode_beside_surrogates(text: bytes) -> dict[str, Raw]:
     """The same for what msgspec refuses."""
-    if _SURROGATE.search(text) is None:
-        raise _no_object(text)
-    hidden = _hidden(text)
-    bare = without_escapes(hidden)
     try:
-        members = _split(hidden)
-    except msgspec.DecodeError:  # of a name, or of what is no object
-        refusal = _no_object(hidden)
-        number = _hidden_names(bare) if isinstance(refusal, BadArgument) else 0
-        if not number:
-            raise refusal from None
-        members = _split_apart(_with_names(hidden, number))
+        names, values = _written(text)
+    except msgspec.DecodeError:
+        raise BadSyntax from None
     except RecursionError:
         raise BadSyntax(_TOO_DEEP) from None
-    else:
-        if number := _hidden_names(bare):
-            _with_names(hidden, number)
-    if _may_be_deep(bare):
-        _check_depth(bare)
-    return {name: _put_back(value) for name, value in members.items()}
-
-
-def _split_apart(readable: bytes) -> dict[str, Raw]:
     try:
-        return _split(readable)
+        read = _NAME_LIST.decode(b"[" + b",".join(names) + b"]")
     except msgspec.DecodeError:
-        raise BadArgument("A JSON object is expected") from None
+        raise BadArgument(_NAME_REFUSED) from None
+    if any(value[:1] in _CONTAINERS and b":" in value and _SURROGATE.search(value) for value in values):
+        _check_names(text)
+    if _may_be_deep(text):
+        _check_depth(without_escapes(text))
+    return dict(zip(read, map(Raw, values), strict=True))
 
 
-def _no_object(text: bytes) -> RequestError:
-    try:
-        _VALUE.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        return BadSyntax()
-    return BadArgument("A JSON object is expected")
+_NAME_REFUSED = "A property name is not well-formed"
 
 
-def _with_names(hidden: bytes, number: int) -> bytes:
-    """The same with nothing hidden in names, of which it has that number. Raises `BadArgument` for a name with a lone
-    surrogate, `BadSyntax` for too many."""
+def _written(text: bytes) -> tuple[list[bytes], list[bytes]]:
+    """The names and the values of an object, as they were written, however many have one name. Raises `BadArgument` for
+    other JSON, `msgspec.DecodeError` for what is none."""
+    masked = text.translate(_MASKED)
+    opening = _OPENING.match(text)
+    if opening is None or not opening[0].endswith(b"{"):
+        _VALUE.decode(masked)
+        raise BadArgument("A JSON object is expected")
+    if not _has_more(text, b":", MEMBERS):
+        found = _where_written(text, masked, _OBJECT.decode(masked), opening.end())
+        if found is not None:
+            return found
+    else:
+        _VALUE.decode(masked)
+    pieces = _pieces(text, text.translate(_MASKED_AS_ARRAY), 2 * MEMBERS)
+    if len(pieces) > 2 * MEMBERS:
+        raise BadArgument(_TOO_MANY_MEMBERS)
+    return pieces[::2], pieces[1::2]
+
+
+def _where_written(
+    text: bytes, masked: bytes, members: dict[str, Raw], place: int
+) -> tuple[list[bytes], list[bytes]] | None:
+    """The same for the members of `masked`, whose first one begins at `place`; None where a name stands twice, or has
+    more escapes than are read one by one."""
+    names: list[bytes] = []
+    values: list[bytes] = []
+    for value in members.values():
+        name = _NAME.match(text, place)
+        if name is None or not masked.startswith(value, name.end()):
+            return None
+        place = name.end() + len(value)
+        names.append(name[1])
+        values.append(text[name.end() : place])
+    return (names, values) if _CLOSING.match(text, place) else None
+
+
+def _pieces(text: bytes, masked: bytes, most: int) -> list[bytes]:
+    """What stands in `text` where `masked`, an array of the same length, has its items: all, or one more than
+    `most`."""
+    opening = _OPENING.match(text)
+    place = opening.end() if opening else 0
+    pieces: list[bytes] = []
+    for item in _first(masked, most):
+        between = _BETWEEN.match(text, place)
+        start = between.end() if between else place
+        place = start + len(item)
+        pieces.append(text[start:place])
+    return pieces
+
+
+def _check_names(text: bytes) -> None:
+    """Raises `BadArgument` for a name with a lone surrogate at any level, `BadSyntax` for too many names to look at."""
+    marks = _marked(without_escapes(text)).translate(None, _NOT_OF_NAMES).replace(_MARK * 8, _MARK)
+    # Of a name that has a mark only colons are left behind the last one.
+    if _MARK + b'":' not in marks and b':":' not in marks:
+        return
+    number = len(_MARKED_NAME.findall(marks))
     if number > _NAMES:
         raise BadSyntax("Too many names with escapes beside lone surrogates")
-    same_length = hidden.replace(rb"\\", b"__").replace(rb"\"", b"__")
-    parts: list[bytes] = []
-    done = 0
+    if not number:
+        return
+    same_length = _marked(text.replace(rb"\\", b"__").replace(rb"\"", b"__"))
+    names: list[bytes] = []
     for found in _END_OF_NAME.finditer(same_length):
-        start, end = same_length.rfind(b'"', 0, found.start()), same_length.index(b'"', found.start()) + 1
-        parts += hidden[done:start], _shown(hidden[start:end])
-        done = end
+        start, end = same_length.rfind(b'"', 0, found.start()), same_length.index(b'"', found.start())
+        names.append(text[start : end + 1])
     try:
-        _NAME_LIST.decode(b"[" + b",".join(parts[1::2]) + b"]")
+        _NAME_LIST.decode(b"[" + b",".join(names) + b"]")
     except msgspec.DecodeError:
-        raise BadArgument("A property name is not well-formed") from None
-    return b"".join((*parts, hidden[done:]))
+        raise BadArgument(_NAME_REFUSED) from None
 
 
-def _hidden_names(bare: bytes) -> int:
-    """How many names something is hidden in: how many strings with a colon right behind them."""
-    digits = bare.translate(_NAME_DIGITS, _NOT_OF_NAMES).replace(b"3" * 8, b"3")
-    marks, every = int(digits or b"0", 4), int.from_bytes(b"\x55" * (len(digits) // 4 + 1), "big")
-    hidden = marks & marks >> 1 & every
-    quotes, colons = marks & every & ~hidden, marks >> 1 & every & ~hidden
-    inside = _inside_strings(quotes, 2, len(digits))
-    # Adding to the last bit of a string makes all of them carry, into the place in front of its first quote.
-    whole = inside * 3
-    ends = quotes & ~inside & colons << 2
-    of_names = inside & ~(whole + (ends << 2))
-    return ((whole + (of_names & hidden)) & ~whole & every).bit_count()
-
-
-def _members_beside_surrogates(text: bytes) -> dict[str, Raw]:
-    """The same for an object inside a decoded one, whose names are well-formed."""
-    hidden = _hidden(text)
-    try:
-        members = _split(hidden)
-    except msgspec.DecodeError:
-        members = _split(_with_names(hidden, _hidden_names(without_escapes(hidden))))
-    return {name: _put_back(value) for name, value in members.items()}
+def _marked(text: bytes) -> bytes:
+    """A mark in each `\\ud…`, where a backslash begins an escape wherever it stands."""
+    return text.replace(rb"\ud", _MARK + b"__").replace(rb"\uD", _MARK + b"__")
 
 
 # What is read of values.
@@ -351,7 +361,9 @@ def members_of(value: Raw, name: str) -> dict[str, Raw]:
     try:
         return _split(value)
     except msgspec.DecodeError:
-        return _members_beside_surrogates(bytes(value))
+        # All names in a decoded object are well-formed.
+        names, values = _written(bytes(value))
+        return dict(zip(_NAME_LIST.decode(b"[" + b",".join(names) + b"]"), map(Raw, values), strict=True))
 
 
 def items_of(value: Raw, name: str) -> list[Raw]:
@@ -378,7 +390,10 @@ def apart(value: Raw) -> Raw:
     """A value for whoever looks only at what kinds of values are where in it: whatever surrogates there are, every
     decoder takes it. Its strings are not those that were written."""
     text = bytes(value)
-    return value if _SURROGATE.search(text) is None else Raw(_hidden(text))
+    if _SURROGATE.search(text) is None:
+        return value
+    # No name becomes one that somebody looks for: of those none has what these stand for.
+    return Raw(text.replace(rb"\\", b"__").replace(rb"\ud", rb"\uc").replace(rb"\uD", rb"\uc"))
 
 
 def check_array(value: Raw, name: str) -> None:
@@ -389,14 +404,16 @@ def check_array(value: Raw, name: str) -> None:
 
 def _items(value: Raw) -> list[Raw]:
     """The items, or the first `ITEMS` and one more."""
+    text = bytes(value)
     try:
-        return _list(bytes(value))
+        return _first(text, ITEMS)
     except msgspec.DecodeError:
-        return [_put_back(item) for item in _list(_hidden(bytes(value)))]
+        return [Raw(item) for item in _pieces(text, text.translate(_MASKED), ITEMS)]
 
 
-def _list(text: bytes) -> list[Raw]:
-    return _LIST.decode(text) if not _has_more(text, b",", ITEMS - 1) else _beginning(text)[: ITEMS + 1]
+def _first(array: bytes, most: int) -> list[Raw]:
+    """All items, or one more than `most`."""
+    return _LIST.decode(array) if not _has_more(array, b",", most - 1) else _beginning(array)[: most + 1]
 
 
 def lenient(decoder: msgspec.json.Decoder[_T], value: Raw) -> _T:
@@ -413,4 +430,6 @@ def _readable(value: Raw) -> Raw:
     text = bytes(value)
     if _SURROGATE.search(text) is None:
         return value
-    return Raw(_shown(_LONE_ESCAPE.sub(rb"\\ufffd", _hidden(text))))
+    # With the escaped backslashes out of the way, a backslash begins an escape wherever it stands.
+    readable = _LONE_ESCAPE.sub(rb"\\ufffd", text.replace(_BACKSLASHES, _STAND_IN))
+    return Raw(readable.replace(_STAND_IN, _BACKSLASHES))
