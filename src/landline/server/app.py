@@ -12,6 +12,7 @@ import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import cache
 
 import msgspec
 import structlog
@@ -113,7 +114,6 @@ class Server:
         self._listening = listening
         self._directory = Directory(settings.data)
         self._ready = False
-        self._document_page: bytes | None = None
         self._hear_until = 0.0  # once it stops: when it waits for bots no longer
         self._closers = contextlib.AsyncExitStack()
         self._reloads: set[asyncio.Task[None]] = set()
@@ -364,7 +364,9 @@ class Server:
         routes += UserTokens(_issuer_rules(settings)).routes()
         for path, endpoint in (("/openapi.json", self._openapi), ("/docs/api", self._api_page)):
             routes.append(Route(path, Resource(path, bots, GET=endpoint)))
-        self._document = openapi.document(routes, settings.public_url or "/")
+        documented = tuple(routes)  # described when somebody asks: that would take a fifth of a start
+        self._document = cache(lambda: openapi.document(documented, settings.public_url or "/"))
+        self._document_page = cache(lambda: openapi_page.page(msgspec.json.decode(self._document())))
         routes += self._more(self)
         routes.append(Route("/", Resource("/", bots, GET=self._welcome)))
         self.routes = routes
@@ -394,13 +396,11 @@ class Server:
 
     async def _openapi(self, exchange: Exchange) -> None:
         """The OpenAPI document."""
-        await exchange.answer(200, self._document, JSON)
+        await exchange.answer(200, self._document(), JSON)
 
     async def _api_page(self, exchange: Exchange) -> None:
         """The OpenAPI document for people."""
-        if self._document_page is None:  # made once: anybody may ask
-            self._document_page = openapi_page.page(msgspec.json.decode(self._document))
-        await exchange.answer(200, self._document_page, *openapi_page.HEADERS)
+        await exchange.answer(200, self._document_page(), *openapi_page.HEADERS)
 
     async def _welcome(self, exchange: Exchange) -> None:
         places = f"Clients: {directline.PREFIX}\nHealth:  /live  /ready\nAPI:     /docs/api  /openapi.json\n"
