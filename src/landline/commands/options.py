@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from itertools import chain
 from typing import Any, get_type_hints
 
@@ -129,17 +130,19 @@ def settings_flags(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+@cache
+def _defaults() -> Mapping[str, object]:
+    """Of each setting. To ask takes some milliseconds, since every type is read for it."""
+    return {field.name: field.default for field in msgspec.structs.fields(Settings)}
+
+
 def _besides(name: str) -> str:
     """What a setting is without the flag, and where else it can be said."""
-    field = next(each for each in msgspec.structs.fields(Settings) if each.name == name)
-    default = (
-        ""
-        if field.default in (None, ())
-        else f"default: {str(field.default).lower()}; "
-        if isinstance(field.default, bool)
-        else f"default: {field.default}; "
-    )
-    return f"[{default}{variable(name)}]"
+    default = _defaults()[name]
+    if default in (None, ()):
+        return f"[{variable(name)}]"
+    said = str(default).lower() if isinstance(default, bool) else default
+    return f"[default: {said}; {variable(name)}]"
 
 
 def warn_of_unknown_variables(warn: Callable[[str], None]) -> None:
