@@ -88,8 +88,8 @@ class Landline:
             while text not in self.log:
                 await asyncio.sleep(0.02)
 
-    async def start(self, deadline_s: float = 20) -> Landline:
-        """Start the process and wait until `/ready` answers 200."""
+    async def start(self, deadline_s: float = 60) -> Landline:
+        """Start the process and wait until `/ready` answers 200. One that is not ready in time is ended."""
         arguments = ["serve", "--port", str(self.port), "--data", str(self.data)]
         for name, value in self.settings.items():
             flag = name.replace("_", "-")
@@ -104,7 +104,12 @@ class Landline:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, *self._program, *arguments, stdout=log, stderr=log, env=environment
             )
-        await self._until_ready(deadline_s)
+        try:
+            await self._until_ready(deadline_s)
+        except BaseException:
+            if self._process.returncode is None:
+                await self.kill()
+            raise
         return self
 
     async def _until_ready(self, deadline_s: float) -> None:
