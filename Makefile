@@ -21,7 +21,7 @@ PYTHON_IS_NEW = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 
 	echo "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 NODE_IS_NEW = node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b > 18) ? 0 : 1)' 2>/dev/null
 
-.PHONY: test lint unit soak statements demo serve bench autobahn clean
+.PHONY: test lint unit soak statements rooms demo serve bench autobahn clean
 .DEFAULT_GOAL := test
 
 test: lint unit
@@ -131,6 +131,10 @@ soak: unit
 # docs/conformance.md: what checks each numbered statement.
 statements: $(VENV)/.installed
 	PYTHONPATH=src:tests $(BIN)/python -m conformance.page
+
+# docs/rooms.md: who imports whom, and how large everything is.
+rooms: $(VENV)/.installed
+	$(BIN)/python docs/draw_rooms.py
 
 demo: $(DEMO)/.installed $(PAGE)
 	@$(DEMO)/bin/landline demo
