@@ -8,6 +8,7 @@ import errno
 import ipaddress
 import math
 import secrets
+import shlex
 import socket
 import ssl
 import time
@@ -215,8 +216,7 @@ class Server:
         self.store = store = SqliteStore(self._directory, clock)
         closers.push_async_callback(store.close)
         await store.open()
-        if mend := self._directory.open_to_others():
-            _log.warning("other users may look into the data directory", data=str(settings.data), mend=mend)
+        _warn_of_other_users(self._directory)
         blobs = FileBlobs(settings.data / "blobs", _stored_bounds(settings))
         closers.push_async_callback(blobs.close)
         await blobs.open()
@@ -451,6 +451,16 @@ def _bot_rules(settings: Settings) -> HttpRules:
 
 def _issuer_rules(settings: Settings) -> HttpRules:
     return HttpRules(deadline_s=settings.bot_timeout_s, body_bytes=_FORM_BYTES, cross_origin=False)
+
+
+def _warn_of_other_users(directory: Directory) -> None:
+    """Of those who may look into the data directory, or put another one in its place."""
+    data = str(directory.path)
+    if mend := directory.open_to_others():
+        _log.warning("other users may look into the data directory", data=data, mend=mend)
+    if place := directory.replaceable_in():
+        mend = f"chmod go-w {shlex.quote(str(place))}"
+        _log.warning("other users may replace the data directory", data=data, mend=mend)
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:
