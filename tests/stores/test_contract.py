@@ -426,6 +426,14 @@ async def test_a_user_with_the_bots_id_is_the_bot(store: Store) -> None:
     assert await store.members(A) == [Member(Account(BOT), is_bot=True, announced=False)]
 
 
+async def test_the_name_of_a_member_is_kept_up_to_a_length(store: Store) -> None:
+    """All members are read whenever one more joins."""
+    await store.start(NewConversation(A, "bot", Account("ann", "a" * 300), guest=Account("guest", "g" * 300)))
+    await store.join(A, Account("ben", "b" * 300))
+    names = {member.account.id: member.account.name for member in await store.members(A) if not member.is_bot}
+    assert names == {"ann": "a" * 256, "guest": "g" * 256, "ben": "b" * 256}
+
+
 async def test_no_more_members_join_and_none_of_them_speaks_than_there_may_be(store: Store) -> None:
     await store.start(a_conversation("A", "ann"))
     await store.join(A, Account("bob"), 3)
