@@ -89,6 +89,14 @@ $(PAGE): web/package.json web/package-lock.json web/index.html web/vite.config.j
 		|| echo "nginx is not installed and cannot be installed from here: the test behind a proxy will be skipped."
 	touch $@
 
+# The store in PostgreSQL is tested with a real one. Where there is no root or no apt those tests are skipped.
+.tools/postgresql:
+	mkdir -p .tools
+	command -v initdb || ls /usr/lib/postgresql/*/bin/initdb || { test "$$(id -u)" = 0 && command -v apt-get && \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null; } \
+		|| echo "PostgreSQL is not installed and cannot be installed from here: the tests with it will be skipped."
+	touch $@
+
 .tools/benchmarks/.installed: benchmarks/requirements.txt pyproject.toml
 	$(PYTHON) -m venv .tools/benchmarks
 	.tools/benchmarks/bin/python -m pip install --quiet --editable . -r benchmarks/requirements.txt
@@ -116,7 +124,8 @@ lint: $(VENV)/.installed
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.installed .tools/bots/.installed .tools/agents-bot/.installed tests/bots/js/node_modules/.installed \
-		tests/directlinejs/node_modules/.installed web/node_modules/.installed $(PAGE) .tools/chromium .tools/nginx
+		tests/directlinejs/node_modules/.installed web/node_modules/.installed $(PAGE) .tools/chromium .tools/nginx \
+		.tools/postgresql
 	$(BIN)/python -m pytest
 
 # docs/conformance.md: what checks each numbered statement.
