@@ -196,7 +196,7 @@ class Engine:
 
     # Reading, and writing without an order.
 
-    async def _read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+    async def read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """What is read, from a database that may be away for a moment. Raises `StoreUnavailable`."""
         until = self._clock.monotonic() + self._bounds.patience_s
         pause_s = _FIRST_PAUSE_S
@@ -213,7 +213,7 @@ class Engine:
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, self._bounds.again_s)
 
-    async def _change(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+    async def change(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """The same for what writes, in one transaction that goes on without its caller. Raises `StoreUnavailable` where
         nothing was stored, `OutcomeUnknown` where the connection was lost while it was under way."""
         self._writing()

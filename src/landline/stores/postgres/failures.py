@@ -41,7 +41,7 @@ class Failures(Engine, ports.Failures):
             )
             await connection.execute(_KEEP_NEWEST, most)
 
-        await self._change(record)
+        await self.change(record)
 
     async def failures(self) -> Sequence[FailedDelivery]:
         async def read(connection: Connection) -> Sequence[FailedDelivery]:
@@ -53,7 +53,7 @@ class Failures(Engine, ports.Failures):
             )
             return [FailedDelivery(*row) for row in rows]
 
-        return await self._read(read)
+        return await self.read(read)
 
     async def settle_failure(self, conversation: ConversationId, sequence: int) -> None:
         async def settle(connection: Connection) -> None:
@@ -61,4 +61,4 @@ class Failures(Engine, ports.Failures):
                 "DELETE FROM landline.failures WHERE conversation = $1 AND sequence = $2", conversation, sequence
             )
 
-        await self._change(settle)
+        await self.change(settle)

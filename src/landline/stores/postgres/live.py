@@ -127,7 +127,7 @@ class Live(Engine, ports.Live):
             found: Sequence[Sequence[object]] = await connection.fetch(_CATCH_UP, list(heads), list(heads.values()))
             return found
 
-        for row in await self._read(read):
+        for row in await self.read(read):
             name = ConversationId(str(row[0]))
             # What was forgotten meanwhile may be gone for good, and is not to come back.
             if forgotten == self._tail.forgotten or self._tail.head(name) is not None:
@@ -149,7 +149,7 @@ class Live(Engine, ports.Live):
             return found
 
         gone = set(conversations)
-        for name, head, oldest in await self._read(read):
+        for name, head, oldest in await self.read(read):
             conversation = ConversationId(name)
             gone.discard(conversation)
             if oldest > (self._tail.oldest(conversation) or 0):

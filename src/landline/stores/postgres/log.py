@@ -282,7 +282,7 @@ class Log(Live, ports.Log):
         async def read(connection: Connection) -> Any:
             return await connection.fetchrow(_CONVERSATION, conversation)
 
-        row = await self._read(read)
+        row = await self.read(read)
         if row is None:
             return None
         bot_id, user_id, user_name, locale, head, last_ms, oldest = row
@@ -330,7 +330,7 @@ class Log(Live, ports.Log):
                 rows: Sequence[Any] = await connection.fetch(_PAGE, conversation, *reading.arguments())
                 return rows
 
-            reading.add(await self._read(read))
+            reading.add(await self.read(read))
         if for_stream and reading.head is not None:
             # The next look of this stream needs no database.
             self._tail.meet(conversation, reading.head, reading.last_ms, forgotten, oldest=reading.oldest)
@@ -345,7 +345,7 @@ class Log(Live, ports.Log):
             found: int | None = await connection.fetchval(_ACCEPTED_AT, conversation, sequence)
             return found
 
-        return await self._read(read)
+        return await self.read(read)
 
     async def entry(self, conversation: ConversationId, sequence: int) -> Entry | None:
         if not is_storable(conversation) or not 0 <= sequence <= _LAST:
@@ -355,7 +355,7 @@ class Log(Live, ports.Log):
             found = await connection.fetchrow(_ENTRY, conversation, sequence)
             return found or await connection.fetchrow(_LATEST_VERSION, conversation, sequence)
 
-        row = await self._read(read)
+        row = await self.read(read)
         return None if row is None else entry_of(row)
 
     def listen(self, moved: Callable[[ConversationId], None]) -> None:

@@ -29,7 +29,7 @@ class Members(Engine, ports.Members):
         async def read(connection: Connection) -> Sequence[Member]:
             return await _members(connection, await _number(connection, conversation))
 
-        return await self._read(read)
+        return await self.read(read)
 
     async def join(self, conversation: ConversationId, account: Account, most: int | None = None) -> Sequence[Member]:
         async def join(connection: Connection) -> Sequence[Member]:
@@ -42,7 +42,7 @@ class Members(Engine, ports.Members):
             await connection.execute(_JOIN, number, to_bytes(account.id), to_bytes(as_member(account).name))
             return await _members(connection, number)
 
-        return await self._change(join)
+        return await self.change(join)
 
     async def announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
         async def mark(connection: Connection) -> None:
@@ -55,7 +55,7 @@ class Members(Engine, ports.Members):
                 [to_bytes(account_id) for account_id in account_ids],
             )
 
-        await self._change(mark)
+        await self.change(mark)
 
     async def leave(self, conversation: ConversationId, account_id: str) -> None:
         async def leave(connection: Connection) -> None:
@@ -68,7 +68,7 @@ class Members(Engine, ports.Members):
                 to_bytes(account_id),
             )
 
-        await self._change(leave)
+        await self.change(leave)
 
     async def of_member(self, account_id: str, most: int) -> Sequence[ConversationId]:
         async def read(connection: Connection) -> Sequence[ConversationId]:
@@ -82,7 +82,7 @@ class Members(Engine, ports.Members):
             )
             return [ConversationId(row[0]) for row in rows]
 
-        return await self._read(read)
+        return await self.read(read)
 
     async def started_by(self, bot_id: str, after: int, most: int) -> Sequence[tuple[int, ConversationId]]:
         if not is_storable(bot_id):
@@ -100,7 +100,7 @@ class Members(Engine, ports.Members):
             )
             return [(place, ConversationId(name)) for place, name in rows]
 
-        return await self._read(read)
+        return await self.read(read)
 
 
 async def _number(connection: Connection, conversation: ConversationId, lock: str = "") -> int:

@@ -32,14 +32,14 @@ class Records(Engine, ports.Records):
                     return kept
 
         async with self._turn:
-            return await self._change(remember)
+            return await self.change(remember)
 
     async def recall(self, name: str) -> bytes | None:
         async def read(connection: Connection) -> bytes | None:
             value: bytes | None = await connection.fetchval(_GET, name)
             return value
 
-        return await self._read(read)
+        return await self.read(read)
 
     async def kept(self, prefix: str) -> Mapping[str, bytes]:
         async def read(connection: Connection) -> Mapping[str, bytes]:
@@ -48,11 +48,11 @@ class Records(Engine, ports.Records):
             )
             return dict(map(tuple, rows))
 
-        return await self._read(read)
+        return await self.read(read)
 
     async def replace(self, name: str, old: bytes | None, new: bytes | None) -> bool:
         async with self._turn:
-            return await self._change(lambda connection: _replace(connection, name, old, new))
+            return await self.change(lambda connection: _replace(connection, name, old, new))
 
 
 async def _replace(connection: Connection, name: str, old: bytes | None, new: bytes | None) -> bool:

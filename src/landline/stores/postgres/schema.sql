@@ -143,13 +143,15 @@ RETURNS smallint LANGUAGE sql STABLE AS $$
 $$;
 COMMENT ON FUNCTION landline.standing IS 'Of an activity: 0 it is there, 1 it was deleted, 2 there is none.';
 
+-- The plans of these are the same whatever is asked; to plan anew for each group takes longer than the group.
 -- Verdicts: 0 accepted, 1 repeated, 2 unknown conversation, 3 conflict, 4 unknown activity, 5 too many members,
 -- 6 conversation full, 7 deleted before. What is not accepted changes nothing.
 CREATE FUNCTION landline.append(
     from_lane bigint, now_ms bigint, ids text[], operations bigint[], audiences smallint[], bodies bytea[],
     originals integer[], original_times bigint[], keys bytea[], digests bytea[], sinces bigint[], newcomers bytea[],
     mosts integer[]
-) RETURNS TABLE (verdict integer, sequence integer, time_ms bigint, taken boolean) LANGUAGE plpgsql AS $$
+) RETURNS TABLE (verdict integer, sequence integer, time_ms bigint, taken boolean) LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM landline.enter(from_lane);
@@ -215,7 +217,8 @@ COMMENT ON FUNCTION landline.append IS 'Append a group: a row for each entry ask
 CREATE FUNCTION landline.erase(
     from_lane bigint, now_ms bigint, of_id text, of_sequence integer, of_operation bigint, notice_audience smallint,
     notice bytea
-) RETURNS TABLE (verdict integer, sequence integer, time_ms bigint, taken boolean) LANGUAGE plpgsql AS $$
+) RETURNS TABLE (verdict integer, sequence integer, time_ms bigint, taken boolean) LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     log landline.conversations;
@@ -249,7 +252,8 @@ COMMENT ON FUNCTION landline.erase IS 'Erase an activity with its versions, and 
 CREATE FUNCTION landline.start(
     from_lane bigint, now_ms bigint, ids text[], operations bigint[], bot_ids text[], user_ids bytea[], user_names bytea[], locales bytea[],
     member_names bytea[], guest_ids bytea[], guest_names bytea[]
-) RETURNS TABLE (created boolean) LANGUAGE plpgsql AS $$
+) RETURNS TABLE (created boolean) LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM landline.enter(from_lane);
@@ -292,3 +296,36 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION landline.start IS 'Start conversations: whether each was created by this.';
+
+-- Attachments. Their bytes are chunks of 256 KiB, not compressed: most of them are already.
+CREATE TABLE landline.blobs (
+    blob bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id text COLLATE "C" NOT NULL UNIQUE,
+    conversation text COLLATE "C" NOT NULL,
+    site text COLLATE "C",
+    weight bigint NOT NULL DEFAULT 0,
+    known bytea,
+    doubtful boolean NOT NULL DEFAULT false,
+    kept_ms bigint,
+    gone boolean NOT NULL DEFAULT false,
+    changed_at timestamptz NOT NULL DEFAULT now()
+) WITH (fillfactor = 80);
+COMMENT ON TABLE landline.blobs IS 'Attachments: a draft has no kept_ms; what is gone is removed some minutes later.';
+CREATE INDEX blobs_of_conversation ON landline.blobs (conversation) WHERE NOT gone;
+CREATE INDEX blobs_kept ON landline.blobs (kept_ms) WHERE NOT gone;
+CREATE INDEX blobs_unfinished ON landline.blobs (changed_at) WHERE gone OR kept_ms IS NULL OR doubtful;
+
+CREATE TABLE landline.chunks (
+    blob bigint NOT NULL,
+    place integer NOT NULL,
+    bytes bytea NOT NULL,
+    PRIMARY KEY (blob, place)
+);
+ALTER TABLE landline.chunks ALTER COLUMN bytes SET STORAGE EXTERNAL;
+COMMENT ON TABLE landline.chunks IS 'The bytes of attachments.';
+
+CREATE TABLE landline.weights (
+    name text COLLATE "C" PRIMARY KEY,
+    bytes bigint NOT NULL
+) WITH (fillfactor = 50);
+COMMENT ON TABLE landline.weights IS 'What the attachments of a conversation (c:) and of a site (s:) take up.';

@@ -127,7 +127,7 @@ class Upkeep(Engine, ports.Upkeep):
             query = "SELECT 1 FROM landline.conversations WHERE id = $1 AND purged_ms IS NOT NULL"
             return await connection.fetchval(query, conversation) is not None
 
-        return await self._read(read)
+        return await self.read(read)
 
     async def purged(self, most: int) -> Sequence[ConversationId]:
         return await self._ids(
@@ -142,12 +142,12 @@ class Upkeep(Engine, ports.Upkeep):
         async def read(connection: Connection) -> Sequence[ConversationId]:
             return [ConversationId(row[0]) for row in await connection.fetch(query, *arguments)]
 
-        return await self._read(read)
+        return await self.read(read)
 
     async def clear(self, conversation: ConversationId) -> bool:
         if not is_storable(conversation):
             return False
-        return await self._change(lambda connection: self._clear(connection, conversation))
+        return await self.change(lambda connection: self._clear(connection, conversation))
 
     async def _clear(self, connection: Connection, conversation: ConversationId) -> bool:
         row = await connection.fetchrow(
@@ -178,7 +178,7 @@ class Upkeep(Engine, ports.Upkeep):
             )
             return len(gone) == self._bounds.slice_rows
 
-        return await self._change(bury)
+        return await self.change(bury)
 
     async def expire(self, before_ms: int, keys_before_ms: int, after: int) -> int | None:
         oldest: dict[ConversationId, int] = {}
@@ -206,7 +206,7 @@ class Upkeep(Engine, ports.Upkeep):
                 rows, size = rows + more, size + bytes_gone
             return _AGAIN
 
-        go_on = await self._change(expire)
+        go_on = await self.change(expire)
         self._expired(oldest)
         return go_on
 
