@@ -89,12 +89,13 @@ $(PAGE): web/package.json web/package-lock.json web/index.html web/vite.config.j
 		|| echo "nginx is not installed and cannot be installed from here: the test behind a proxy will be skipped."
 	touch $@
 
-# The store in PostgreSQL is tested with a real one. Where there is no root or no apt those tests are skipped.
+# The store in PostgreSQL is tested with a real one, and a pooler. Where there is no root or no apt those tests are skipped.
 .tools/postgresql:
 	mkdir -p .tools
-	command -v initdb || ls /usr/lib/postgresql/*/bin/initdb || { test "$$(id -u)" = 0 && command -v apt-get && \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null; } \
-		|| echo "PostgreSQL is not installed and cannot be installed from here: the tests with it will be skipped."
+	{ test -x /usr/sbin/pgbouncer && ls /usr/lib/postgresql/*/bin/initdb >/dev/null; } || \
+		{ test "$$(id -u)" = 0 && command -v apt-get && apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql pgbouncer >/dev/null; } \
+		|| echo "PostgreSQL cannot be installed from here: the tests that need what is missing will be skipped."
 	touch $@
 
 .tools/benchmarks/.installed: benchmarks/requirements.txt pyproject.toml

@@ -18,7 +18,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +200,39 @@ def cluster() -> Cluster:
     made = Cluster()
     atexit.register(made.remove)
     return made
+
+
+POOLER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+"""None where it is not installed."""
+
+_POOLER = """
+[databases]
+* = host=127.0.0.1 port={port} user=owner
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {own}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 4
+"""
+
+
+@contextlib.contextmanager
+def pooler(to: Cluster) -> Iterator[int]:
+    """The port of a pgbouncer in transaction mode before a cluster."""
+    assert POOLER is not None
+    own = _free_port()
+    settings = to.home / f"pooler-{own}.ini"
+    settings.write_text(_POOLER.format(port=to.port, own=own))
+    process = subprocess.Popen([POOLER, "-q", str(settings)], cwd=to.home, **_user())
+    try:
+        until = time.monotonic() + _START_S
+        while time.monotonic() < until:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", own), 1):
+                break
+            time.sleep(0.02)
+        yield own
+    finally:
+        process.kill()
+        process.wait(10)

@@ -1,4 +1,5 @@
-"""Doorbells between nodes: that a log moved, and up to where; never what was said.
+"""Doorbells between nodes: that a log moved, and up to where; never what was said. Transients, which are in no log,
+ride along where they fit.
 
 Theory of operation. A doorbell is rung after the commit, over a connection of its own: NOTIFY takes a lock of the whole
 instance until its transaction ends, and inside the appends it would put them in a row. What moved within `ring_s` goes
@@ -7,13 +8,17 @@ out as one, so a node rings at most 200 times a second, whatever it appends.
 A doorbell may be lost: the node dies before it rings, or the listener's connection breaks. So after every LISTEN, and
 every `sweep_s` besides, it is asked where live conversations stand. Where nobody can listen because a pooler stands in
 between, that is all there is, every `poll_s`.
+
+A transient that is longer than a doorbell, or one of too many, is not seen on other nodes: it is best effort (D-49).
 """
 
 from __future__ import annotations
 
 import asyncio
+import binascii
 import contextlib
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
@@ -38,6 +43,12 @@ _MOST_BYTES = 7900
 _MOST_WAITING = 1 << 17
 """If the database is away for long. The sweep finds what is dropped then."""
 
+_PASSING = "t"
+"""In place of a head: a transient. Its text may hold a byte that PostgreSQL's does not (`core.links`)."""
+
+_MOST_PASSING = 256
+"""Transients that wait. Each chunk of a livestream repeats what came before it, so the newest matter."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -59,16 +70,19 @@ class Doorbells:
         bounds: Bounds,
         heard: Callable[[Sequence[Rung]], None],
         look: Callable[[], Awaitable[None]],
+        pass_by: Callable[[ConversationId, bytes], None],
     ) -> None:
-        """Connects to nothing yet. `heard` is told what other nodes rang; `look` asks where everything stands. Without
-        a `listen_dsn` nothing is heard, and it is asked all the more often."""
+        """Connects to nothing yet. `heard` is told what other nodes rang, `pass_by` of their transients; `look` asks
+        where everything stands. Without a `listen_dsn` nothing is heard, and it is asked all the more often."""
         self._dsn = dsn
         self._listen_dsn = listen_dsn
         self._node = node
         self._bounds = bounds
         self._hand_on = heard
         self._look = look
+        self._pass_by = pass_by
         self._waiting: dict[ConversationId, int] = {}
+        self._passing: deque[tuple[ConversationId, bytes]] = deque(maxlen=_MOST_PASSING)
         self._rings = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._links: list[Link] = []
@@ -113,6 +127,12 @@ class Doorbells:
             self._waiting[conversation] = FORGET if FORGET in (head, earlier) else max(head, earlier)
             self._rings.set()
 
+    def pass_on(self, conversation: ConversationId, activity: bytes) -> None:
+        """Show a transient to the streams of other nodes, if there is room for it."""
+        if len(activity) < _MOST_BYTES // 2:
+            self._passing.append((conversation, activity))
+            self._rings.set()
+
     async def _ring(self, link: Link) -> None:
         pause_s = self._bounds.ring_s
         while True:
@@ -127,12 +147,13 @@ class Doorbells:
 
     async def _send(self, link: Link) -> None:
         payload, rung = self._payload()
+        # A transient that is lost with its doorbell is not sent again.
         await link.run(lambda connection: connection.execute("SELECT pg_notify($1, $2)", CHANNEL, payload))
         self.sent += 1
         for conversation, head in rung:
             if self._waiting.get(conversation) == head:
                 del self._waiting[conversation]
-        if not self._waiting:
+        if not self._waiting and not self._passing:
             self._rings.clear()
 
     def _payload(self) -> tuple[str, Sequence[Rung]]:
@@ -144,6 +165,14 @@ class Doorbells:
                 break
             lines.append(line)
             rung.append(Rung(conversation, head))
+        while self._passing:
+            conversation, activity = self._passing[0]
+            line = f"{_PASSING}{binascii.b2a_base64(activity, newline=False).decode()} {conversation}"
+            size += len(line.encode()) + 1
+            if size > _MOST_BYTES:
+                break
+            lines.append(line)
+            self._passing.popleft()
         return "\n".join(lines), rung
 
     # In.
@@ -177,12 +206,17 @@ class Doorbells:
         if node == self._node:
             return
         self.received += 1
-        rung = []
+        rung, passing = [], []
         for line in lines:
             head, _, conversation = line.partition(" ")
-            with contextlib.suppress(ValueError):
-                rung.append(Rung(ConversationId(conversation), int(head)))
+            with contextlib.suppress(ValueError):  # of a newer version
+                if head.startswith(_PASSING):
+                    passing.append((ConversationId(conversation), binascii.a2b_base64(head[1:])))
+                else:
+                    rung.append(Rung(ConversationId(conversation), int(head)))
         self._hand_on(rung)
+        for name, activity in passing:
+            self._pass_by(name, activity)
 
     async def _sweep(self) -> None:
         every_s = self._bounds.poll_s if self.is_polling else self._bounds.sweep_s

@@ -125,7 +125,7 @@ class Engine:
         for link in self._links:
             self._free.put_nowait(link)
         listen = self._listen_dsn or (None if pooled else self._dsn)
-        self._doorbells = Doorbells(self._dsn, listen, self._node, self._bounds, self._heard, self._look)
+        self._doorbells = Doorbells(self._dsn, listen, self._node, self._bounds, self._heard, self._look, self._show)
         self._doorbells.start(is_pooled=pooled)
 
     async def _prepared(self) -> bool:
@@ -280,6 +280,9 @@ class Engine:
 
     def _heard(self, rung: Sequence[Rung]) -> None:
         """Doorbells came in."""
+
+    def _show(self, conversation: ConversationId, activity: bytes) -> None:
+        """Another node shows a transient."""
 
     async def _look(self) -> None:
         """Ask where live conversations stand, and what is kept by name."""

@@ -63,6 +63,11 @@ class Live(Engine, ports.Live):
         return self._tail.transients
 
     def pass_by(self, conversation: ConversationId, activity: bytes) -> None:
+        if self._lane is not None:
+            self._show(conversation, activity)
+            self._doorbells.pass_on(conversation, activity)
+
+    def _show(self, conversation: ConversationId, activity: bytes) -> None:
         if self._tail.pass_by(conversation, activity):
             self._moved(conversation)
 
