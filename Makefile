@@ -12,12 +12,16 @@ unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
 
+# Tests wait more than they work, so that there may be more workers than cores. A file stays with one of them.
+WORKERS ?= 4
+SIDE_BY_SIDE = --numprocesses $(WORKERS) --dist loadfile
+
 PYTHON_IS_NEW = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	echo "Landline needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1 || true)." >&2; \
 	echo "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 NODE_IS_NEW = node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b > 18) ? 0 : 1)' 2>/dev/null
 
-.PHONY: test lint unit statements demo serve bench autobahn clean
+.PHONY: test lint unit soak statements rooms demo serve bench autobahn clean
 .DEFAULT_GOAL := test
 
 test: lint unit
@@ -127,11 +131,20 @@ lint: $(VENV)/.installed
 unit: $(VENV)/.installed .tools/bots/.installed .tools/agents-bot/.installed tests/bots/js/node_modules/.installed \
 		tests/directlinejs/node_modules/.installed web/node_modules/.installed $(PAGE) .tools/chromium .tools/nginx \
 		.tools/postgresql
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+
+# The same for hours, with much more drawn at random: LANDLINE_SEED=4711 make soak draws the same again.
+soak: export LANDLINE_SOAK = 1
+soak: SIDE_BY_SIDE += --timeout 0
+soak: unit
 
 # docs/conformance.md: what checks each numbered statement.
 statements: $(VENV)/.installed
 	PYTHONPATH=src:tests $(BIN)/python -m conformance.page
+
+# docs/rooms.md: who imports whom, and how large everything is.
+rooms: $(VENV)/.installed
+	$(BIN)/python docs/draw_rooms.py
 
 demo: $(DEMO)/.installed $(PAGE)
 	@$(DEMO)/bin/landline demo

@@ -7,17 +7,15 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
-import logging
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-import structlog
 from click.testing import CliRunner
 
 from landline.cli import main
@@ -83,15 +81,6 @@ class Operator:
     async def json(self, *words: str) -> Any:
         """What a command prints as JSON."""
         return json.loads(await self.do(*words, "--json"))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def logs_as_before() -> Iterator[None]:
-    """A command that opens the store says where the log goes, which is meant for its own process."""
-    handlers = logging.getLogger().handlers[:]
-    yield
-    structlog.reset_defaults()
-    logging.getLogger().handlers[:] = handlers
 
 
 @pytest.fixture

@@ -16,6 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from landline import observe
+
+WORDY = structlog.get_logger(__name__)
 
 BEGIN = """
 import logging, sys
@@ -203,3 +209,29 @@ def test_thread_does_not_wait_for_a_turn_of_the_loop_and_keeps_the_order() -> No
     work = "log.info('request', number=5); os.kill(os.getpid(), signal.SIGKILL)"
     (lines,) = writes(f'thread = threading.Thread(target=lambda: exec("{work}")); thread.start(); thread.join()')
     assert [event["number"] for event in lines] == [0, 1, 2, 3, 4, 5]
+
+
+CAPTURED = """
+from structlog.testing import capture_logs
+
+log.info("before")
+with capture_logs() as captured:
+    log.info("within")
+assert [each["event"] for each in captured] == ["within"]
+log.info("behind")
+"""
+
+
+def test_another_processor_may_drop_lines() -> None:
+    assert [line["event"] for line in lines(CAPTURED)] == ["before", "behind"]
+
+
+def test_a_command_in_this_process_logs_where_it_says() -> None:
+    observe.log_to_stderr("info")
+    WORDY.info("remembers where to")
+
+
+def test_a_later_test_captures_what_is_logged_all_the_same() -> None:
+    with capture_logs() as captured:
+        WORDY.info("captured")
+    assert [each["event"] for each in captured] == ["captured"]

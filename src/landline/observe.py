@@ -62,7 +62,7 @@ def log_to_stderr(level: str) -> None:
         logger_factory=lambda *_: lines,
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(handlers=[_FromLibraries()], level=logging.WARNING, force=True)
+    logging.basicConfig(handlers=[FromLibraries()], level=logging.WARNING, force=True)
 
 
 def change_level(level: str) -> None:
@@ -95,7 +95,8 @@ def _in_one_step(wrapper: type[structlog.typing.FilteringBoundLogger]) -> type[s
     class OneStep(wrapper):  # type: ignore[misc, valid-type]
         def _proxy_to_logger(self, method_name: str, event: str | None = None, **details: object) -> None:
             details["event"] = event
-            getattr(self._logger, method_name)(self._processors[0](self._logger, method_name, details))
+            with contextlib.suppress(structlog.DropEvent):  # by a processor that has taken the place of ours
+                getattr(self._logger, method_name)(self._processors[0](self._logger, method_name, details))
 
     return OneStep
 
@@ -142,7 +143,7 @@ def _json(event: structlog.typing.EventDict) -> bytes:
         return json.dumps(event, default=repr).encode()
 
 
-class _FromLibraries(logging.Handler):
+class FromLibraries(logging.Handler):
     """What libraries have to say, in lines like ours. Only their warnings: at less they would name URLs."""
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -2,8 +2,8 @@
 
 One run for the whole file. Two conversations go on all the time while round after round is thrown at every door of the
 server. Rounds are alike in what they cost and different in what they say (`support.attacks`), the first one warms up
-what a server keeps for good, and what it holds after the others must be what it held after the first. The seed is
-printed; `LANDLINE_HOSTILE_SEED` throws the same again.
+what a server keeps for good, and what it holds after the others must be what it held after the first. What they say
+is drawn from `LANDLINE_SEED`.
 
 The same run against a server that has all that wrong with it shows that each of these tests can fail.
 """
@@ -14,7 +14,6 @@ import asyncio
 import base64
 import contextlib
 import json
-import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
@@ -36,6 +35,7 @@ from support.bot_trust import APP_ID
 from support.footprint import Footprint, given_away
 from support.landline import SECRET, Landline
 from support.operator import Operator, credential_of
+from support.rounds import SEED, rounds
 from support.storm import throw, throw_all
 from support.streams import holds_other_end, say, started
 from support.wires import handshake
@@ -45,7 +45,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 WARM_UP = 2
 """Rounds after which pools, caches and arenas have about the size that this load asks for. What is held after the last
 of them is what the others must come back to."""
-ROUNDS = 3
+ROUNDS = rounds(3, 200)
 """Rounds behind those."""
 TIMES = 2
 """How often a round throws each attack."""
@@ -61,8 +61,8 @@ POOLED_THREADS = 8
 
 SETTINGS: dict[str, object] = {
     "drain_s": 0,
-    "header_timeout_s": 2,
-    "body_stall_s": 2,
+    "header_timeout_s": 4,
+    "body_stall_s": 4,
     "stall_s": 2,
     "close_timeout_s": 1,
     "keepalive_s": 1,
@@ -344,11 +344,9 @@ async def settled(landline: Landline, before: Footprint, settled_s: float) -> Fo
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def aftermath(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Aftermath]:
     """Of the run against the real server."""
-    seed = int(os.environ.get("LANDLINE_HOSTILE_SEED") or Random().randrange(2**32))
-    print(f"LANDLINE_HOSTILE_SEED={seed}")
     data = tmp_path_factory.mktemp("hostile") / "data"
     async with ScriptedBot() as bot, Landline(data, bot=bot.endpoint, **SETTINGS) as landline:
-        yield await run(landline, bot, seed, WARM_UP + ROUNDS, TIMES)
+        yield await run(landline, bot, SEED, WARM_UP + ROUNDS, TIMES)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

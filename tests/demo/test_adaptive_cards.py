@@ -48,7 +48,7 @@ async def asked(
     """A page with these files that shows the card, with a name typed into it."""
     port = int(str(landline.settings["bot"]).split(":")[2].split("/")[0])
     url = await closers.enter_async_context(followed(directory, landline, port, files, landline.directline))
-    page = await open_page.own(url, landline.url)
+    page = await closers.enter_async_context(open_page.own(url, landline.url))
     await page.say("hi")
     await page.card.get_by_text("Coffee?", exact=True).wait_for()
     await page.card.get_by_placeholder("Your name").fill("Ann")

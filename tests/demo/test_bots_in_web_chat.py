@@ -43,8 +43,7 @@ async def page(request: pytest.FixtureRequest, demo: Demo, open_page: Browsers) 
     else:
         async with DirectLine(f"{demo.url}/v3/directline", SECRET) as client:
             token = (await client.generate(user={"id": "dl_ann", "name": "Ann"})).token
-        async with OwnSite(f"{demo.url}/v3/directline", token) as site:
-            page = await open_page.own(site.url, demo.url)
+        async with OwnSite(f"{demo.url}/v3/directline", token) as site, open_page.own(site.url, demo.url) as page:
             await greeted(page)
             yield page
 
@@ -291,11 +290,9 @@ async def talk(tmp_path: Path, open_page: Browsers) -> AsyncIterator[Talk]:
         DirectLine(landline.directline, SECRET) as client,
     ):
         opened = await client.generate(user={"id": "dl_ann"})
-        async with OwnSite(relay.directline, opened.token) as site:
-            page = await open_page.own(site.url, relay.url)
+        async with OwnSite(relay.directline, opened.token) as site, open_page.own(site.url, relay.url) as page:
             await bot.wait_for(lambda each: each.type == "conversationUpdate")
             yield Talk(bot, opened.conversation_id, page, relay)
-            await page.tab.close()  # before the server goes, which it would miss
 
 
 async def test_the_buttons_of_a_message_go_with_it(talk: Talk) -> None:
@@ -361,8 +358,10 @@ async def test_a_page_that_was_not_told_of_deletes_shows_no_content_either(demo:
     """Web Chat with no option but the server's. It has nothing to draw a delete with, and says so in the console."""
     async with DirectLine(f"{demo.url}/v3/directline", SECRET) as client:
         token = (await client.generate(user={"id": "dl_ann"})).token
-    async with OwnSite(f"{demo.url}/v3/directline", token, "{ directLine }") as site:
-        page = await open_page.own(site.url, demo.url)
+    async with (
+        OwnSite(f"{demo.url}/v3/directline", token, "{ directLine }") as site,
+        open_page.own(site.url, demo.url) as page,
+    ):
         page.excuse('No renderer for activity of type "messageDelete"')
         await greeted(page)
         await page.say("One")

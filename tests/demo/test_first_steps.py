@@ -24,8 +24,8 @@ async def test_the_first_steps_lead_to_a_page_that_talks_to_the_bot(tmp_path: Pa
     async with (
         Landline(tmp_path / "data", bot=f"http://127.0.0.1:{bot_port}/api/messages", drain_s=0) as landline,
         followed(tmp_path, landline, bot_port, printed("first-steps.md"), landline.directline) as url,
+        open_page.own(url, landline.url) as page,
     ):
-        page = await open_page.own(url, landline.url)
         await page.say("hi")
         await page.until_last("You said: hi")
         await page.reload()
@@ -52,8 +52,8 @@ async def outlived(tmp_path: Path, open_page: Browsers) -> AsyncIterator[tuple[W
         ) as landline,
         Relay(landline.port) as relay,
         followed(tmp_path, landline, bot_port, files, f"http://127.0.0.1:{relay.port}/v3/directline") as url,
+        open_page.own(url, f"http://127.0.0.1:{relay.port}") as page,
     ):
-        page = await open_page.own(url, f"http://127.0.0.1:{relay.port}")
         await page.say("hi")
         await page.until_last("You said: hi")
         await asyncio.sleep(life_s + 1)  # the subject is that time passes

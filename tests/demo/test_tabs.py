@@ -87,7 +87,7 @@ async def test_three_people_show_the_same_when_the_line_of_one_is_cut(
         for name, relay in zip(PEOPLE, relays, strict=True):
             options = f"{{ directLine, store, userID: '{name.lower()}', username: '{name}' }}"
             site = await stack.enter_async_context(OwnSite(relay.directline, opened.token, options))
-            pages.append(await open_page.own(site.url, relay.url))
+            pages.append(await stack.enter_async_context(open_page.own(site.url, relay.url)))
         bens = relays[1]
         for round_ in range(ROUNDS):
             texts = [f"{name}, {round_}" for name in PEOPLE]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import random
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -20,9 +19,10 @@ import pytest
 from landline.conformance.directline import DirectLine
 from landline.conformance.scripted_bot import ScriptedBot
 from support.landline import SECRET, Landline
+from support.rounds import SEED, rounds
 from support.streams import log_of, started, until
 
-KILLS = 10
+KILLS = rounds(4, 500)
 BETWEEN_KILLS = 40
 
 
@@ -89,9 +89,7 @@ class Talk:
 async def test_what_is_repeated_until_it_is_answered_is_said_once_and_what_is_deleted_stays_deleted(
     tmp_path: Path,
 ) -> None:
-    seed = int(os.environ.get("LANDLINE_SEED", random.randrange(1 << 32)))
-    print(f"seed {seed}")
-    rng = random.Random(seed)
+    rng = random.Random(SEED)
     async with (
         ScriptedBot() as bot,
         Landline(tmp_path / "data", bot=bot.endpoint, drain_s=0) as landline,

@@ -19,9 +19,10 @@ from landline.stores.directory import Directory
 from landline.stores.doctor import GAP
 from landline.stores.sqlite import FILE, SqliteStore
 from support.clock import FakeClock
+from support.rounds import SEED, rounds
 
 FILES, FILE_BYTES = 300, 64 << 10
-KILLS = 12
+KILLS = rounds(5, 500)
 SPREAD_S = 0.4
 ENTRIES = 5
 NAME = ConversationId("A")
@@ -60,9 +61,7 @@ def check_whole(data: Path) -> None:
 
 
 async def test_a_restore_that_is_killed_leaves_all_or_nothing(copy: Path, tmp_path: Path) -> None:
-    seed = random.randrange(1 << 32)
-    print("seed", seed)
-    chance = random.Random(seed)
+    chance = random.Random(SEED)
     data = tmp_path / "data"
     aside = data.with_name("data.restoring")
     unfinished = 0

@@ -22,6 +22,7 @@ from landline.conformance.scripted_bot import ScriptedBot
 from landline.errors import ConfigurationError, DataDirectoryError, StoreUnavailable
 from landline.server.app import Server
 from landline.server.exchange import Exchange, HttpRules, Resource
+from support.landline import free_port
 
 SECRET = "a-secret-from-the-environment"
 
@@ -167,12 +168,6 @@ async def test_start_that_fails_late_leaves_nothing_behind(tmp_path: Path, conte
     async with Running(settings(tmp_path, port=port)):
         pass
     await failing.stop()
-
-
-def free_port() -> int:
-    """One that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 async def test_routes_of_others_are_served_and_hide_none_of_ours(tmp_path: Path) -> None:

@@ -1,26 +1,25 @@
 """The whole system under a fake clock, seed by seed (docs/architecture.md, what must always hold: 2 to 5, 8).
 
-A failing seed is printed with the promise that was broken. Replay it alone, with a debugger if you like:
+A failing seed is printed with the promise that was broken. It is the first one of a run from there, with a debugger if
+you like:
 
     LANDLINE_SEED=4711 python -m pytest tests/simulation
 
-`LANDLINE_SEEDS` sets how many seeds are run (default 20,000). The same seed is the same world on every machine, as long
-as neither the world nor the machines have changed.
+The same seed is the same world on every machine, as long as neither the world nor the machines have changed.
 """
 
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections import Counter
 
 import pytest
 
 from simulation.planted_bugs import PLANTED
 from simulation.world import BrokenPromise, World
+from support.rounds import SEED, SOAK, rounds
 
-SEEDS = int(os.environ.get("LANDLINE_SEEDS", "20000"))
-REPLAYED = os.environ.get("LANDLINE_SEED")
+WORLDS = range(SEED, SEED + rounds(2_000, 500_000))
 BATCH = 500
 ENOUGH_FAILURES = 5
 TROUBLES = {
@@ -52,21 +51,15 @@ def broken_in(seeds: range) -> list[str]:
     return [failure for failure in map(broken, seeds) if failure]
 
 
-@pytest.mark.skipif(REPLAYED is not None, reason="one seed is being replayed")
 def test_every_session_delivers_what_its_log_says_in_order_and_once() -> None:
-    batches = [range(first, min(first + BATCH, SEEDS)) for first in range(0, SEEDS, BATCH)]
+    batches = [WORLDS[first : first + BATCH] for first in range(0, len(WORLDS), BATCH)]
     failures: list[str] = []
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
+    with multiprocessing.get_context("spawn").Pool(None if SOAK else 1) as pool:
         for found in pool.imap(broken_in, batches):
             failures += found
             if len(failures) >= ENOUGH_FAILURES:
                 break
     assert not failures, "\n".join(failures[:ENOUGH_FAILURES])
-
-
-@pytest.mark.skipif(REPLAYED is None, reason="set LANDLINE_SEED to replay one")
-def test_replayed_seed() -> None:
-    World(int(REPLAYED or 0)).run()
 
 
 def test_the_trouble_that_the_simulation_is_about_does_happen() -> None:

@@ -22,6 +22,7 @@ from landline.errors import LandlineError
 from landline.ports import Store
 from landline.stores.sqlite.bounds import Bounds
 from support.clock import NOON_MS, FakeClock
+from support.rounds import SEED, rounds
 from support.stores import BOT, InMemory, InSqlite, a_conversation
 
 NAMES = [ConversationId(name) for name in ("A", "B", "C", "D", "never-started")]
@@ -171,9 +172,8 @@ async def same_from_memory(model: Store, store: Store, dice: Random) -> None:
         assert (shown.position, shown.behind_ms) == (expected.position, expected.behind_ms)
 
 
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize("seed", range(SEED, SEED + rounds(4, 1_000)))
 async def test_the_embedded_store_answers_as_the_model_does(seed: int, tmp_path: Path) -> None:
-    print(f"seed {seed}")
     dice = Random(seed)
     bounds = Bounds(
         stands=dice.choice((1, 2, 1000)),

@@ -1,4 +1,4 @@
-"""The power is cut at 300 points of what the store writes. Nothing it had acknowledged may be missing.
+"""The power is cut at many points of what the store writes. Nothing it had acknowledged may be missing.
 
 What a cut may leave behind is decided by `support.faulty_vfs`; what is found is opened by a store on the real disk.
 """
@@ -25,9 +25,10 @@ from landline.stores.sqlite.bounds import Bounds
 from landline.stores.sqlite.layout import Connect
 from support.clock import FakeClock
 from support.faulty_vfs import Disk, Event, Noted, after_power_cut, as_synced, as_written, lay_out
+from support.rounds import SEED, rounds
 from support.stores import a_conversation
 
-LIVES = 10
+LIVES = range(SEED, SEED + rounds(3, 300))
 CUTS_PER_LIFE = 30
 NOTICE = NewEntry(b'{"type":"messageDelete"}')
 CONVERSATIONS = [ConversationId(f"conversation-{number}") for number in range(6)]
@@ -237,9 +238,8 @@ def intact(path: Path) -> bool:
         connection.close()
 
 
-@pytest.mark.parametrize("life", range(LIVES))
+@pytest.mark.parametrize("life", LIVES)
 async def test_no_power_cut_loses_anything_acknowledged(life: int, tmp_path: Path) -> None:
-    print(f"seed {life}")
     dice = Random(life)
     disk = Disk()
     await live(disk, tmp_path / "life", disk.connect, dice)

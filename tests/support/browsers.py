@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -40,12 +42,17 @@ class Browsers:
         """The same page in another tab of the same browser."""
         return await self._demo_page(await page.tab.context.new_page(), page.url)
 
-    async def own(self, url: str, server: str) -> WebChat:
-        """A page from elsewhere, in which Web Chat talks to `server`."""
+    @contextlib.asynccontextmanager
+    async def own(self, url: str, server: str) -> AsyncIterator[WebChat]:
+        """A page from elsewhere, in which Web Chat talks to `server`. It is closed first, since it would complain of a
+        server that is gone."""
         page = WebChat(await self._tab("light", 1000, 800), url, server)
         self.pages.append(page)
         await page.tab.goto(url)
-        return page
+        try:
+            yield page
+        finally:
+            await page.tab.context.close()
 
     async def _demo_page(self, tab: Any, url: str) -> DemoPage:
         page = DemoPage(tab, url)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -19,11 +21,19 @@ from landline.server.certificates import Files
 SECRET = "test-secret-of-the-default-site-0123456789"
 
 
+_PORTS = itertools.count(os.getpid() * 1009)
+"""Each process begins somewhere else."""
+
+
 def free_port() -> int:
-    """A port that nobody listens on at the moment; a server that restarts needs to find it again."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on at the moment; a server that restarts finds it free again. It lies below those that
+    the system hands out by itself, which another process could be given meanwhile."""
+    for number in _PORTS:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            port = 11_000 + number % 21_000
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError
 
 
 UNHURRIED = {"sends_per_s": 100_000, "polls_per_s": 100_000, "starts_per_s": 100_000}

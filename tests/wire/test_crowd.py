@@ -97,14 +97,12 @@ def one_is_served(wires: Wires) -> bool:
 
 
 def test_the_log_names_the_setting_once(wires: Wires, capsys: pytest.CaptureFixture[str]) -> None:
-    kept = [wires.connect() for _ in range(3)]
-    until(lambda: wires.connections() == 3)
-    for _ in range(5):
-        with wires.connect() as refused:
-            assert refused.response().status == 429
+    with wires.connect(), wires.connect(), wires.connect():
+        until(lambda: wires.connections() == 3)
+        for _ in range(5):
+            with wires.connect() as refused:
+                assert refused.response().status == 429
     assert capsys.readouterr().out.count("connections_per_address") == 1
-    for each in kept:
-        each.close()
 
 
 # Under TLS
