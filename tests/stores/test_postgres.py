@@ -340,6 +340,47 @@ async def test_a_server_that_is_killed_loses_nothing_that_was_acknowledged(tmp_p
         cluster.remove()
 
 
+async def test_nodes_go_on_by_themselves_when_the_synchronous_standby_takes_over() -> None:
+    primary = postgres.Cluster()
+    standby = postgres.Cluster(copy_of=primary)
+    try:
+        primary.wait_for_standby()
+        database = primary.database()
+        url = f"postgresql://owner@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/{database}"
+        stores = [PostgresStore(url, FakeClock(), QUICK) for _ in range(2)]
+        for store in stores:
+            await store.open()
+        await stores[0].start(a_conversation("A"))
+        accepted: list[bytes] = []
+
+        async def write(writer: int) -> None:
+            for number in range(100_000):
+                entry = said(f"{writer}-{number}")
+                with contextlib.suppress(StoreError):
+                    await stores[writer % 2].append(A, entry, SOON)
+                    accepted.append(entry.body)
+
+        writing = [asyncio.create_task(write(writer)) for writer in range(8)]
+        await until(lambda: len(accepted) > 50)
+        await asyncio.to_thread(primary.kill)
+        before = len(accepted)
+        await asyncio.to_thread(standby.promote)
+        promoted = time.monotonic()
+        await until(lambda: len(accepted) > before + 50)
+        assert time.monotonic() - promoted < 10
+        for task in writing:
+            task.cancel()
+        await asyncio.wait(writing)
+        for store in stores:
+            stored = await log(store)
+            assert set(accepted) <= set(stored)
+            assert len(set(stored)) == len(stored)
+            await store.close()
+    finally:
+        standby.remove()
+        primary.remove()
+
+
 # Roles and settings
 
 

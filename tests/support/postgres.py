@@ -63,8 +63,8 @@ def _user() -> dict[str, Any]:
 class Cluster:
     """One server with its data, on a free port of loopback."""
 
-    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
-        """Makes the cluster and starts it."""
+    def __init__(self, settings: Mapping[str, str] | None = None, *, copy_of: Cluster | None = None) -> None:
+        """Makes the cluster and starts it: a new one, or a standby that follows another."""
         assert PROGRAMS is not None, MISSING
         self.home = Path(tempfile.mkdtemp(prefix="ll-pg-", dir="/tmp"))
         self._settings = {**_SETTINGS, **(settings or {})}
@@ -74,7 +74,11 @@ class Cluster:
         self._process: subprocess.Popen[bytes] | None = None
         if self._as:
             os.chown(self.home, self._as["user"], self._as["group"])
-        self._run("initdb", "-D", str(self.home / "data"), "-U", "owner", "-A", "trust", "-E", "UTF8", "--locale=C")
+        data = str(self.home / "data")
+        if copy_of is None:
+            self._run("initdb", "-D", data, "-U", "owner", "-A", "trust", "-E", "UTF8", "--locale=C")
+        else:
+            self._run("pg_basebackup", "-R", "-c", "fast", "-D", data, "-d", copy_of.url("postgres"))
         self.port = 0
         self.start()
 
@@ -133,6 +137,19 @@ class Cluster:
             else:
                 process.send_signal(how)
             process.wait(30)
+
+    def promote(self) -> None:
+        """A standby becomes a primary."""
+        self.sql("SELECT pg_promote()")
+
+    def wait_for_standby(self) -> None:
+        """Commits wait for the standby from now on. Returns once it follows."""
+        until = time.monotonic() + _START_S
+        self.sql("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        self.sql("SELECT pg_reload_conf()")
+        while self.sql("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") == "0":
+            assert time.monotonic() < until, "the standby does not follow"
+            time.sleep(0.05)
 
     def remove(self) -> None:
         """Stop it and leave nothing."""
