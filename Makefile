@@ -93,6 +93,15 @@ $(PAGE): web/package.json web/package-lock.json web/index.html web/vite.config.j
 		|| echo "nginx is not installed and cannot be installed from here: the test behind a proxy will be skipped."
 	touch $@
 
+# The store in PostgreSQL is tested with a real one, and a pooler. Where there is no root or no apt those tests are skipped.
+.tools/postgresql:
+	mkdir -p .tools
+	{ test -x /usr/sbin/pgbouncer && ls /usr/lib/postgresql/*/bin/initdb >/dev/null; } || \
+		{ test "$$(id -u)" = 0 && command -v apt-get && apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql pgbouncer >/dev/null; } \
+		|| echo "PostgreSQL cannot be installed from here: the tests that need what is missing will be skipped."
+	touch $@
+
 .tools/benchmarks/.installed: benchmarks/requirements.txt pyproject.toml
 	$(PYTHON) -m venv .tools/benchmarks
 	.tools/benchmarks/bin/python -m pip install --quiet --editable . -r benchmarks/requirements.txt
@@ -120,7 +129,8 @@ lint: $(VENV)/.installed
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.installed .tools/bots/.installed .tools/agents-bot/.installed tests/bots/js/node_modules/.installed \
-		tests/directlinejs/node_modules/.installed web/node_modules/.installed $(PAGE) .tools/chromium .tools/nginx
+		tests/directlinejs/node_modules/.installed web/node_modules/.installed $(PAGE) .tools/chromium .tools/nginx \
+		.tools/postgresql
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 # The same for hours, with much more drawn at random: LANDLINE_SEED=4711 make soak draws the same again.

@@ -34,6 +34,9 @@ COMMANDS = {
         "doctor": "landline.commands.store:examine",
         "restore": "landline.commands.store:restore",
     },
+    "The store in PostgreSQL": {
+        "store": "landline.commands.store:store",
+    },
     "Checking a server": {
         "conformance": "landline.conformance.command:conformance",
     },

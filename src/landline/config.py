@@ -120,6 +120,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     data: Annotated[Path, Meta(description="Directory of all data. Made at the first start, private to its owner.")] = (
         Path("landline-data")
     )
+    store: Annotated[
+        str,
+        Meta(
+            description="`sqlite`, in the data directory; or the `postgresql://` URL of a database, for several nodes."
+        ),
+    ] = "sqlite"
+    store_listen: Annotated[
+        str | None,
+        Meta(description="URL past a pooler to the same database, by which a node hears of the others at once."),
+    ] = None
     public_url: Annotated[
         Url | None,
         Meta(description="Base of the URLs given to clients. Default: the address that the request was sent to."),
@@ -565,6 +575,16 @@ def _key_sets(trusted: tuple[str, ...]) -> None:
         raise ValueError(error.message) from error
 
 
+def _database(url: str) -> None:
+    if not url.startswith(("postgresql://", "postgres://")):
+        raise ValueError("a postgresql:// URL is expected")
+
+
+def _store(store: str) -> None:
+    if store != "sqlite":
+        _database(store)
+
+
 def _distinct(what: str, given: list[str]) -> None:
     if len(set(given)) < len(given):
         raise ValueError(f"two {what}")
@@ -595,6 +615,8 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "bots": _bots,
     "trusted_origins": _trusted_origins,
     "bot": connectable,
+    "store": _store,
+    "store_listen": _database,
     "public_url": connectable,
     "service_url": connectable,
     "trusted_proxies": _networks,

@@ -27,6 +27,8 @@ class Link:
         """Set when the server closed its end, whether or not the client was told."""
         self._client = client
         self._server: asyncio.StreamWriter | None = None
+        self.deaf = False
+        """Whether what the server says is dropped, while it still hears the client."""
         self._silent = False
         self._forgotten = False
         self._rest: int | None = None
@@ -103,7 +105,7 @@ class Link:
         reset = False
         try:
             while data := await server.read(_CHUNK):
-                if not self._silent:
+                if not (self._silent or self.deaf):
                     await asyncio.sleep(pause())
                     self._pass_on(data)
                     await self._client.drain()

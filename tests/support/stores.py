@@ -6,15 +6,19 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import apsw
+import pytest
 
 from landline.core.conversation import Account, NewConversation
 from landline.core.log import ConversationId
 from landline.ports import Store
 from landline.stores.directory import Directory
 from landline.stores.memory import MemoryStore
+from landline.stores.postgres import PostgresStore
+from landline.stores.postgres.bounds import Bounds as PostgresBounds
 from landline.stores.sqlite import FILE, SqliteStore
 from landline.stores.sqlite.bounds import Bounds
 from landline.stores.sqlite.layout import Connect, connect
+from support import postgres
 from support.clock import FakeClock
 
 BOT = "bot"
@@ -94,7 +98,39 @@ class InSqlite:
         connection.close()
 
 
-HOMES: dict[str, Any] = {"memory": InMemory, "sqlite": InSqlite}
+class InPostgres:
+    """A database of its own in the cluster of this process."""
+
+    def __init__(self, path: Path, bounds: PostgresBounds | None = None) -> None:
+        if postgres.PROGRAMS is None:
+            pytest.skip(postgres.MISSING)
+        self.clock = FakeClock()
+        self.cluster = postgres.cluster()
+        self.database = self.cluster.take()
+        self.bounds = bounds or PostgresBounds()
+        self.store: PostgresStore | None = None
+
+    async def open(self) -> PostgresStore:
+        store = PostgresStore(self.cluster.url(self.database), self.clock, self.bounds)
+        await store.open()
+        self.store = store
+        return store
+
+    async def restart(self) -> PostgresStore:
+        assert self.store is not None
+        await self.store.close()
+        return await self.open()
+
+    async def close(self) -> None:
+        if self.store is not None:
+            await self.store.close()
+        self.cluster.give_back(self.database)
+
+    async def set_head(self, conversation: ConversationId, head: int) -> None:
+        self.cluster.sql(f"UPDATE landline.conversations SET head = {head} WHERE id = '{conversation}'", self.database)
+
+
+HOMES: dict[str, Any] = {"memory": InMemory, "sqlite": InSqlite, "postgres": InPostgres}
 
 
 def a_conversation(name: str, user: str | None = None) -> NewConversation:

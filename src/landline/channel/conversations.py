@@ -150,6 +150,8 @@ class Conversations:
         if found is None:
             return None
         given, behind_ms = parse(watermark), None
+        if isinstance(given, Watermark) and given.position > found.head:
+            return None  # what memory knows may be behind: it can confirm a position, and never refuse one
         before = proven_by(given, oldest=found.oldest, head=found.head)
         if before is not None:
             behind_ms = self._store.known_time(found.id, before)

@@ -65,7 +65,7 @@ class Office:
 
 def _ask(settings: Settings, method: str, path: str, query: str, body: bytes) -> tuple[int, bytes]:
     """Status and body of one call, of the server where one runs. Raises `StartupError`."""
-    if not (settings.data / STORE_FILE).is_file():
+    if settings.store == "sqlite" and not (settings.data / STORE_FILE).is_file():
         raise DataDirectoryError(f"{settings.data}: there is no store; landline serve makes it")
     directory = Directory(settings.data)
     try:

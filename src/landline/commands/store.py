@@ -1,4 +1,4 @@
-"""Commands on the store of a server that does not run: `landline doctor` and `landline restore`."""
+"""Commands on the store: `landline doctor` and `landline restore` of one that nobody serves, `landline store sql`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import click
 
 from landline.commands.options import exit_codes
 from landline.config import Settings, settings_from
-from landline.errors import DataDirectoryError
+from landline.errors import ConfigurationError, DataDirectoryError
 from landline.stores.directory import ADDRESS_FILE, LOCK_FILE, STORE_FILE, Directory
 
 
@@ -54,6 +54,26 @@ def restore(data: Path | None, config: Path | None, copy: Path) -> None:
         settings = settings_from({"data": data}, os.environ, config)
         passing = (LOCK_FILE, ADDRESS_FILE)
         click.echo(_gap_left(doctor.put_back(copy, settings.data, STORE_FILE, _now_ms(), passing), doctor.GAP))
+
+
+@click.group("store")
+def store() -> None:
+    """The store in PostgreSQL."""
+
+
+@store.command("sql")
+def sql() -> None:
+    """Print the statements that make the tables, for the owner of the database to run."""
+    with exit_codes():
+        click.echo(_layout(), nl=False)
+
+
+def _layout() -> str:
+    try:
+        from landline.stores.postgres import layout
+    except ModuleNotFoundError as error:
+        raise ConfigurationError("The store in PostgreSQL needs an extra: pip install 'landline[postgres]'") from error
+    return layout.statements()
 
 
 @contextlib.contextmanager

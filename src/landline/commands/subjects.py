@@ -24,6 +24,8 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
         "host",
         "port",
         "data",
+        "store",
+        "store_listen",
         "public_url",
         "service_url",
         "tls_cert",

@@ -20,7 +20,6 @@ import structlog
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from landline.blobs.files import FileBlobs
 from landline.blobs.totals import Bounds
 from landline.bots.credentials import Credentials
 from landline.bots.http import HttpBotTransport
@@ -57,10 +56,10 @@ from landline.server.exchange import GRACE_S, Exchange, HttpRules, Resource
 from landline.server.issuer import Issuer
 from landline.server.paths import Paths
 from landline.server.reload import Reload
+from landline.server.storage import SQLITE, storage
 from landline.server.stream import Streaming
 from landline.server.user_tokens import UserTokens
 from landline.stores.directory import ADDRESS_FILE, ADMIN_SECRET_FILE, Directory
-from landline.stores.sqlite import SqliteStore
 from landline.wire.answers import JSON
 from landline.wire.connection import ConnectionContext, Limits
 from landline.wire.crowd import Network, crowd_of
@@ -213,11 +212,14 @@ class Server:
         tls = _tls(settings)
         wheel = Wheel(asyncio.get_running_loop())
         closers.callback(wheel.close)
-        self.store = store = SqliteStore(self._directory, clock)
+        store, blobs = storage(settings, self._directory, clock, _stored_bounds(settings))
+        self.store = store
+        if settings.store != SQLITE:  # which takes it by itself
+            self._directory.take()
+            closers.callback(self._directory.release)
         closers.push_async_callback(store.close)
         await store.open()
         _warn_of_other_users(self._directory)
-        blobs = FileBlobs(settings.data / "blobs", _stored_bounds(settings))
         closers.push_async_callback(blobs.close)
         await blobs.open()
         self.registry = registry = Registry()

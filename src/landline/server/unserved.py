@@ -7,7 +7,6 @@ import secrets
 
 from starlette.types import Message
 
-from landline.blobs.files import FileBlobs
 from landline.channel.keys import SigningKeys
 from landline.channel.redelivery import Redelivery
 from landline.channel.registrations import Registrations
@@ -21,8 +20,8 @@ from landline.server.app import SystemClock, authority_of, keys_of, lifetimes, r
 from landline.server.configured import configured
 from landline.server.exchange import HttpRules, Resource
 from landline.server.paths import Paths
+from landline.server.storage import storage
 from landline.stores.directory import ADDRESS_FILE, Directory
-from landline.stores.sqlite import SqliteStore
 from landline.wire.answers import EXTENSION, Arrival
 from landline.wire.wheel import Wheel
 
@@ -31,7 +30,7 @@ async def ask(settings: Settings, method: str, path: str, query: str, body: byte
     """Status and body of one call. Raises `DirectoryInUse` where a server runs after all, `DataDirectoryError`."""
     clock, registry, credential = SystemClock(), Registry(), secrets.token_urlsafe(32)
     directory = Directory(settings.data)
-    store = SqliteStore(directory, clock)
+    store, blobs = storage(settings, directory, clock)
     await store.open()
     try:
         # Nobody is served here, so no bot is told a service URL.
@@ -40,7 +39,6 @@ async def ask(settings: Settings, method: str, path: str, query: str, body: byte
         tokens = Tokens(registry, await keys_of(store), clock, lifetimes(settings))
         rules = HttpRules(settings.bot_timeout_s, settings.activity_bytes, cross_origin=False)
         keys = SigningKeys(store, clock, lead_s=settings.key_lead_s)
-        blobs = FileBlobs(settings.data / "blobs")
         retention = Retention(store, blobs, OpenStreams(), clock, retention_policy(settings))
         redelivery = Redelivery(store, registry, None)
         # A server that was killed has left its address behind, and will most likely be found there again.

@@ -89,9 +89,21 @@ class Lane(Generic[J]):
         self._idle = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = math.inf
+        self._begin(name)
+
+    # A lane that works in another way than by a thread has these three of its own.
+
+    def _begin(self, name: str) -> None:
         self._handed: SimpleQueue[list[J] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
+
+    def _hand(self, batch: list[J]) -> None:
+        self._handed.put(batch)
+
+    async def _end(self) -> None:
+        self._handed.put(None)
+        await asyncio.to_thread(self._thread.join)
 
     @property
     def is_idle(self) -> bool:
@@ -127,7 +139,7 @@ class Lane(Generic[J]):
         if self._waiting:
             self._running, self._waiting = self._waiting[: self._batch], self._waiting[self._batch :]
             self._bytes = sum([job.size for job in self._waiting]) if self._waiting else 0
-            self._handed.put(self._running)
+            self._hand(self._running)
         else:
             self._idle.set()
 
@@ -182,8 +194,7 @@ class Lane(Generic[J]):
         await self._idle.wait()
         if self._alarm is not None:
             self._alarm.cancel()
-        self._handed.put(None)
-        await asyncio.to_thread(self._thread.join)
+        await self._end()
 
 
 def _answer(job: Job[T]) -> None:

@@ -33,6 +33,7 @@ class Notes:
         """`write` queues notes to be written in the next group; it may raise `StoreUnavailable`."""
         self._write = write
         self._taken: dict[Taken, None] = {}
+        self._writing_taken: list[list[Taken]] = []
         self._used: dict[ConversationId, int] = {}
         self._writing_uses = False
         self._timer: asyncio.TimerHandle | None = None
@@ -51,6 +52,11 @@ class Notes:
         if conversation in self._used or len(self._used) < _MOST:
             self._used[conversation] = max(at_ms, self._used.get(conversation, 0))
         self._later()
+
+    def took(self, conversation: ConversationId, sequence: int) -> bool:
+        """Whether the bot took this activity, and that is not written yet."""
+        place = (conversation, sequence)
+        return place in self._taken or any(place in taken for taken in self._writing_taken)
 
     def use_of(self, conversation: ConversationId) -> int:
         """The last use that is not queued yet; 0 if there is none."""
@@ -77,6 +83,7 @@ class Notes:
             self._later()
             return
         self._taken.clear()
+        self._writing_taken.append(taken)
         for conversation in used:
             del self._used[conversation]
         self._writing_uses = self._writing_uses or bool(used)
@@ -84,8 +91,9 @@ class Notes:
         writing.add_done_callback(lambda done: self._written(done, taken, used))
         self._later()
 
-    def _written(self, done: asyncio.Future[None], taken: Sequence[Taken], used: Mapping[ConversationId, int]) -> None:
+    def _written(self, done: asyncio.Future[None], taken: list[Taken], used: Mapping[ConversationId, int]) -> None:
         self._under_way.discard(done)
+        self._writing_taken.remove(taken)
         if used:
             self._writing_uses = False
         if done.cancelled() or done.exception() is not None:

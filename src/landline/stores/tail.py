@@ -194,6 +194,16 @@ class Tail:
         new = live.started
         return Conversation(new.id, new.bot_id, new.user, new.locale, live.head, live.last_ms, live.oldest)
 
+    def head(self, conversation: ConversationId) -> int | None:
+        """The number that comes next, as far as is known here, or None where the conversation is not."""
+        live = self._live.get(conversation)
+        return None if live is None else live.head
+
+    def oldest(self, conversation: ConversationId) -> int | None:
+        """The first number that is left, as far as is known here, or None where the conversation is not."""
+        live = self._live.get(conversation)
+        return None if live is None else live.oldest
+
     def accepted_at(self, conversation: ConversationId, sequence: int) -> int | None:
         """The acceptance time of an entry, or None where that is not known here."""
         live = self._live.get(conversation)

@@ -1,0 +1,179 @@
+"""Two nodes on one database (spec 11): whatever was begun on one goes on on the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from landline.conformance.directline import DirectLine
+from landline.conformance.scripted_bot import ScriptedBot
+from support import postgres
+from support.landline import SECRET, Landline
+from support.streams import say, started
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(postgres.PROGRAMS is None, reason=postgres.MISSING),
+]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def nodes(
+    tmp_path_factory: pytest.TempPathFactory, lasting_bot: ScriptedBot
+) -> AsyncIterator[tuple[Landline, Landline]]:
+    """Two servers with the settings of an operator who has a database."""
+    cluster = postgres.cluster()
+    url = cluster.url(cluster.database())
+    directory = tmp_path_factory.mktemp("nodes")
+
+    def node(name: str) -> Landline:
+        return Landline(directory / name, bot=lasting_bot.endpoint, drain_s=0, store=url)
+
+    async with node("a") as one, node("b") as two:
+        yield one, two
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def on_a(nodes: tuple[Landline, Landline], bot: ScriptedBot) -> AsyncIterator[DirectLine]:
+    """A client of one node, with the secret."""
+    async with DirectLine(nodes[0].directline, SECRET) as client:
+        yield client
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def on_b(nodes: tuple[Landline, Landline], bot: ScriptedBot) -> AsyncIterator[DirectLine]:
+    """A client of the other, with the secret."""
+    async with DirectLine(nodes[1].directline, SECRET) as client:
+        yield client
+
+
+@pytest.mark.item(172)
+async def test_what_is_sent_on_one_node_is_shown_by_a_stream_of_the_other(
+    on_a: DirectLine, on_b: DirectLine, bot: ScriptedBot
+) -> None:
+    opened = await started(on_a, bot)
+    name = opened.conversation_id
+    again = await on_b.using(opened.token).reconnect(name)
+    assert again.status == 200, "a token of the one is good for the other"
+    async with on_b.stream(again.stream_url) as stream:
+        for number in range(10):
+            assert (await on_a.send(name, f"from a {number}")).status == 200
+            await say(bot, name, f"from the bot {number}")
+            assert (await on_b.send(name, f"from b {number}")).status == 200
+        await stream.until_text("from b 9")
+        expected = [f"from {whom} {number}" for number in range(10) for whom in ("a", "the bot", "b")]
+        assert [text for text in stream.texts if text] == expected
+
+
+@pytest.mark.item(172)
+async def test_typing_and_a_growing_answer_are_seen_on_the_other_node(
+    on_a: DirectLine, on_b: DirectLine, bot: ScriptedBot
+) -> None:
+    opened = await started(on_a, bot)
+    name = opened.conversation_id
+    async with on_b.stream((await on_b.reconnect(name)).stream_url) as stream:
+        assert (await bot.send(name, {"type": "typing"})).status == 200
+        await stream.until(lambda s: s.activities and s.activities[-1]["type"] == "typing", "the bot types")
+        story = "Once upon a time there was a line"
+        information = {"type": "streaminfo", "streamId": "one"}
+        for number in range(1, 6):
+            chunk = {**information, "streamType": "streaming", "streamSequence": number}
+            text = story[: 6 * number]
+            assert (await bot.send(name, {"type": "typing", "text": text, "entities": [chunk]})).status == 200
+            await stream.until_text(text)
+        await say(bot, name, story, entities=[{**information, "streamType": "final"}])
+        await stream.until_text(story)
+
+
+@pytest.mark.item(172)
+async def test_a_watermark_of_one_node_is_good_on_the_other(
+    on_a: DirectLine, on_b: DirectLine, bot: ScriptedBot
+) -> None:
+    opened = await started(on_a, bot)
+    name = opened.conversation_id
+    marks: list[str] = []
+    for number in range(6):
+        await say(bot, name, f"{number}")
+        marks.append((await on_a.activities(name, marks[-1] if marks else None)).watermark)
+    for number, mark in enumerate(marks):
+        for client in (on_b, on_a):
+            left = await client.activities(name, mark)
+            assert [each["text"] for each in left.activities] == [f"{n}" for n in range(number + 1, 6)]
+            assert (await client.reconnect(name, mark)).replay != "restarted"
+
+
+@pytest.mark.item(172)
+async def test_a_client_that_comes_back_to_the_other_node_gets_everything_while_its_dead_socket_is_open(
+    on_a: DirectLine, on_b: DirectLine, bot: ScriptedBot
+) -> None:
+    opened = await started(on_a, bot)
+    name = opened.conversation_id
+    async with on_a.stream(opened.stream_url) as dead:
+        await say(bot, name, "before")
+        await dead.until_text("before")
+        dead.stop_reading()
+        mark = dead.watermark
+        for number in range(20):
+            await say(bot, name, f"meanwhile {number}")
+        again = await on_b.using(opened.token).reconnect(name, mark)
+        async with on_b.stream(again.stream_url) as stream:
+            await stream.until_text("meanwhile 19")
+            assert stream.texts == [f"meanwhile {number}" for number in range(20)]
+        dead.go_on_reading()
+
+
+async def test_a_file_that_was_sent_on_one_node_is_fetched_from_the_other(
+    nodes: tuple[Landline, Landline], on_a: DirectLine, on_b: DirectLine, bot: ScriptedBot
+) -> None:
+    opened = await started(on_a, bot)
+    name = opened.conversation_id
+    content = b"the quick brown fox" * 30_000
+    boundary = b"b0undary"
+    body = b"".join(
+        (
+            b"--" + boundary + b'\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n',
+            b"Content-Type: text/plain\r\n\r\n" + content + b"\r\n--" + boundary + b"--\r\n",
+        )
+    )
+    sent = await on_a.request(
+        "POST",
+        f"/conversations/{name}/upload?userId=ann",
+        data=body,
+        headers={"Content-Type": "multipart/form-data; boundary=b0undary"},
+    )
+    assert sent.status == 200, sent
+    found = [each for each in await on_b.all_activities(name) if each.get("attachments")]
+    url = found[-1]["attachments"][0]["contentUrl"]
+    assert url.startswith(nodes[1].url)
+    async with on_b._session.get(url) as answer:
+        assert (answer.status, await answer.read()) == (200, content)
+
+
+async def test_a_node_that_is_killed_loses_nothing_and_its_clients_go_on_at_the_other(
+    nodes: tuple[Landline, Landline], on_a: DirectLine, on_b: DirectLine, bot: ScriptedBot
+) -> None:
+    opened = await started(on_b, bot)
+    name = opened.conversation_id
+    acknowledged: list[str] = []
+
+    async def speak() -> None:
+        for number in range(100):
+            answer = await on_b.send(name, f"message {number}")
+            assert answer.status == 200, answer
+            acknowledged.append(str(answer.json["id"]))
+
+    speaking = asyncio.create_task(speak())
+    async with on_a.stream((await on_a.reconnect(name)).stream_url) as lost:
+        await lost.until(lambda stream: len(stream.activities) > 20, "some came")
+        await nodes[0].kill()
+        await lost.until_closed()
+    again = await on_b.using(opened.token).reconnect(name, lost.watermark)
+    async with on_b.stream(again.stream_url) as stream:
+        await speaking
+        await stream.until_text("message 99")
+        seen = [each["id"] for each in [*lost.activities, *stream.activities] if each["type"] == "message"]
+        assert seen == acknowledged, "each once, in their order"
+    await nodes[0].start()
