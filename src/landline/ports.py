@@ -86,7 +86,8 @@ class Log(Protocol):
         """Entries numbered `position` and up, in order, at most that many and that many bytes of body, but at least one
         where one exists. `for_stream` includes entries of `Audience.STREAMS`; otherwise they are stepped over, and the
         page's position lies behind them. Transients are never in it; its `transient` is the counter at the time the
-        read began, so that a reader that goes on with `recent` misses none accepted after it."""
+        read began, so that a reader that goes on with `recent` misses none accepted after it. Raises
+        `UnknownConversation` where none was started, and where it was purged, on whatever node."""
         ...
 
     async def entry(self, conversation: ConversationId, sequence: int) -> Entry | None:
@@ -189,6 +190,11 @@ class Records(Protocol):
 
         True if `old` was what was kept there; False if it was not, and then nothing changes. Atomic: of concurrent
         calls, on any node, that replace the same `old` exactly one answers True."""
+        ...
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Call `changed` on the event loop when another node changed a record. A hint: it may come late, twice, or not
+        at all, so whoever must know looks again from time to time. One watcher per store."""
         ...
 
 

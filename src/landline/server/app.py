@@ -230,6 +230,8 @@ class Server:
         )
         await registrations.load()
         registrations.warn_of_short_lives()
+        if settings.store != SQLITE:
+            self._keep_sweeping(registrations.follow(settings.refresh_s), closers)
         await registrations.sites.first_secret(self._show_first_secret)
         derived = await keys_of(store)
         self.tokens = tokens = Tokens(registry, derived, clock, lifetimes(settings))

@@ -158,6 +158,9 @@ class MemoryStore(Store):
         self._check_open()
         return {name: value for name, value in self._kept.items() if name.startswith(prefix)}
 
+    def watch(self, changed: Callable[[], None]) -> None:
+        """There is no other node."""
+
     async def replace(self, name: str, old: bytes | None, new: bytes | None) -> bool:
         self._check_open()
         if self._kept.get(name) != old:
@@ -224,16 +227,18 @@ class MemoryStore(Store):
     ) -> Page:
         self._check_open()
         log = self._logs.get(conversation)
+        if log is None:
+            raise UnknownConversation
         records: list[Entry] = []
         behind_ms, size = None, 0
-        for entry in log.after(position) if log else []:
+        for entry in log.after(position):
             if entry.audience is Audience.EVERYONE or (for_stream and entry.audience is Audience.STREAMS):
                 size += len(entry.body)
                 if records and (len(records) == max_activities or size > max_bytes):
                     return Page(records, position, behind_ms, self._transients, more=True)
                 records.append(entry)
             position, behind_ms = entry.sequence + 1, entry.time_ms
-        if log is not None and position < log.oldest:
+        if position < log.oldest:
             position, behind_ms = log.head, log.last_ms
         return Page(records, position, behind_ms, self._transients, more=False)
 
