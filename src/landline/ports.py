@@ -149,6 +149,18 @@ class Members(Protocol):
         `most`."""
         ...
 
+    async def claim_joins(
+        self, conversation: ConversationId, account_ids: Sequence[str], until_ms: int
+    ) -> Sequence[str]:
+        """Which of these members' joins the caller may announce: those that are due and that no other node has claimed.
+        Atomic: of concurrent claims, on any node, exactly one has each. The claim ends with `announced`, with
+        `release_joins`, or at `until_ms`, if its node died. Raises `UnknownConversation`."""
+        ...
+
+    async def release_joins(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
+        """Give back what was claimed and could not be announced."""
+        ...
+
     async def announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
         """Mark these members' joins as announced."""
         ...

@@ -202,7 +202,7 @@ async def test_the_bot_is_told_of_a_person_once_whichever_node_learns_of_them(
         joins = [
             each
             for each in bot.received
-            if each.type == "conversationUpdate" and who in [member["id"] for member in each.body["membersAdded"]]
+            if each.type == "conversationUpdate" and who in [member["id"] for member in each.activity["membersAdded"]]
         ]
         assert len(joins) == 1
 
