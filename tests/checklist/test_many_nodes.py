@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -14,6 +15,7 @@ from landline.conformance.scripted_bot import ScriptedBot
 from support import postgres
 from support.landline import SECRET, Landline
 from support.operator import Operator
+from support.relay import Relay
 from support.streams import say, started
 
 pytestmark = [
@@ -232,3 +234,35 @@ async def test_a_node_that_is_killed_loses_nothing_and_its_clients_go_on_at_the_
         seen = [each["id"] for each in [*lost.activities, *stream.activities] if each["type"] == "message"]
         assert seen == acknowledged, "each once, in their order"
     await nodes[0].start()
+
+
+@pytest.mark.parametrize("how", ["refused", "silent"])
+async def test_a_database_that_is_away_costs_time_and_no_stream(tmp_path: Path, bot: ScriptedBot, how: str) -> None:
+    """Requests wait within their deadline, then they are told when to come again."""
+    cluster = postgres.cluster()
+    async with Relay(cluster.port) as relay:
+        url = cluster.url(cluster.database(), port=relay.port)
+        node = Landline(
+            tmp_path / "data", bot=bot.endpoint, drain_s=0, store=url, bot_timeout_s=3, store_wait_s=1, keepalive_s=1
+        )
+        async with node, DirectLine(node.directline, SECRET) as client:
+            opened = await started(client, bot)
+            name = opened.conversation_id
+            async with client.stream(opened.stream_url) as stream:
+                assert (await client.send(name, "before")).status == 200
+                await stream.until_text("before")
+                relay.refuse()
+                for link in relay.links:
+                    link.cut() if how == "refused" else link.silence()
+                away = await client.send(name, "away", headers={"Idempotency-Key": "away"})
+                assert away.status == 503, away
+                assert int(away.headers["Retry-After"]) > 0
+                async with client._session.get(f"{node.url}/ready") as ready:
+                    assert ready.status == 503
+                await relay.accept()
+                relay.cut()
+                assert (await client.send(name, "away", headers={"Idempotency-Key": "away"})).status == 200
+                assert (await client.send(name, "after")).status == 200
+                await stream.until_text("after", 30)
+                assert stream.open
+                assert stream.texts == ["before", "away", "after"]

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import math
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 import asyncpg
@@ -96,7 +96,7 @@ class Engine:
         self._lane: TaskLane[Write[object]] | None = None
         self._free: asyncio.Queue[Link] | None = None
         self._waiting = 0
-        self._changing: set[asyncio.Future[Any]] = set()
+        self._under_way: set[asyncio.Task[Any]] = set()
         self._watched: dict[ConversationId, float] = {}
         """When a stream last looked at each conversation."""
         self._behind: dict[ConversationId, int] = {}
@@ -128,6 +128,8 @@ class Engine:
         listen = self._listen_dsn or (None if pooled else self._dsn)
         self._doorbells = Doorbells(self._dsn, listen, self._node, self._bounds, self._heard, self._look, self._show)
         self._doorbells.start(is_pooled=pooled)
+        if self._doorbells.is_polling:
+            _log.warning("a pooler stands before the database: set store_listen to hear of other nodes at once")
 
     async def _prepared(self) -> bool:
         """Bring the database up to date; whether a pooler stands in between."""
@@ -149,8 +151,8 @@ class Engine:
             return
         await lane.close()
         self._free = None
-        if self._changing:
-            await asyncio.wait(self._changing)
+        if self._under_way:
+            await asyncio.wait(self._under_way)
         await self._doorbells.close()
         if self._catching_up is not None:
             await asyncio.wait([self._catching_up])
@@ -198,7 +200,12 @@ class Engine:
     # Reading, and writing without an order.
 
     async def read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """What is read, from a database that may be away for a moment. Raises `StoreUnavailable`."""
+        """What is read, from a database that may be away for a moment. Raises `StoreUnavailable`.
+
+        It is read to the end without its caller, too: to break it off would cost the connection."""
+        return await self._go_on(self._read(work))
+
+    async def _read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         until = self._clock.monotonic() + self._bounds.patience_s
         pause_s = _FIRST_PAUSE_S
         while True:
@@ -218,17 +225,20 @@ class Engine:
         """The same for what writes, in one transaction that goes on without its caller. Raises `StoreUnavailable` where
         nothing was stored, `OutcomeUnknown` where the connection was lost while it was under way."""
         self._writing()
-        task = asyncio.ensure_future(self._changed(work))
-        self._changing.add(task)
-        task.add_done_callback(self._changed_it)
+        return await self._go_on(self._change(work))
+
+    async def _go_on(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.get_running_loop().create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._done)
         return await asyncio.shield(task)
 
-    def _changed_it(self, task: asyncio.Future[Any]) -> None:
-        self._changing.discard(task)
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._under_way.discard(task)
         if not task.cancelled():
             task.exception()  # its caller may be gone
 
-    async def _changed(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+    async def _change(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         until = self._clock.monotonic() + self._bounds.patience_s
         pause_s = _FIRST_PAUSE_S
         while True:
