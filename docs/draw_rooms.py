@@ -20,7 +20,7 @@ FLOORS = (
     ("server",),
     ("channel", "stores", "blobs", "bots"),
     ("wire",),
-    ("ports", "config", "observe"),
+    ("ports", "config", "observe", "durable"),
     ("core",),
     ("errors",),
 )

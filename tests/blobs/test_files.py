@@ -115,7 +115,7 @@ async def test_what_is_discarded_is_gone_whether_it_was_kept_or_not(blobs: FileB
 async def test_a_cancelled_upload_leaves_nothing_even_while_a_thread_still_writes(
     blobs: FileBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for slow in ("_write", "_sync"):
+    for slow in ("_write", "sync"):
         began = asyncio.Event()
         loop = asyncio.get_running_loop()
         real = getattr(files, slow)

@@ -130,7 +130,7 @@ async def test_a_conversation_update_of_a_client_is_shown_to_nobody_but_the_bot(
 
 
 async def test_pages_add_up_to_the_log_and_end_with_an_empty_one(channel: Channel) -> None:
-    channel = Channel(channel.store, channel.transport, bounds=PageBounds(activities=7, bytes=1 << 20))
+    channel = Channel(channel.store, channel.transport, pages=PageBounds(activities=7, bytes=1 << 20))
     conversation = await channel.start()
     for number in range(20):
         await channel.speak(conversation, str(number))

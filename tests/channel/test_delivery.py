@@ -12,7 +12,7 @@ import pytest
 from landline.core.log import Accepted, ConversationId, NewEntry
 from landline.errors import BotTimedOut
 from landline.stores.memory import MemoryStore
-from support.channel import BOT, Channel, TestClock, registry
+from support.channel import BOT, Channel, TestClock, two_bots
 from support.scripted_transport import ScriptedTransport
 
 
@@ -99,7 +99,7 @@ async def test_replies_are_stored_to_the_end_though_the_request_is_given_up() ->
             return await super().append(conversation, entry, deadline)
 
     transport = ScriptedTransport()
-    bots = registry(bot=msgspec.structs.replace(BOT, delivery="expectReplies"))
+    bots = two_bots(bot=msgspec.structs.replace(BOT, delivery="expectReplies"))
     channel = Channel(Slow(TestClock()), transport, registry=bots)
     conversation = await channel.start("u1")
     await channel.send(conversation, "first")

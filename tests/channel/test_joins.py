@@ -15,7 +15,7 @@ from landline.core.failure import FailedDelivery
 from landline.core.log import ConversationId
 from landline.errors import BotRejected, BotTimedOut, BotUnreachable, LandlineError, NoBot, TooManyMembers
 from landline.stores.memory import MemoryStore
-from support.channel import BOT, Channel, TestClock, registry
+from support.channel import BOT, Channel, TestClock, two_bots
 from support.deliveries import LINGER_S, StuckStore, all_announced, until, until_idle
 from support.scripted_transport import ScriptedTransport
 
@@ -49,7 +49,7 @@ async def test_a_later_user_is_announced_before_its_first_activity_and_never_aga
 
 
 async def test_who_is_one_member_too_many_says_nothing_and_is_told(transport: ScriptedTransport) -> None:
-    channel = Channel(MemoryStore(TestClock()), transport, most_members=3)
+    channel = Channel(MemoryStore(TestClock()), transport, members=3)
     conversation = await channel.start()
     said = [channel.send(conversation, "hi", f"u{number}") for number in range(2)]
     await asyncio.gather(*said)
@@ -286,7 +286,7 @@ class CountingStore(MemoryStore):
 @pytest.fixture
 async def botless() -> AsyncIterator[Channel]:
     """A server without a bot."""
-    registered = registry(bot=msgspec.structs.replace(BOT, endpoint=None))
+    registered = two_bots(bot=msgspec.structs.replace(BOT, endpoint=None))
     channel = Channel(CountingStore(), ScriptedTransport(), registry=registered)
     yield channel
     await channel.delivery.close()
@@ -365,7 +365,7 @@ async def test_a_finish_waits_for_a_join_and_for_the_mark_that_follows_it(stuck:
 
 async def test_a_serial_bot_is_not_disturbed_in_a_slow_greeting() -> None:
     transport = ScriptedTransport()
-    bots = registry(bot=msgspec.structs.replace(BOT, turns="serial"))
+    bots = two_bots(bot=msgspec.structs.replace(BOT, turns="serial"))
     channel = Channel(MemoryStore(TestClock()), transport, registry=bots, join_wait_s=0.05)
     transport.hold = True
     conversation = await channel.start("u1")

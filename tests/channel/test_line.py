@@ -11,7 +11,7 @@ import pytest
 from landline.core.log import ConversationId
 from landline.errors import BotTimedOut, BotUnreachable
 from landline.stores.memory import MemoryStore
-from support.channel import BOT, Channel, TestClock, registry
+from support.channel import BOT, Channel, TestClock, two_bots
 from support.deliveries import LINGER_S, until
 from support.scripted_transport import ScriptedTransport
 
@@ -184,7 +184,7 @@ async def test_a_deadline_that_passes_in_the_line_is_the_senders_own(
 @pytest.mark.bot_item(11)
 async def test_a_serial_bot_hears_the_next_activity_when_it_has_answered_the_one_before() -> None:
     transport = ScriptedTransport()
-    bots = registry(bot=msgspec.structs.replace(BOT, turns="serial"))
+    bots = two_bots(bot=msgspec.structs.replace(BOT, turns="serial"))
     channel = Channel(MemoryStore(TestClock()), transport, registry=bots)
     conversation = await channel.start("u1")
     await channel.send(conversation, "first")
@@ -203,7 +203,7 @@ async def test_a_serial_bot_hears_the_next_activity_when_it_has_answered_the_one
 
 async def test_a_serial_bot_that_fails_a_turn_hears_the_next_one() -> None:
     transport = ScriptedTransport()
-    bots = registry(bot=msgspec.structs.replace(BOT, turns="serial"))
+    bots = two_bots(bot=msgspec.structs.replace(BOT, turns="serial"))
     channel = Channel(MemoryStore(TestClock()), transport, registry=bots)
     conversation = await channel.start("u1")
     await channel.send(conversation, "first")

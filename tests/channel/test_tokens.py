@@ -21,7 +21,7 @@ from landline.core.tokens import (
     user_digest,
 )
 from landline.errors import BadArgument, Forbidden, TokenExpired, UnknownConversation
-from support.channel import BOT, OTHER_BOT, OTHER_SECRET, SECRET, SITE, TestClock, registry
+from support.channel import BOT, OTHER_BOT, OTHER_SECRET, SECRET, SITE, TestClock, two_bots
 
 KEYS = Keys.derive(b"k" * 32)
 LIFETIMES = Lifetimes(token_s=3600, chain_s=86400, stream_url_s=60, leeway_s=5)
@@ -35,7 +35,7 @@ def clock() -> TestClock:
 
 @pytest.fixture
 def tokens(clock: TestClock) -> Tokens:
-    return Tokens(registry(), KEYS, clock, LIFETIMES)
+    return Tokens(two_bots(), KEYS, clock, LIFETIMES)
 
 
 def claims_of(token: str) -> Claims:
@@ -115,7 +115,7 @@ def test_any_user_id_that_may_be_has_a_token(tokens: Tokens, letter: str) -> Non
 
 def test_a_sites_own_origins_win_over_those_of_the_request(clock: TestClock) -> None:
     site = msgspec.structs.replace(SITE, trusted_origins=("https://site.example",))
-    tokens = Tokens(registry(site=site), KEYS, clock, LIFETIMES)
+    tokens = Tokens(two_bots(site=site), KEYS, clock, LIFETIMES)
     issued = tokens.generate(tokens.grant(SECRET), TokenParameters(origins=("https://evil.example",)))
     assert claims_of(issued.token).origin == ("https://site.example",)
 
@@ -162,7 +162,7 @@ def test_a_chain_of_tokens_ends_but_its_last_token_lives_on(tokens: Tokens, cloc
 
 
 def test_a_token_of_another_deployment_or_of_no_token_is_refused(tokens: Tokens, clock: TestClock) -> None:
-    foreign = Tokens(registry(), Keys.derive(b"f" * 32), clock, LIFETIMES)
+    foreign = Tokens(two_bots(), Keys.derive(b"f" * 32), clock, LIFETIMES)
     for credential in (foreign.generate(foreign.grant(SECRET), TokenParameters()).token, "", "x", "a.b.c", "\udc80.."):
         with pytest.raises(Forbidden):
             tokens.grant(credential)
@@ -170,8 +170,8 @@ def test_a_token_of_another_deployment_or_of_no_token_is_refused(tokens: Tokens,
 
 def test_a_token_of_a_site_or_bot_that_is_gone_is_refused(tokens: Tokens, clock: TestClock) -> None:
     token = tokens.generate(tokens.grant(SECRET), TokenParameters()).token
-    closed = Tokens(registry(site=msgspec.structs.replace(SITE, enabled=False)), KEYS, clock, LIFETIMES)
-    renamed = Tokens(registry(bot=msgspec.structs.replace(BOT, id="renamed")), KEYS, clock, LIFETIMES)
+    closed = Tokens(two_bots(site=msgspec.structs.replace(SITE, enabled=False)), KEYS, clock, LIFETIMES)
+    renamed = Tokens(two_bots(bot=msgspec.structs.replace(BOT, id="renamed")), KEYS, clock, LIFETIMES)
     for elsewhere in (closed, renamed):
         with pytest.raises(Forbidden):
             elsewhere.grant(token)
@@ -259,7 +259,7 @@ def test_a_secret_with_the_form_of_a_token_is_no_ticket(clock: TestClock) -> Non
 def test_a_ticket_of_a_closed_site_is_refused(tokens: Tokens, clock: TestClock) -> None:
     conversation = new_conversation_id()
     ticket = tokens.ticket(tokens.grant(SECRET), conversation, None)
-    closed = Tokens(registry(site=msgspec.structs.replace(SITE, enabled=False)), KEYS, clock, LIFETIMES)
+    closed = Tokens(two_bots(site=msgspec.structs.replace(SITE, enabled=False)), KEYS, clock, LIFETIMES)
     with pytest.raises(Forbidden):
         closed.admit(ticket, conversation)
 

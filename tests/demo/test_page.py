@@ -185,7 +185,7 @@ async def test_without_the_bundle_the_server_works_and_the_page_says_what_is_mis
 
     def routes(server: Server) -> Sequence[BaseRoute]:
         return Page(
-            server.tokens, server.store, server.streams, SECRET, nobody(), deadline_s=15, static=static
+            server.channel.tokens, server.store, server.streams, SECRET, nobody(), deadline_s=15, static=static
         ).routes()
 
     server = Server(settings, more=routes)

@@ -175,7 +175,7 @@ async def test_routes_of_others_are_served_and_hide_none_of_ours(tmp_path: Path)
         await exchange.json(200, b'"hello"')
 
     def more(server: Server) -> list[Route]:
-        assert server.tokens
+        assert server.channel.tokens
         assert server.store
         rules = HttpRules(deadline_s=5, body_bytes=100)
         return [Route(path, Resource(path, rules, GET=hello)) for path in ("/demo", "/", "/live")]

@@ -1,28 +1,29 @@
-"""The use cases put together as `server/app.py` does it, on any store and without any wire."""
+"""A `Channel` with rules that tests like, and what they ask of it."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import time
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
-from landline.channel.activities import Activities, PageBounds
-from landline.channel.bot_activities import BotActivities
-from landline.channel.conversations import Admitted, Conversations, Opened
-from landline.channel.delivery import Delivery
-from landline.channel.idempotency import Repeats
-from landline.channel.members import Members
-from landline.channel.redelivery import Redelivery
+import msgspec
+
+from landline.channel import channel
+from landline.channel.activities import PageBounds
+from landline.channel.attachments import UploadBounds
+from landline.channel.channel import Rules
+from landline.channel.conversations import Admitted, Opened
 from landline.channel.registry import Registry
-from landline.channel.retention import LastUse
-from landline.channel.tokens import Grant, Lifetimes, Tokens
+from landline.channel.retention import RetentionPolicy
+from landline.channel.streams import OpenStreams
+from landline.channel.tokens import Grant, Lifetimes
 from landline.core import tokens
 from landline.core.bot import Bot, Site
 from landline.core.conversation import Account, Conversation
 from landline.core.tokens import Keys, TokenParameters
-from landline.ports import BotTransport, Store
+from landline.ports import Blobs, BotTransport, Clock, Store
 
 SECRET = "secret-of-the-default-site-0123456789"
 OTHER_SECRET = "secret-of-another-bots-site-012345678"
@@ -43,11 +44,19 @@ OTHER_BOT = Bot(
     reference_grammar_id="00000000-0000-4000-8000-000000000002",
 )
 LIFETIMES = Lifetimes(token_s=3600, chain_s=14 * 86400, stream_url_s=60, leeway_s=5)
-BOUNDS = PageBounds(activities=100, bytes=1 << 20)
+RULES = Rules(
+    lifetimes=LIFETIMES,
+    pages=PageBounds(activities=100, bytes=1 << 20),
+    uploads=UploadBounds(files=20, activity_bytes=256 * 1024),
+    retention=RetentionPolicy(idle_s=None, activity_s=None, keys_s=86_400, tombstone_s=30 * 86_400),
+    join_wait_s=5,
+    store_wait_s=5,
+    members=1000,
+)
 SITE, OTHER_SITE = Site("default", BOT.id), Site("other-site", OTHER_BOT.id)
 
 
-def registry(*, bot: Bot = BOT, site: Site = SITE) -> Registry:
+def two_bots(*, bot: Bot = BOT, site: Site = SITE) -> Registry:
     """Two bots with a site and a secret each."""
     return Registry(
         (bot, OTHER_BOT),
@@ -70,41 +79,24 @@ class TestClock:
         return time.monotonic()
 
 
-@dataclass
-class Channel:
-    """One node: give two of them the same store, one after the other, and it is a restart."""
+class Channel(channel.Channel):
+    """One node without sweeps: give two of them the same store, one after the other, and it is a restart."""
 
-    store: Store
-    transport: BotTransport
-    clock: TestClock = field(default_factory=TestClock)
-    registry: Registry = field(default_factory=registry)
-    join_wait_s: float = 5
-    store_wait_s: float = 5
-    idempotency_ttl_s: float = 86_400
-    most_members: int = 1000
-    lifetimes: Lifetimes = LIFETIMES
-    bounds: PageBounds = BOUNDS
-
-    def __post_init__(self) -> None:
-        self.tokens = Tokens(self.registry, Keys.derive(b"k" * 32), self.clock, self.lifetimes)
-        self.last_use = LastUse(self.store, self.clock, 3600)
-        self.repeats = Repeats(self.clock, self.idempotency_ttl_s)
-        self.bots = BotActivities(self.store, self.repeats, self.last_use, self.clock, store_wait_s=self.store_wait_s)
-        self.delivery = Delivery(
-            self.store,
-            self.transport,
-            self.registry,
-            self.clock,
-            on_reply=self.bots.accept_reply,
-            join_wait_s=self.join_wait_s,
-            members=self.most_members,
-        )
-        self.members = Members(self.store, self.delivery.joins, self.clock, store_wait_s=self.store_wait_s)
-        self.redelivery = Redelivery(self.store, self.registry, self.delivery)
-        self.conversations = Conversations(self.store, self.tokens, self.delivery, self.last_use)
-        self.activities = Activities(
-            self.store, self.conversations, self.delivery, self.repeats, self.clock, self.bounds
-        )
+    def __init__(
+        self,
+        store: Store,
+        transport: BotTransport,
+        clock: Clock | None = None,
+        registry: Registry | None = None,
+        blobs: Blobs | None = None,
+        **more: Any,
+    ) -> None:
+        """`more` are `Rules`."""
+        clock, bots_and_sites = clock or TestClock(), registry or two_bots()
+        keys, streams = Keys.derive(b"k" * 32), OpenStreams()
+        rules = msgspec.structs.replace(RULES, **more)
+        blobs = blobs or cast(Blobs, None)  # where no test sends a file
+        super().__init__(store, blobs, transport, bots_and_sites, streams, keys, clock, rules)
 
     @property
     def secret(self) -> Grant:

@@ -24,7 +24,6 @@ import os
 import re
 import secrets
 import shutil
-import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +37,7 @@ import structlog
 from landline.blobs.totals import Bounds, Totals, blocks
 from landline.core.attachments import ORIGINAL, Attachment, AttachmentId, View
 from landline.core.log import ConversationId
+from landline.durable import sync
 from landline.errors import DataDirectoryError, LandlineError, StoreUnavailable, TooLittleSpace
 from landline.ports import Draft
 
@@ -89,7 +89,7 @@ class FileBlobs:
         try:
             for path in (self._path, self._aside):
                 path.mkdir(mode=0o700, exist_ok=True)
-            _sync(self._path.parent)
+            sync(self._path.parent)
             for left in self._aside.iterdir():
                 if not self._is_doubtful(left):
                     left.unlink()
@@ -181,13 +181,13 @@ class FileBlobs:
                 draft.is_kept = True
                 draft.end()
         for directory in {place.parent for _, place in places}:
-            _sync(directory)
+            sync(directory)
 
     def _make(self, directory: Path) -> None:
         for path in (directory.parent, directory):
             if not path.exists():
                 path.mkdir(mode=0o700)
-                _sync(path.parent)
+                sync(path.parent)
 
     async def settle(self, attachments: Sequence[AttachmentId]) -> None:
         """As `Blobs.settle`."""
@@ -272,7 +272,7 @@ class FileBlobs:
                 for path in directory.iterdir():
                     self._remove_counted(path)
                 directory.rmdir()
-                _sync(directory.parent)
+                sync(directory.parent)
 
     async def expire(self, before_ms: int) -> int:
         """As `Blobs.expire`."""
@@ -497,14 +497,3 @@ def _has_two_names(aside: Path, place: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-def _sync(directory: Path) -> None:
-    """Make the names in `directory` durable. Windows has no such call, and needs none."""
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

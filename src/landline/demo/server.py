@@ -95,7 +95,7 @@ class Demo:
         watch.begin(server.registry.bot(settings.bot_id), server.store, server.clock)
         behind = Behind(settings.bot, self._settings.bot is not None, watch)
         deadline_s = max(settings.bot_timeout_s, 2 * self._patience_s)
-        page = Page(server.tokens, server.store, server.streams, self._secret, behind, deadline_s=deadline_s)
+        page = Page(server.channel.tokens, server.store, server.streams, self._secret, behind, deadline_s=deadline_s)
         return page.routes()
 
     async def stop(self) -> None:

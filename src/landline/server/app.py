@@ -12,7 +12,7 @@ import shlex
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 
 import msgspec
@@ -24,23 +24,17 @@ from landline.blobs.totals import Bounds
 from landline.bots.credentials import Credentials
 from landline.bots.http import HttpBotTransport
 from landline.bots.issuers import HttpIssuers
-from landline.channel.activities import Activities, PageBounds
-from landline.channel.attachments import Attachments, UploadBounds
-from landline.channel.bot_activities import BotActivities
-from landline.channel.bot_conversations import BotConversations
+from landline.channel.activities import PageBounds
+from landline.channel.attachments import UploadBounds
 from landline.channel.bot_tokens import BotTokens
-from landline.channel.conversations import Conversations
-from landline.channel.delivery import Delivery
-from landline.channel.idempotency import Repeats
+from landline.channel.channel import Channel, Rules
 from landline.channel.keys import SigningKeys
-from landline.channel.members import Members
-from landline.channel.redelivery import Redelivery
 from landline.channel.registrations import Registrations
 from landline.channel.registry import Registry
-from landline.channel.retention import LastUse, Retention, RetentionPolicy
+from landline.channel.retention import RetentionPolicy
 from landline.channel.streams import OpenStreams
 from landline.channel.throttle import Rates, Throttle
-from landline.channel.tokens import Lifetimes, Tokens
+from landline.channel.tokens import Lifetimes
 from landline.config import Settings
 from landline.core.bot import without_query
 from landline.core.origins import ANY_ORIGIN, origin
@@ -68,9 +62,6 @@ from landline.wire.websocket import Accept, Upgrade
 from landline.wire.wheel import Wheel
 
 _FORM_BYTES = 65_536
-
-_MARKS_S = 1.0
-"""How long a stop waits for it to be on record what bots were told, when it waits for bots no longer."""
 
 _ANY_ADDRESS = ("0.0.0.0", "::", "")  # noqa: S104  # compared with, never listened on
 
@@ -123,10 +114,8 @@ class Server:
     store: Store
     registry: Registry
     registrations: Registrations
-    tokens: Tokens
+    channel: Channel
     keys: SigningKeys
-    redelivery: Redelivery
-    retention: Retention
     listener: Listener
     routes: list[BaseRoute]
 
@@ -231,10 +220,10 @@ class Server:
         await registrations.load()
         registrations.warn_of_short_lives()
         if settings.store != SQLITE:
-            self._keep_sweeping(registrations.follow(settings.refresh_s), closers)
+            following = asyncio.create_task(registrations.follow(settings.refresh_s))
+            closers.callback(following.cancel)
         await registrations.sites.first_secret(self._show_first_secret)
         derived = await keys_of(store)
-        self.tokens = tokens = Tokens(registry, derived, clock, lifetimes(settings))
         self.keys = keys = SigningKeys(store, clock, lead_s=settings.key_lead_s)
         if any(bot.app_id for bot in registry.bots()):
             await keys.ring()  # rather now than in somebody's request
@@ -249,57 +238,45 @@ class Server:
                 allowed_hosts=settings.bot_allowed_hosts,
             )
         )
-        repeats = Repeats(clock, settings.idempotency_ttl_s)
-        policy = retention_policy(settings)
-        last_use = LastUse(store, clock, policy.grain_s)
-        self.streams.tell(last_use.left)
-        calls = BotActivities(store, repeats, last_use, clock, store_wait_s=settings.store_wait_s)
-        delivery = Delivery(
-            store,
-            transport,
-            registry,
-            clock,
-            on_reply=calls.accept_reply,
-            join_wait_s=settings.join_wait_s,
-            members=settings.members_per_conversation,
+        self.channel = channel = Channel(
+            store, blobs, transport, registry, self.streams, derived, clock, rules(settings)
         )
 
+        async def close_channel() -> None:
+            await channel.close(self._hear_until)
+
         async def hear_bots_out() -> None:
-            await delivery.finish(self._hear_until)
+            await channel.finish(self._hear_until)
 
-        async def see_marks_written() -> None:
-            await delivery.finish(clock.monotonic() + _MARKS_S)
-
-        # From the last to the first: to close the transport tells what may have reached a bot from what has not.
-        closers.push_async_callback(delivery.close)
-        closers.push_async_callback(see_marks_written)
-        closers.push_async_callback(transport.close)
-        closers.push_async_callback(hear_bots_out)
-        self.redelivery = Redelivery(store, registry, delivery)
-        conversations = Conversations(store, tokens, delivery, last_use)
-        bounds = PageBounds(settings.page_activities, settings.page_bytes)
-        activities = Activities(store, conversations, delivery, repeats, clock, bounds)
-        wait_s = settings.store_wait_s
-        files = Attachments(blobs, store, activities, clock, _upload_bounds(settings), store_wait_s=wait_s)
-        self.retention = Retention(store, blobs, self.streams, clock, policy)
-        for sweeping in (files.settle_doubts(), files.sweep(), self.retention.keep_sweeping()):
-            self._keep_sweeping(sweeping, closers)
+        closers.push_async_callback(close_channel)
+        channel.start()
         streaming = Streaming(store, self.streams, _timing(settings), wheel)
         closers.push_async_callback(streaming.finish)
-        store.listen(self.streams.moved)
         throttle = Throttle(_rates(settings), clock)
         direct_line = directline.DirectLine(
-            tokens, throttle, conversations, activities, files, streaming, _client_rules(settings)
+            channel.tokens,
+            throttle,
+            channel.conversations,
+            channel.activities,
+            channel.attachments,
+            streaming,
+            _client_rules(settings),
         )
         trusted = HttpIssuers(settings.issuer_keys_s)
         closers.push_async_callback(trusted.close)
         bot_tokens = BotTokens(registry, keys, trusted, clock, issuer=issuer, life_s=settings.bot_token_ttl_s)
-        begun = BotConversations(store, calls, repeats, derived.conversation, members=settings.members_per_conversation)
-        members = Members(store, delivery.joins, clock, store_wait_s=wait_s)
         paths = self._paths(
             direct_line,
-            connector.Connector(registry, bot_tokens, calls, begun, members, files, _bot_rules(settings)),
-            attachments.Downloads(registry, files, _client_rules(settings)),
+            connector.Connector(
+                registry,
+                bot_tokens,
+                channel.bots,
+                channel.bot_conversations,
+                channel.members,
+                channel.attachments,
+                _bot_rules(settings),
+            ),
+            attachments.Downloads(registry, channel.attachments, _client_rules(settings)),
             Issuer(registry, keys, bot_tokens, _issuer_rules(settings), issuer=issuer, base=base),
             authority,
         )
@@ -324,15 +301,6 @@ class Server:
     async def _finish_reloads(self) -> None:
         await asyncio.gather(*self._reloads, return_exceptions=True)
 
-    def _keep_sweeping(self, work: Coroutine[object, object, None], closers: contextlib.AsyncExitStack) -> None:
-        sweeping = asyncio.create_task(work)
-
-        async def stop() -> None:
-            sweeping.cancel()
-            await asyncio.wait((sweeping,))
-
-        closers.push_async_callback(stop)
-
     def _paths(
         self,
         direct_line: directline.DirectLine,
@@ -352,11 +320,11 @@ class Server:
         credential = admin_secret(settings, self._directory)
         self._operators = operators = admin.Admin(
             self.registrations,
-            self.tokens,
+            self.channel.tokens,
             self.keys,
-            self.redelivery,
+            self.channel.redelivery,
             self.store,
-            self.retention,
+            self.channel.retention,
             authority,
             credential,
             bots,
@@ -486,12 +454,21 @@ def _url(scheme: str, host: str, port: int) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def _upload_bounds(settings: Settings) -> UploadBounds:
-    return UploadBounds(settings.upload_files, settings.activity_bytes, settings.upload_ttl_s)
-
-
 def _stored_bounds(settings: Settings) -> Bounds:
     return Bounds(settings.upload_bytes_total, settings.upload_bytes_total_per_site, settings.free_space_floor_bytes)
+
+
+def rules(settings: Settings) -> Rules:
+    """How the use cases behave."""
+    return Rules(
+        lifetimes=lifetimes(settings),
+        pages=PageBounds(settings.page_activities, settings.page_bytes),
+        uploads=UploadBounds(settings.upload_files, settings.activity_bytes, settings.upload_ttl_s),
+        retention=retention_policy(settings),
+        join_wait_s=settings.join_wait_s,
+        store_wait_s=settings.store_wait_s,
+        members=settings.members_per_conversation,
+    )
 
 
 def retention_policy(settings: Settings) -> RetentionPolicy:

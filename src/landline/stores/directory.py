@@ -9,6 +9,7 @@ import stat
 import sys
 from pathlib import Path
 
+from landline.durable import sync
 from landline.errors import DataDirectoryError, DirectoryInUse
 
 if sys.platform == "win32":
@@ -164,14 +165,3 @@ def make(path: Path) -> None:
         sync(each.parent)
     path.mkdir(mode=0o700)
     sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Make a file durable, or the names in a directory. Windows has no such call for what is only read."""
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

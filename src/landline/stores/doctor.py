@@ -15,8 +15,9 @@ from pathlib import Path
 import apsw
 
 from landline.core.log import LAST_SEQUENCE, SEQUENCE_BITS
+from landline.durable import sync
 from landline.errors import DataDirectoryError
-from landline.stores.directory import make, sync
+from landline.stores.directory import make
 from landline.stores.sqlite import layout
 from landline.stores.sqlite.layout import connect
 
