@@ -37,6 +37,8 @@ _BOT = Bot("bot", "Bot", None, "http://127.0.0.1:3000/b/k", "k", "g")
 _CONVERSATION = ConversationId("Kq3vW9sTz1")
 _FORM = b"multipart/form-data; boundary=landline"
 _SLICE_BYTES = 16 * KIB
+_STATED_BYTES = 256 * KIB
+"""The size that the statement speaks of. What is accepted up to a smaller one only is measured with that."""
 _RUNS = 3
 _TURNS = 20
 """So often the worst input and an honest one are read in turn. The least of each counts: other work on the machine
@@ -124,7 +126,8 @@ def search(parser: Parser, random: Random, rounds: int) -> Found:
         known += [tried(*_changed(parser, each, random)) for each in list(known)]
     # Alone among many single runs, one that was interrupted looks worst: the winner is measured anew.
     best = sorted(known, key=lambda each: each.worst_s, reverse=True)[:_KEPT]
-    return max((measured(each, size_bytes) for each in best), key=lambda each: each.ratio)
+    of_bytes = min(parser.most_bytes, _STATED_BYTES)
+    return max((measured(each, of_bytes) for each in best), key=lambda each: each.ratio)
 
 
 def measured(found: Found, size_bytes: int) -> Found:

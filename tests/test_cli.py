@@ -154,6 +154,16 @@ def test_help_has_every_setting_but_the_secret_with_its_sentence() -> None:
     assert subjects == [*SUBJECTS, "Besides"]
 
 
+@pytest.mark.parametrize(
+    ("command", "data"), [("demo", "landline-data/demo"), ("try", "landline-data/try/…"), ("serve", "landline-data")]
+)
+def test_help_has_the_defaults_of_its_own_command(command: str, data: str) -> None:
+    words = "".join(run(command, "--help").stdout.split())
+    level = "info" if command == "serve" else "warning"
+    assert f"[default:{data};LANDLINE_DATA]" in words
+    assert f"[default:{level};LANDLINE_LOG_LEVEL]" in words
+
+
 @pytest.mark.parametrize("arguments", [("--unheard-of",), ("--port",), ("more",), ("--secret", SECRET)])
 def test_flag_that_does_not_exist_is_bad_usage(arguments: tuple[str, ...]) -> None:
     done = run("serve", *arguments)

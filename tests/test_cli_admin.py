@@ -68,6 +68,7 @@ class Operator:
         code, out, err = await self.run(*words)
         assert code == 0, (words, err)
         assert err in ("", MARK)
+        assert out, (words, "says nothing")
         return out
 
     async def refused(self, code: int, *words: str) -> str:
@@ -99,7 +100,10 @@ async def operator(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
 
 
 async def test_bots_and_sites_come_change_and_go(operator: Operator) -> None:
-    await operator.do("bot", "add", "second", "--endpoint", "http://127.0.0.1:1/api/messages", "--concurrency", "3")
+    endpoint = "http://127.0.0.1:1/api/messages"
+    assert await operator.do("bot", "add", "second", "--endpoint", endpoint, "--concurrency", "3") == (
+        "Registered the bot 'second'. To let people talk to it: landline site add SITE second\n"
+    )
     secret = (await operator.do("site", "add", "web", "second", "--token-ttl-s", "900")).strip()
     assert len(secret) >= 43
     await operator.do("site", "change", "web", "--trusted-origins", "https://a.example, https://b.example:443/")

@@ -130,6 +130,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str | None,
         Meta(description="URL past a pooler to the same database, by which a node hears of the others at once."),
     ] = None
+    refresh_s: Annotated[
+        Seconds,
+        Meta(description="Longest time until a node follows a change of bots, sites or secrets on another node."),
+    ] = 5
     public_url: Annotated[
         Url | None,
         Meta(description="Base of the URLs given to clients. Default: the address that the request was sent to."),

@@ -86,7 +86,8 @@ class Log(Protocol):
         """Entries numbered `position` and up, in order, at most that many and that many bytes of body, but at least one
         where one exists. `for_stream` includes entries of `Audience.STREAMS`; otherwise they are stepped over, and the
         page's position lies behind them. Transients are never in it; its `transient` is the counter at the time the
-        read began, so that a reader that goes on with `recent` misses none accepted after it."""
+        read began, so that a reader that goes on with `recent` misses none accepted after it. Raises
+        `UnknownConversation` where none was started, and where it was purged, on whatever node."""
         ...
 
     async def entry(self, conversation: ConversationId, sequence: int) -> Entry | None:
@@ -148,6 +149,18 @@ class Members(Protocol):
         `most`."""
         ...
 
+    async def claim_joins(
+        self, conversation: ConversationId, account_ids: Sequence[str], until_ms: int
+    ) -> Sequence[str]:
+        """Which of these members' joins the caller may announce: those that are due and that no other node has claimed.
+        Atomic: of concurrent claims, on any node, exactly one has each. The claim ends with `announced`, with
+        `release_joins`, or at `until_ms`, if its node died. Raises `UnknownConversation`."""
+        ...
+
+    async def release_joins(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
+        """Give back what was claimed and could not be announced."""
+        ...
+
     async def announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
         """Mark these members' joins as announced."""
         ...
@@ -189,6 +202,11 @@ class Records(Protocol):
 
         True if `old` was what was kept there; False if it was not, and then nothing changes. Atomic: of concurrent
         calls, on any node, that replace the same `old` exactly one answers True."""
+        ...
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Call `changed` on the event loop when another node changed a record. A hint: it may come late, twice, or not
+        at all, so whoever must know looks again from time to time. One watcher per store."""
         ...
 
 

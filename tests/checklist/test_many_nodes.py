@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from landline.conformance.directline import DirectLine
 from landline.conformance.scripted_bot import ScriptedBot
 from support import postgres
 from support.landline import SECRET, Landline
+from support.operator import Operator
 from support.relay import Relay
 from support.streams import say, started
 
@@ -152,6 +154,59 @@ async def test_a_file_that_was_sent_on_one_node_is_fetched_from_the_other(
     assert url.startswith(nodes[1].url)
     async with on_b._session.get(url) as answer:
         assert (answer.status, await answer.read()) == (200, content)
+
+
+async def test_a_secret_that_is_made_or_revoked_on_one_node_is_so_on_the_other(
+    nodes: tuple[Landline, Landline],
+) -> None:
+    one, other = nodes
+    async with Operator(one) as operator:
+        site = f"site-{uuid.uuid4()}"
+        secret = await operator.add_site(site)
+        async with DirectLine(other.directline, secret) as theirs:
+            await until_status(theirs, 201)
+            opened = await theirs.start()
+            async with theirs.stream(opened.stream_url) as stream:
+                await operator.revoke(site, 1)
+                assert (await stream.until_closed())[0] == 4403
+            assert (await theirs.start()).status == 403
+
+
+async def until_status(client: DirectLine, status: int) -> None:
+    """Until a start is answered so."""
+    async with asyncio.timeout(10):
+        while (await client.start()).status != status:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_conversation_that_is_deleted_on_one_node_closes_its_streams_on_the_other(
+    nodes: tuple[Landline, Landline], on_b: DirectLine, bot: ScriptedBot
+) -> None:
+    opened = await started(on_b, bot)
+    async with on_b.stream(opened.stream_url) as stream, Operator(nodes[0]) as operator:
+        await say(bot, opened.conversation_id, "before")
+        await stream.until_text("before")
+        await operator.done("DELETE", f"/conversations/{opened.conversation_id}")
+        assert (await stream.until_closed())[0] == 4404
+    assert (await on_b.activities(opened.conversation_id)).status == 404
+
+
+async def test_the_bot_is_told_of_a_person_once_whichever_node_learns_of_them(
+    nodes: tuple[Landline, Landline], on_a: DirectLine, on_b: DirectLine, bot: ScriptedBot
+) -> None:
+    for number in range(5):
+        opened = await started(on_a, bot)
+        name, who = opened.conversation_id, f"person-{number}"
+        speaking = [
+            client.send(name, {"type": "message", "from": {"id": who}, "text": "hi"}) for client in (on_a, on_b)
+        ]
+        assert [answer.status for answer in await asyncio.gather(*speaking)] == [200, 200]
+        joins = [
+            each
+            for each in bot.received
+            if each.type == "conversationUpdate" and who in [member["id"] for member in each.activity["membersAdded"]]
+        ]
+        assert len(joins) == 1
 
 
 async def test_a_node_that_is_killed_loses_nothing_and_its_clients_go_on_at_the_other(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -100,6 +102,31 @@ async def test_execute_invokes_the_bot_which_changes_its_card(
         "verb": "order",
         "data": {"drink": "coffee", "name": "Ann"},
     }
+
+
+PRESSED = """
+const passed = executes()(action => action);
+const execute = { type: EXECUTE, id: 'b', verb: 'order', data: JSON.parse(process.argv[1]) };
+const activity = { id: 'c|0000001', attachments: [{ content: { actions: [execute] } }] };
+const shown = passed({ type: INCOMING, payload: { activity } });
+const [submit] = shown.payload.activity.attachments[0].content.actions;
+const value = { ...submit.data, name: 'Ann' };
+const sent = passed({ type: 'DIRECT_LINE/POST_ACTIVITY', payload: { activity: { value } } });
+console.log(JSON.stringify(sent.payload.activity.value.action.data));
+"""
+
+
+@pytest.mark.parametrize(
+    ("data", "arrives"),
+    [({"drink": "coffee"}, {"drink": "coffee", "name": "Ann"}), (None, {"name": "Ann"}), ("coffee", "coffee")],
+)
+def test_what_stands_beside_a_button_reaches_the_bot_in_the_shape_that_it_has(data: Any, arrives: Any) -> None:
+    """A text is left alone, as the format has it: what was typed is joined with an object only."""
+    program = page_that_executes()["store.js"] + PRESSED
+    command = ["node", "--input-type=module", "-e", program, json.dumps(data)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout) == arrives
 
 
 def is_invoke(request: Any) -> bool:

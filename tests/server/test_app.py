@@ -234,6 +234,23 @@ async def test_secret_that_nobody_could_see_opens_nothing(tmp_path: Path) -> Non
         assert await status_with(server, screen.seen[0]) == 201
 
 
+async def test_who_could_look_in_or_replace_the_data_directory_is_told_of(tmp_path: Path) -> None:
+    data = tmp_path / "shared" / "data"
+    data.mkdir(parents=True, mode=0o700)
+    with capture_logs() as logged:
+        async with Running(settings(data.parent)):
+            pass
+        data.chmod(0o755)
+        data.parent.chmod(0o777)
+        async with Running(settings(data.parent)):
+            pass
+    told = [(each["event"], each["mend"]) for each in logged if "mend" in each]
+    assert told == [
+        ("other users may look into the data directory", f"chmod -R go= {data}"),
+        ("other users may replace the data directory", f"chmod go-w {data.parent}"),
+    ]
+
+
 async def test_secret_from_the_environment_is_enough_and_is_not_kept(tmp_path: Path) -> None:
     screen = Screen()
     async with Running(settings(tmp_path, secret=SECRET), show_secret=screen) as server:

@@ -426,6 +426,14 @@ async def test_a_user_with_the_bots_id_is_the_bot(store: Store) -> None:
     assert await store.members(A) == [Member(Account(BOT), is_bot=True, announced=False)]
 
 
+async def test_the_name_of_a_member_is_kept_up_to_a_length(store: Store) -> None:
+    """All members are read whenever one more joins."""
+    await store.start(NewConversation(A, "bot", Account("ann", "a" * 300), guest=Account("guest", "g" * 300)))
+    await store.join(A, Account("ben", "b" * 300))
+    names = {member.account.id: member.account.name for member in await store.members(A) if not member.is_bot}
+    assert names == {"ann": "a" * 256, "guest": "g" * 256, "ben": "b" * 256}
+
+
 async def test_no_more_members_join_and_none_of_them_speaks_than_there_may_be(store: Store) -> None:
     await store.start(a_conversation("A", "ann"))
     await store.join(A, Account("bob"), 3)
@@ -474,6 +482,29 @@ async def test_a_guest_is_a_member_from_the_start_on_and_no_start_after_it_adds_
         ("ann", False),
     ]
     assert (await store.conversation(A)) == Conversation(A, BOT, None, None, 0, None)
+
+
+async def test_a_join_is_claimed_while_it_is_due(home: Home) -> None:
+    """A store that serves one process only leaves it to that one to claim nothing twice."""
+    store = await home.open()
+    await store.start(a_conversation("A", "ann"))
+    until_ms = home.clock.now_ms() + 5_000
+    assert set(await store.claim_joins(A, [BOT, "ann", "nobody"], until_ms)) == {BOT, "ann"}
+    await store.release_joins(A, ["ann"])
+    assert await store.claim_joins(A, ["ann"], until_ms) == ["ann"]
+    await store.announced(A, ["ann"])
+    assert await store.claim_joins(A, ["ann"], until_ms) == []
+    with pytest.raises(UnknownConversation):
+        await store.claim_joins(NOWHERE, ["ann"], until_ms)
+
+
+async def test_a_conversation_that_is_not_there_cannot_be_read(store: Store) -> None:
+    await store.start(a_conversation("A"))
+    assert (await store.read_after(A, 0, 1, 1, for_stream=True)).records == []
+    await store.purge(A)
+    for name in (A, NOWHERE):
+        with pytest.raises(UnknownConversation):
+            await store.read_after(name, 0, 1, 1, for_stream=True)
 
 
 async def test_who_left_is_no_member_until_it_joins_again(home: Home) -> None:

@@ -77,6 +77,25 @@ def test_a_directory_that_others_may_write_is_refused_with_the_command_that_mend
     directory.release()
 
 
+@pytest.mark.parametrize(("parents_mode", "is_replaceable"), [(0o777, True), (0o1777, False), (0o755, False)])
+def test_a_directory_that_others_may_put_theirs_in_the_place_of_is_known(
+    tmp_path: Path, parents_mode: int, is_replaceable: bool
+) -> None:
+    """A sticky directory, as /tmp is, lets nobody rename what belongs to others."""
+    parent = tmp_path / "shared"
+    (parent / "between" / "data").mkdir(parents=True)
+    parent.chmod(parents_mode)
+    assert Directory(parent / "between" / "data").replaceable_in() == (parent if is_replaceable else None)
+
+
+def test_a_directory_above_of_another_user_is_known(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a directory away")
+    (tmp_path / "theirs" / "data").mkdir(parents=True)
+    os.chown(tmp_path / "theirs", 4321, 4321)
+    assert Directory(tmp_path / "theirs" / "data").replaceable_in() == tmp_path / "theirs"
+
+
 def test_a_directory_of_another_user_is_refused(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()

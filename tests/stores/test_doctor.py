@@ -187,6 +187,13 @@ async def test_a_copy_is_put_back_whole_or_not_at_all(file: Path, embedded: InSq
     with pytest.raises(DataDirectoryError, match="damaged"):
         doctor.put_back(damaged, fresh, FILE, now_ms(embedded), ["lock"])
     assert not fresh.exists()
+    for odd, make in (("link", lambda path: path.symlink_to("/etc/hostname")), ("pipe", os.mkfifo)):
+        spoilt = tmp_path / f"with a {odd}"
+        shutil.copytree(copy, spoilt)
+        make(spoilt / "blobs" / odd)
+        with pytest.raises(DataDirectoryError, match=f"{odd} is neither a file nor a directory"):
+            doctor.put_back(spoilt, fresh, FILE, now_ms(embedded), ["lock"])
+    assert not fresh.exists()
     fresh.mkdir()
     fresh.chmod(0o777)
     assert doctor.put_back(copy, fresh, FILE, now_ms(embedded), ["lock"]) == 3

@@ -97,8 +97,8 @@ async def test_a_purged_conversation_is_gone_for_everybody_and_never_starts_agai
         assert await store.entry(A, 0) is None
         assert await store.accepted_at(A, 0) is None
         assert store.recent(A, 0, 0, LARGE) is None
-        assert await store.read_after(A, 0, 10, LARGE, for_stream=True) == Page([], 0, None, 0, more=False)
         for refused in (
+            store.read_after(A, 0, 10, LARGE, for_stream=True),
             store.append(A, said("x"), SOON),
             store.delete(A, 0, said("x"), SOON),
             store.members(A),

@@ -31,6 +31,7 @@ from landline.errors import (
     TooLarge,
     TooLittleSpace,
     UnknownAttachment,
+    UnknownConversation,
 )
 from landline.ports import Blob, Blobs, Clock, Draft, Store
 
@@ -209,7 +210,10 @@ class Attachments:
         """Whether any entry of the conversation names it."""
         name, position, more = attachment.encode(), 0, True
         while more:
-            page = await self._store.read_after(conversation, position, _PAGE, _PAGE_BYTES, for_stream=True)
+            try:
+                page = await self._store.read_after(conversation, position, _PAGE, _PAGE_BYTES, for_stream=True)
+            except UnknownConversation:
+                return False
             if any(name in each.body for each in page.records if isinstance(each, Entry)):
                 return True
             position, more = page.position, page.more

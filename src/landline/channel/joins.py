@@ -9,6 +9,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
+from typing import TypeVar
 
 import structlog
 
@@ -27,6 +28,13 @@ Post = Callable[[Conversation, Bot, bytes, float, Callable[[], None]], Coroutine
 
 _MEMBERS = 65_536
 """Members remembered as announced, or as stored, so that a send need not ask the store; forgetting one costs that."""
+
+_CLAIM_MARGIN_S = 1.0
+"""A claim outlasts the request that it was made for by this much."""
+_LOOK_AGAIN_S = 0.05
+"""How often a node looks whether another one has told the bot."""
+
+T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
@@ -81,7 +89,7 @@ class Joins:
 
     async def tell_of_all(self, conversation: Conversation, bot: Bot, deadline: float) -> None:
         """Tell the bot of all members that are due. Raises `DeliveryError`."""
-        members = await self._members(lambda: self._store.members(conversation.id), deadline)
+        members = await self._of_store(lambda: self._store.members(conversation.id), deadline)
         await self._tell(conversation, bot, members, deadline)
 
     async def tell_of(self, conversation: Conversation, bot: Bot, sender: Account, deadline: float) -> None:
@@ -89,10 +97,10 @@ class Joins:
         if (conversation.id, sender.id) in self._announced and (conversation.id, bot.id) in self._announced:
             return
         joining = partial(self._store.join, conversation.id, sender, self._most_members)
-        members = await self._members(joining, deadline)
+        members = await self._of_store(joining, deadline)
         await self._tell(conversation, bot, members, deadline)
 
-    async def _members(self, ask: Callable[[], Awaitable[Sequence[Member]]], deadline: float) -> Sequence[Member]:
+    async def _of_store(self, ask: Callable[[], Awaitable[T]], deadline: float) -> T:
         """What the store says of the members, in time: it may hang, and a request may not (8.6)."""
         try:
             async with asyncio.timeout_at(deadline):
@@ -107,14 +115,49 @@ class Joins:
         `BotUnreachable`, since what comes behind it could not be written either (spec 6.4).
         """
         unmarked = [member.account for member in members if not member.announced]
-        due = [account for account in unmarked if (conversation.id, account.id) not in self._announced]
-        if due:
-            await self._post_join(conversation, bot, due, deadline)
+        due: Sequence[Account] = [
+            account for account in unmarked if (conversation.id, account.id) not in self._announced
+        ]
+        while due:
+            mine = await self._claimed(conversation.id, due, deadline)
+            if mine:
+                await self._post_claimed(conversation, bot, mine, deadline)
+            due = [account for account in due if account not in mine]
+            if due:
+                due = await self._still_due(conversation.id, due, deadline)
         for member in members:
             self._announced.add((conversation.id, member.account.id))
         if unmarked:
             # Nobody waits for the mark: this process knows already.
             self._tasks.keep(self._mark(conversation.id, [account.id for account in unmarked], deadline))
+
+    async def _claimed(
+        self, conversation: ConversationId, due: Sequence[Account], deadline: float
+    ) -> Sequence[Account]:
+        """Those whose join this node tells of; another node may be telling of the others."""
+        left_s = deadline - self._clock.monotonic() + _CLAIM_MARGIN_S
+        until_ms = self._clock.now_ms() + int(left_s * 1000)
+        ids = [account.id for account in due]
+        mine = await self._of_store(lambda: self._store.claim_joins(conversation, ids, until_ms), deadline)
+        return [account for account in due if account.id in mine]
+
+    async def _still_due(
+        self, conversation: ConversationId, due: Sequence[Account], deadline: float
+    ) -> Sequence[Account]:
+        """What is left of them a moment later."""
+        await asyncio.sleep(_LOOK_AGAIN_S)
+        members = await self._of_store(lambda: self._store.members(conversation), deadline)
+        left = {member.account.id for member in members if not member.announced}
+        return [account for account in due if account.id in left]
+
+    async def _post_claimed(
+        self, conversation: Conversation, bot: Bot, due: Sequence[Account], deadline: float
+    ) -> None:
+        try:
+            await self._post_join(conversation, bot, due, deadline)
+        except DeliveryError:
+            self._tasks.keep(self._store.release_joins(conversation.id, [account.id for account in due]))
+            raise
 
     async def _post_join(self, conversation: Conversation, bot: Bot, due: Sequence[Account], deadline: float) -> None:
         update = activity.join(

@@ -79,6 +79,10 @@ class RegistrationRecords:
         """Every record, by its name."""
         return await self._store.kept(_PREFIX)
 
+    def watch(self, changed: Callable[[], None]) -> None:
+        """As `Records.watch`."""
+        self._store.watch(changed)
+
     async def get(self, name: str) -> bytes | None:
         """One record, or None."""
         return await self._store.recall(name)

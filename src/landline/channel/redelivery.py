@@ -14,7 +14,7 @@ from landline.channel.registry import Registry
 from landline.core import activity, log
 from landline.core.failure import FailedDelivery
 from landline.core.log import Entry
-from landline.errors import NotServing, UnknownActivity
+from landline.errors import NotServing, UnknownActivity, UnknownConversation
 from landline.ports import Store
 
 
@@ -63,6 +63,9 @@ class Redelivery:
         raise UnknownActivity
 
     async def _entry(self, failure: FailedDelivery) -> Entry | None:
-        page = await self._store.read_after(failure.conversation, failure.sequence, 1, 1, for_stream=True)
+        try:
+            page = await self._store.read_after(failure.conversation, failure.sequence, 1, 1, for_stream=True)
+        except UnknownConversation:  # it was deleted meanwhile
+            return None
         found = next(iter(page.records), None)
         return found if isinstance(found, Entry) and found.sequence == failure.sequence else None

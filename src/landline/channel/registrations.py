@@ -1,11 +1,15 @@
 """Bots, sites and secrets as a whole, as operators change them while the server runs (specification 4.5).
 
 What can be changed is in `registered_bots.py` and `registered_sites.py`, how anything changes in `records.py`. After
-each change the registry gets the whole picture: so it never holds a mixture, and another node learns of a change in the
-same way.
+each change the registry gets the whole picture: so it never holds a mixture. Where several nodes share a store, each
+follows the changes of the others in the same way (`follow`).
 """
 
 from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
 
 import msgspec
 
@@ -15,6 +19,7 @@ from landline.channel.registered_sites import RegisteredSites
 from landline.channel.registry import Registry
 from landline.channel.streams import OpenStreams
 from landline.core.stream import FORBIDDEN
+from landline.errors import StoreError
 from landline.ports import Clock, Store
 
 
@@ -35,12 +40,30 @@ class Registrations:
         self._streams = streams
         self._configured = configured
         self._records = RegistrationRecords(store, self._load)
+        self._kept: Mapping[str, bytes] = {}
         self.bots = RegisteredBots(self._records, clock, configured, service_base)
         self.sites = RegisteredSites(self._records, self.bots, clock, configured)
 
     async def load(self) -> None:
         """Learn what there is, and let go of streams whose credential is good no longer. May be repeated."""
         await self._records.alone(self._load)
+
+    async def follow(self, refresh_s: float) -> None:
+        """Learn of what other nodes change: when the store says so, and after `refresh_s` at the latest (spec 4.5).
+        Until cancelled."""
+        changed = asyncio.Event()
+        self._records.watch(changed.set)
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(refresh_s):
+                    await changed.wait()
+            changed.clear()
+            with contextlib.suppress(StoreError):  # the store says so itself, and is asked again
+                await self._records.alone(self._load_changes)
+
+    async def _load_changes(self) -> None:
+        if await self._records.all() != self._kept:
+            await self._load()
 
     async def configure(self, configured: Configured) -> None:
         """Take over the secrets of what is configured already; nothing else of `configured`. Tokens that descend from a
@@ -67,6 +90,7 @@ class Registrations:
         kept = await self._records.all()
         if await self.bots.give_missing_keys(kept, self._configured):
             kept = await self._records.all()
+        self._kept = kept
         self.bots.learn(kept, self._configured)
         self.sites.learn(kept, self._configured)
         sites = [each.site for each in self.sites.all()]

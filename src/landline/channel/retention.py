@@ -155,6 +155,9 @@ class Retention:
     async def sweep(self) -> None:
         """Remove what is too old, and what an earlier sweep, or process, did not come to. Raises `StoreError`."""
         if self._policy.idle_s is not None:
+            # Another node, which sweeps too, does not know of the streams of this one.
+            for conversation in {stream.conversation for stream in self._streams}:
+                self._store.used(conversation, self._clock.now_ms())
             await self._purge_idle(self._ago_ms(self._policy.idle_s + self._policy.grain_s))
         await self._clear_purged()
         if self._policy.activity_s is not None:

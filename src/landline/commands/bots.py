@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 import click
 import msgspec
 
@@ -37,6 +39,7 @@ def add_bot(office: Office, id_: str, sdk: str | None, **said: object) -> None:
     told = office.identity(str(app_id)) if sdk is not None else None  # before anything is registered
     office.ask("POST", "bots", body={"id": id_, **given(said)})
     if app_id is None:
+        click.echo(f"Registered the bot {id_!r}. To let people talk to it: landline site add SITE {quote(id_)}")
         return
     secret = office.ask("POST", "bots", id_, "app-secrets", "1", "rotate")["secret"]
     if told is None:
@@ -104,6 +107,7 @@ def new_service_key(office: Office, id_: str) -> None:
 def remove_service_key(office: Office, id_: str, mark: str) -> None:
     """Let a former service URL of a bot work no longer. MARK is what new-key printed."""
     office.ask("DELETE", "bots", id_, "service-keys", mark)
+    click.echo(f"The service URL {mark!r} of the bot {id_!r} works no longer.")
 
 
 _app_key = click.option(
@@ -127,6 +131,7 @@ def rotate_app_secret(office: Office, id_: str, key: str) -> None:
 def remove_app_secret(office: Office, id_: str, key: str) -> None:
     """Do without a secret of the bot's app id."""
     office.ask("DELETE", "bots", id_, "app-secrets", key)
+    click.echo(f"Removed secret {key} of the bot {id_!r}.")
 
 
 @bot.command("settings")

@@ -9,10 +9,11 @@ import click
 
 from landline.commands.groups import BySubject
 from landline.commands.options import exit_codes, settings_flags, warn_of_unknown_variables
+from landline.demo.settings import DATA, DATA_OF_A_BOT, LOG_LEVEL, demo_settings
 
 
 @click.command(cls=BySubject)
-@settings_flags
+@settings_flags(data=DATA, log_level=LOG_LEVEL)
 def demo(**flags: Any) -> None:
     """Run the server with a bot of its own, or with --bot, and a page that can cut its own line. For this machine
     only."""
@@ -21,7 +22,7 @@ def demo(**flags: Any) -> None:
 
 @click.command("try", cls=BySubject)
 @click.argument("url")
-@settings_flags
+@settings_flags(data=f"{DATA_OF_A_BOT}/…", log_level=LOG_LEVEL)
 def try_bot(url: str, **flags: Any) -> None:
     """Talk to your bot at URL, on the page of the demo. For this machine only.
 
@@ -32,8 +33,6 @@ def try_bot(url: str, **flags: Any) -> None:
 
 def _show(flags: dict[str, Any], url: str | None = None) -> None:
     with exit_codes():
-        from landline.demo.settings import demo_settings
-
         settings, typed = demo_settings(flags, os.environ, url)
         from landline.observe import log_to_stderr  # before anything that logs: see there
 

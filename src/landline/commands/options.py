@@ -110,24 +110,30 @@ def _metavar(name: str, words: tuple[str, ...]) -> str:
 # Settings
 
 
-def settings_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """Every setting as a flag, besides secrets: a command line is public."""
+def settings_flags(**defaults: object) -> Decorator:
+    """Every setting as a flag, besides secrets: a command line is public. `defaults` are those of this command, where
+    they differ from the settings' own; the command sees to them itself."""
     subjects = {name: subject for subject, names in SUBJECTS.items() for name in names}
     known = [name for name in chain.from_iterable(SUBJECTS.values()) if name in Settings.__struct_fields__]
     others = [name for name in Settings.__struct_fields__ if name not in subjects]
-    for name in reversed([*known, *others]):
-        if name not in _NEVER_FLAGS:
-            switch = is_switch(name)
-            command = click.option(
-                *_flags(name, switch=switch),
-                name,
-                cls=Option,
-                subject=subjects.get(name, "More settings"),
-                default=None,
-                metavar=None if switch else _metavar(name, choices(name)),
-                help=f"{description(name)} {_besides(name)}",
-            )(command)
-    return command
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        for name in reversed([*known, *others]):
+            if name not in _NEVER_FLAGS:
+                switch = is_switch(name)
+                default = defaults.get(name, _defaults()[name])
+                command = click.option(
+                    *_flags(name, switch=switch),
+                    name,
+                    cls=Option,
+                    subject=subjects.get(name, "More settings"),
+                    default=None,
+                    metavar=None if switch else _metavar(name, choices(name)),
+                    help=f"{description(name)} {_besides(name, default)}",
+                )(command)
+        return command
+
+    return add
 
 
 @cache
@@ -136,9 +142,8 @@ def _defaults() -> Mapping[str, object]:
     return {field.name: field.default for field in msgspec.structs.fields(Settings)}
 
 
-def _besides(name: str) -> str:
+def _besides(name: str, default: object) -> str:
     """What a setting is without the flag, and where else it can be said."""
-    default = _defaults()[name]
     if default in (None, ()):
         return f"[{variable(name)}]"
     said = str(default).lower() if isinstance(default, bool) else default

@@ -39,6 +39,7 @@ def revoke(office: Office, site_id: str, key: str, ski: str | None) -> None:
         print_secret(office.ask("POST", "sites", site_id, "secrets", key, "revoke")["secret"])
     else:
         office.ask("POST", "sites", site_id, "revocations", body={"ski": ski})
+        click.echo(f"Revoked {ski!r} of the site {site_id!r}.")
 
 
 @secret.command("remove")
@@ -48,3 +49,4 @@ def revoke(office: Office, site_id: str, key: str, ski: str | None) -> None:
 def remove_secret(office: Office, site_id: str, key: str) -> None:
     """Do without a secret. Tokens of it live on."""
     office.ask("DELETE", "sites", site_id, "secrets", key)
+    click.echo(f"Removed secret {key} of the site {site_id!r}.")

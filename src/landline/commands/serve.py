@@ -15,7 +15,7 @@ from landline.config import settings_from
 
 @click.command(cls=BySubject)
 @click.option("--config", type=click.Path(path_type=Path), envvar="LANDLINE_CONFIG", help="TOML file with settings.")
-@settings_flags
+@settings_flags()
 def serve(config: Path | None, **flags: Any) -> None:
     """Run the server until SIGTERM or Ctrl-C."""
     with exit_codes():

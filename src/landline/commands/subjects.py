@@ -26,6 +26,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
         "data",
         "store",
         "store_listen",
+        "refresh_s",
         "public_url",
         "service_url",
         "tls_cert",

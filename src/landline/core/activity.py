@@ -23,7 +23,6 @@ from landline.core.json_text import (
     apart,
     check_array,
     decode,
-    exact_items_of,
     first_items_of,
     items_of,
     lenient_string,
@@ -200,7 +199,7 @@ def replies(body: bytes) -> list[bytes]:
     """
     if not body.strip():
         return []
-    return [bytes(reply) for reply in exact_items_of(decode(body).get("activities", _NULL), "activities")]
+    return [bytes(reply) for reply in items_of(decode(body).get("activities", _NULL), "activities")]
 
 
 def id_of(body: bytes) -> str | None:
@@ -296,7 +295,7 @@ def _check_shapes(members: dict[str, Raw]) -> None:
 
 def _objects(value: Raw, name: str) -> list[Raw]:
     """The entries of an array that has only objects; none for null. Raises `BadArgument` for anything else."""
-    items = exact_items_of(value, name)
+    items = items_of(value, name)
     if any(memoryview(item)[0] != ord("{") for item in items):
         raise BadArgument(f"An entry of {name!r} must be an object")
     return items

@@ -169,7 +169,7 @@ def message(written: bytes | None, files: Sequence[File], user_id: str | None) -
         if account.get("id", _NULL) in (_NULL, _EMPTY):
             others = {name: value for name, value in account.items() if name.lower() != "id"}
             members["from"] = Raw(_encode({"id": user_id, **others}))
-    attached = json_text.exact_items_of(members.get("attachments", _NULL), "attachments")
+    attached = json_text.items_of(members.get("attachments", _NULL), "attachments")
     merged, content_types = _merged(attached, files)
     members["attachments"] = Raw(b"[" + b",".join(merged) + b"]")
     return Message(members, content_types)
@@ -180,25 +180,26 @@ def _merged(attached: Sequence[Raw], files: Sequence[File]) -> tuple[list[bytes]
 
     Templates that got no file are left out."""
     unfilled: set[int] = set()
-    waiting: dict[str, deque[tuple[int, dict[str, Raw]]]] = {file.name: deque() for file in files}
+    waiting: dict[str, deque[int]] = {file.name: deque() for file in files}
     for number, item in enumerate(attached):
-        members = _template(item)
-        if members is None:
+        template = _template(item)
+        if template is None:
             continue
         unfilled.add(number)
-        # Each is asked for its name once: there can be thousands of them, and many files.
-        name = json_text.lenient_string(members.get("name", _NULL))
+        # Each is asked for its name once: there can be a thousand of them, and many files.
+        name = json_text.lenient_string(template.name)
         if name is not None and (named := waiting.get(file_name(name))) is not None:
-            named.append((number, members))
+            named.append(number)
     filled: dict[int, bytes] = {}
     added: list[bytes] = []
     content_types: list[str] = []
     for file in files:
         named = waiting[file.name]
-        number, template = named.popleft() if named else (-1, {})
-        said = file.content_type or json_text.lenient_string(template.get("contentType", _NULL))
+        number = named.popleft() if named else -1
+        members = json_text.members_of(attached[number], "attachments") if number >= 0 else {}
+        said = file.content_type or json_text.lenient_string(members.get("contentType", _NULL))
         content_types.append(media_type(said))
-        one = _filled(template, file, content_types[-1])
+        one = _filled(members, file, content_types[-1])
         if number < 0:
             added.append(one)
         else:
@@ -208,13 +209,27 @@ def _merged(attached: Sequence[Raw], files: Sequence[File]) -> tuple[list[bytes]
     return kept + added, tuple(content_types)
 
 
-def _template(attachment: Raw) -> dict[str, Raw] | None:
-    """The members of what waits for a file: an attachment without content."""
+class _Template(msgspec.Struct, rename="camel"):
+    """What is looked at in an attachment before it is known that a file belongs into it."""
+
+    name: Raw = _NULL
+    content: Raw = _NULL
+    content_url: Raw = _NULL
+
+
+_TEMPLATE = msgspec.json.Decoder(_Template)
+
+
+def _template(attachment: Raw) -> _Template | None:
+    """What waits for a file: an attachment without content."""
     if memoryview(attachment)[0] != ord("{"):
         return None
-    members = json_text.members_of(attachment, "attachments")
-    is_complete = any(members.get(name, _NULL) != _NULL for name in ("content", "contentUrl"))
-    return None if is_complete else members
+    try:
+        found = _TEMPLATE.decode(attachment)
+    except msgspec.DecodeError:  # for a lone surrogate somewhere in it
+        members = json_text.members_of(attachment, "attachments")
+        found = _Template(*(members.get(name, _NULL) for name in ("name", "content", "contentUrl")))
+    return None if found.content != _NULL or found.content_url != _NULL else found
 
 
 def _filled(template: dict[str, Raw], file: File, content_type: str) -> bytes:

@@ -111,6 +111,8 @@ _BRACKET_DIGITS = bytes.maketrans(b"[{]}", b"1100")
 _QUOTES = bytes.maketrans(b'01"', b"001")
 _OUTSIDE = bytes.maketrans(b"01", b"\xff\x00")
 _OCTET = 8
+_SPLIT_EACH = 16
+"""Where quotes stand at least so far from each other, an object for each piece between them costs less than bits."""
 
 
 def _peak(octet: int) -> int:
@@ -184,6 +186,8 @@ def without_escapes(text: bytes) -> bytes:
 def _outside_strings(digits: bytes) -> bytes:
     """The digits with an even number of quotes in front of them."""
     size = len(digits)
+    if digits.count(b'"') * _SPLIT_EACH < size:
+        return b"".join(digits.split(b'"')[::2])
     inside = _inside_strings(int(digits.translate(_QUOTES), 2), size)
     outside = f"{inside:0{size}b}".encode().translate(_OUTSIDE)
     kept = int.from_bytes(digits, "big") & int.from_bytes(outside, "big")
@@ -266,9 +270,10 @@ def _written(text: bytes) -> tuple[list[bytes], list[bytes]]:
             return found
     else:
         _VALUE.decode(masked)
-    pieces = _pieces(text, text.translate(_MASKED_AS_ARRAY), 2 * MEMBERS)
-    if len(pieces) > 2 * MEMBERS:
+    items = _first(text.translate(_MASKED_AS_ARRAY), 2 * MEMBERS)
+    if len(items) > 2 * MEMBERS:
         raise BadArgument(_TOO_MANY_MEMBERS)
+    pieces = _pieces(text, items)
     return pieces[::2], pieces[1::2]
 
 
@@ -289,13 +294,12 @@ def _where_written(
     return (names, values) if _CLOSING.match(text, place) else None
 
 
-def _pieces(text: bytes, masked: bytes, most: int) -> list[bytes]:
-    """What stands in `text` where `masked`, an array of the same length, has its items: all, or one more than
-    `most`."""
+def _pieces(text: bytes, items: list[Raw]) -> list[bytes]:
+    """What stands in `text` where an array of the same length has these, its first items."""
     opening = _OPENING.match(text)
     place = opening.end() if opening else 0
     pieces: list[bytes] = []
-    for item in _first(masked, most):
+    for item in items:
         between = _BETWEEN.match(text, place)
         start = between.end() if between else place
         place = start + len(item)
@@ -367,23 +371,24 @@ def members_of(value: Raw, name: str) -> dict[str, Raw]:
 
 
 def items_of(value: Raw, name: str) -> list[Raw]:
-    """The items of an array, with U+FFFD for each lone surrogate; none for null. Raises `BadArgument` for anything
-    else, and for more than `ITEMS`."""
-    return [_readable(item) for item in exact_items_of(value, name)]
-
-
-def exact_items_of(value: Raw, name: str) -> list[Raw]:
-    """The same, where the items go on as they were written, lone surrogates and all."""
+    """The items of an array as they were written, lone surrogates and all; none for null. Raises `BadArgument` for
+    anything else, and for more than `ITEMS`."""
     check_array(value, name)
-    items = [] if value == _NULL else _items(value)
+    if value == _NULL:
+        return []
+    text, items = _found_in(value)
     if len(items) > ITEMS:
         raise BadArgument(f"'{name}' has more than {ITEMS} items")
-    return items
+    return items if text is None else list(map(Raw, _pieces(text, items)))
 
 
 def first_items_of(value: Raw, most: int) -> list[Raw]:
     """The first items of an array, `ITEMS` at most, as they were written; none for anything else."""
-    return _items(value)[: min(most, ITEMS)] if memoryview(value)[0] == ord("[") else []
+    if memoryview(value)[0] != ord("["):
+        return []
+    text, items = _found_in(value)
+    items = items[: min(most, ITEMS)]
+    return items if text is None else list(map(Raw, _pieces(text, items)))
 
 
 def apart(value: Raw) -> Raw:
@@ -402,13 +407,14 @@ def check_array(value: Raw, name: str) -> None:
         raise BadArgument(f"'{name}' must be an array")
 
 
-def _items(value: Raw) -> list[Raw]:
-    """The items, or the first `ITEMS` and one more."""
+def _found_in(value: Raw) -> tuple[bytes | None, list[Raw]]:
+    """The items, or the first `ITEMS` and one more; with the text of the array where it has lone surrogates, which
+    theirs has not."""
     text = bytes(value)
     try:
-        return _first(text, ITEMS)
+        return None, _first(text, ITEMS)
     except msgspec.DecodeError:
-        return [Raw(item) for item in _pieces(text, text.translate(_MASKED), ITEMS)]
+        return text, _first(text.translate(_MASKED), ITEMS)
 
 
 def _first(array: bytes, most: int) -> list[Raw]:

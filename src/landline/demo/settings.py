@@ -10,13 +10,13 @@ from landline.core.bot import without_query
 from landline.demo.endpoint import Typed, endpoint_of
 from landline.errors import ConfigurationError
 
-_DATA = "landline-data/demo"
+DATA = "landline-data/demo"
 """Data is kept, so that a page goes on where it was when the demo is started again; apart from what `serve` keeps."""
 
-_DATA_OF_A_BOT = "landline-data/try"
+DATA_OF_A_BOT = "landline-data/try"
 """Each bot has a directory of its own there: a bot that is tried for the first time is to greet."""
 
-_LOG_LEVEL = "warning"
+LOG_LEVEL = "warning"
 
 
 def demo_settings(
@@ -29,10 +29,10 @@ def demo_settings(
         raise ConfigurationError("bot: the bot's URL is there twice: leave --bot out")
     asked = url if url is not None else bot
     typed = None if asked is None else endpoint_of(str(asked))
-    defaults = {"LANDLINE_DATA": _DATA, "LANDLINE_LOG_LEVEL": _LOG_LEVEL}
+    defaults = {"LANDLINE_DATA": DATA, "LANDLINE_LOG_LEVEL": LOG_LEVEL}
     endpoint = typed.endpoint if typed is not None else environment.get("LANDLINE_BOT")
     if endpoint is not None:
-        defaults["LANDLINE_DATA"] = f"{_DATA_OF_A_BOT}/{_name_of(endpoint)}"
+        defaults["LANDLINE_DATA"] = f"{DATA_OF_A_BOT}/{_name_of(endpoint)}"
     return settings_from({**flags, "bot": typed and typed.endpoint}, {**defaults, **environment}), typed
 
 

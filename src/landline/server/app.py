@@ -8,6 +8,7 @@ import errno
 import ipaddress
 import math
 import secrets
+import shlex
 import socket
 import ssl
 import time
@@ -218,8 +219,7 @@ class Server:
             closers.callback(self._directory.release)
         closers.push_async_callback(store.close)
         await store.open()
-        if mend := self._directory.open_to_others():
-            _log.warning("other users may look into the data directory", data=str(settings.data), mend=mend)
+        _warn_of_other_users(self._directory)
         closers.push_async_callback(blobs.close)
         await blobs.open()
         self.registry = registry = Registry()
@@ -230,6 +230,8 @@ class Server:
         )
         await registrations.load()
         registrations.warn_of_short_lives()
+        if settings.store != SQLITE:
+            self._keep_sweeping(registrations.follow(settings.refresh_s), closers)
         await registrations.sites.first_secret(self._show_first_secret)
         derived = await keys_of(store)
         self.tokens = tokens = Tokens(registry, derived, clock, lifetimes(settings))
@@ -453,6 +455,16 @@ def _bot_rules(settings: Settings) -> HttpRules:
 
 def _issuer_rules(settings: Settings) -> HttpRules:
     return HttpRules(deadline_s=settings.bot_timeout_s, body_bytes=_FORM_BYTES, cross_origin=False)
+
+
+def _warn_of_other_users(directory: Directory) -> None:
+    """Of those who may look into the data directory, or put another one in its place."""
+    data = str(directory.path)
+    if mend := directory.open_to_others():
+        _log.warning("other users may look into the data directory", data=data, mend=mend)
+    if place := directory.replaceable_in():
+        mend = f"chmod go-w {shlex.quote(str(place))}"
+        _log.warning("other users may replace the data directory", data=data, mend=mend)
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:

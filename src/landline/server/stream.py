@@ -31,7 +31,7 @@ from landline.core.stream import (
     Watch,
 )
 from landline.core.watermark import Start
-from landline.errors import StoreError
+from landline.errors import StoreError, UnknownConversation
 from landline.ports import Store
 from landline.wire.wheel import Circle, Pulse, Timer, Wheel
 
@@ -291,6 +291,9 @@ class StreamConnection:
             page = await self._shared.store.read_after(
                 self.conversation, wanted.position, PAGE_ACTIVITIES, PAGE_BYTES, for_stream=True
             )
+        except UnknownConversation:
+            # Purged, perhaps on another node, which could not close the streams of this one.
+            self._shared.streams.close_for_good(self.conversation)
         except StoreError:
             # Said once by the store itself; here it would be said once per stream and tick.
             self._follow(self._machine.read_failed())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import stat
 import sys
 from pathlib import Path
 
@@ -15,6 +16,9 @@ if sys.platform == "win32":
 
     def _others_may(path: Path) -> int:
         return 0  # what its owner allows whom stands elsewhere there
+
+    def _others_may_rename_in(path: Path) -> bool:
+        return False
 
     def _lock(descriptor: int) -> None:
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
@@ -32,6 +36,14 @@ else:
         if found.st_uid != we and found.st_gid in (os.getegid(), *os.getgroups()):
             return rest  # it is by its group that we may write there: so volumes are mounted in a cluster
         return rest if _is_ours_alone(found.st_gid) else rest | group
+
+    def _others_may_rename_in(path: Path) -> bool:
+        """Whether somebody else, besides root, may rename what is ours in this directory."""
+        found = path.stat()
+        if found.st_uid not in (os.geteuid(), 0):
+            return True
+        writable = bool((found.st_mode | (0 if _is_ours_alone(found.st_gid) else found.st_mode >> 3)) & _WRITE)
+        return writable and not found.st_mode & stat.S_ISVTX
 
     def _is_ours_alone(group_id: int) -> bool:
         """Whether it is the group of this user that has nobody else in it, as many systems make one for each user."""
@@ -88,6 +100,14 @@ class Directory:
         if not _others_may(self.path) & _LOOK:
             return None
         return f"chmod -R go= {shlex.quote(str(self.path))}"
+
+    def replaceable_in(self) -> Path | None:
+        """The nearest directory above in which another user may put a directory of theirs in the place of ours, or of
+        one that leads to it; None where there is none. Raises `DataDirectoryError`."""
+        try:
+            return next((each for each in self.path.resolve().parents if _others_may_rename_in(each)), None)
+        except OSError as error:
+            raise DataDirectoryError(f"{self.path}: {error.strerror}") from error
 
     def private_file(self, name: str) -> Path:
         """The path of a file in here with mode 0600, made if it is not there, and its name durable."""

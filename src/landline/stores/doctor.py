@@ -106,7 +106,8 @@ def put_back(copy: Path, data: Path, name: str, now_ms: int, without: Sequence[s
     file, `without` what belongs to the process that made the copy.
 
     It is whole and durable when it appears under its name, or it does not appear; and it is private (0700, files 0600),
-    whatever the modes of the copy are. Raises `DataDirectoryError`; nothing is replaced that is there."""
+    whatever the modes of the copy are. No link in the copy is followed, since it could lead out of it. Raises
+    `DataDirectoryError`; nothing is replaced that is there."""
     aside = data.with_name(f"{data.name}.restoring")
     if data.exists() and any(data.iterdir()):
         raise DataDirectoryError(f"{data} is not empty: move it away first")
@@ -138,6 +139,8 @@ def _copy_privately(copy: Path, aside: Path, without: Sequence[str]) -> None:
         place = aside / each.name
         if each.name in without:
             continue
+        if each.is_symlink() or not (each.is_dir() or each.is_file()):
+            raise DataDirectoryError(f"{each} is neither a file nor a directory; cp -aL copies what a link leads to")
         if each.is_dir():
             place.mkdir(mode=0o700)
             _copy_privately(each, place, without)

@@ -63,6 +63,8 @@ class _Log:
         self.passed: deque[Transient] = deque(maxlen=_TRANSIENTS)
         self.members: dict[str, Member] = {}
         self.left: set[str] = set()
+        self.claims: dict[str, int] = {}
+        """Until when somebody is telling the bot of a join."""
         for account, is_bot in ((Account(started.bot_id), True), (started.user, False), (started.guest, False)):
             if account is not None:
                 self.members.setdefault(account.id, Member(as_member(account), is_bot=is_bot, announced=False))
@@ -158,6 +160,9 @@ class MemoryStore(Store):
         self._check_open()
         return {name: value for name, value in self._kept.items() if name.startswith(prefix)}
 
+    def watch(self, changed: Callable[[], None]) -> None:
+        """There is no other node."""
+
     async def replace(self, name: str, old: bytes | None, new: bytes | None) -> bool:
         self._check_open()
         if self._kept.get(name) != old:
@@ -224,16 +229,18 @@ class MemoryStore(Store):
     ) -> Page:
         self._check_open()
         log = self._logs.get(conversation)
+        if log is None:
+            raise UnknownConversation
         records: list[Entry] = []
         behind_ms, size = None, 0
-        for entry in log.after(position) if log else []:
+        for entry in log.after(position):
             if entry.audience is Audience.EVERYONE or (for_stream and entry.audience is Audience.STREAMS):
                 size += len(entry.body)
                 if records and (len(records) == max_activities or size > max_bytes):
                     return Page(records, position, behind_ms, self._transients, more=True)
                 records.append(entry)
             position, behind_ms = entry.sequence + 1, entry.time_ms
-        if log is not None and position < log.oldest:
+        if position < log.oldest:
             position, behind_ms = log.head, log.last_ms
         return Page(records, position, behind_ms, self._transients, more=False)
 
@@ -295,6 +302,21 @@ class MemoryStore(Store):
         members.setdefault(account.id, Member(as_member(account), is_bot=False, announced=False))
         return list(members.values())
 
+    async def claim_joins(
+        self, conversation: ConversationId, account_ids: Sequence[str], until_ms: int
+    ) -> Sequence[str]:
+        self._check_open()
+        log, now_ms = self._log(conversation), self._clock.now_ms()
+        due = {account_id for account_id, member in log.members.items() if not member.announced}
+        mine = [each for each in account_ids if each in due and log.claims.get(each, 0) <= now_ms]
+        log.claims.update(dict.fromkeys(mine, until_ms))
+        return mine
+
+    async def release_joins(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
+        self._check_open()
+        for account_id in account_ids:
+            self._log(conversation).claims.pop(account_id, None)
+
     async def announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
         self._check_open()
         members = self._log(conversation).members
@@ -309,6 +331,7 @@ class MemoryStore(Store):
         if account_id in members and not members[account_id].is_bot:
             del members[account_id]
             self._log(conversation).left.add(account_id)
+            self._log(conversation).claims.pop(account_id, None)
 
     async def started_by(self, bot_id: str, after: int, most: int) -> Sequence[tuple[int, ConversationId]]:
         self._check_open()

@@ -1,129 +1,125 @@
-"""`multipart/form-data` piece by piece: bytes in, heads of parts and their bytes out. Holds one piece at a time.
+"""`multipart/form-data` piece by piece: bytes in, heads of parts and their bytes out (RFC 2046, section 5.1.1).
 
-The grammar is `python_multipart`'s business; what the parts mean is that of `core.attachments`.
+A part ends where the boundary is found behind a line end. What is looked through is looked through by `bytes.find`, and
+a Python step is made for a boundary only, of which there are few: so no content costs more than any other. What the
+parts mean is the business of `core.attachments`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import re
-import time
 from collections.abc import AsyncGenerator, AsyncIterator
-
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser
 
 from landline.core.attachments import Head, head
 from landline.errors import BadSyntax, TooLarge
 
 _FORM = re.compile(rb'\s*multipart/form-data\s*(?:;.*?\bboundary\s*=\s*(?:"([^"]*)"|([^\s;"]+)).*|;.*)?', re.I | re.S)
-_SILENT = logging.Logger("multipart", logging.CRITICAL + 1)  # a client's mistake is the client's to hear of
 
-_SLICE_BYTES = 16 * 1024
-_TURN_S = 0.001
-"""A body is parsed in slices; behind one that took so long, others get their turn. The worst takes five times as long,
-one of a file a fiftieth."""
+_BOUNDARY_BYTES = 256
+_HEAD_BYTES = 4096
+"""At most so much stands before the bytes of a part."""
+_LINE_END = re.compile(rb"[ \t]{0,64}\r\n")
+"""What stands behind a boundary at the beginning of a part, and `--` behind the last one."""
+_TAIL_BYTES = 66
+_LOOKALIKES = 1000
+"""So many lines of a form may begin as its boundary does and go on otherwise. Each costs a step."""
+_HEADERS = re.compile(rb"\r\n(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n]*\r\n)*")
+_CONTENT_TYPE, _DISPOSITION = (
+    re.compile(rb"\r\n%b:[ \t]*([^\r\n]*)" % name, re.I) for name in (b"content-type", b"content-disposition")
+)
 
 Event = Head | bytes
 """A part begins, or goes on."""
 
 
 class Form:
-    """The parser of one body.
-
-    What may stand before the first boundary (RFC 2046, section 5.1.1) is to the parser a part of its own, which nobody
-    hears of."""
+    """The parser of one body. Holds what is not decided yet: a head, or what could become a boundary."""
 
     def __init__(self, boundary: bytes, parts: int) -> None:
         """`parts` is how many there may be. Raises `BadSyntax` for a boundary that is none."""
-        self._most_parts = parts
-        self._part = -1
-        self._events: list[Event] = []
-        self._content = bytearray()
-        """What came of a part since the last event: the grammar may break it into single bytes."""
-        self._headers: dict[bytes, bytes] = {}
-        self._name = b""
-        self._value = b""
+        if len(boundary) > _BOUNDARY_BYTES:
+            raise BadSyntax("The multipart boundary is too long")
+        self._delimiter = b"\r\n--" + boundary
+        self._most_parts = self._parts_left = parts
+        self._lookalikes = 0
+        self._held = b"\r\n"  # the first boundary may stand at the very beginning
+        self._is_heard_of = False  # what stands before the first boundary is not
+        self._in_head = False
         self._ended = False
-        try:
-            self._parser = MultipartParser(
-                boundary,
-                {
-                    "on_part_begin": self._on_part,
-                    "on_header_field": self._on_name,
-                    "on_header_value": self._on_value,
-                    "on_header_end": self._on_header,
-                    "on_headers_finished": self._on_head,
-                    "on_part_data": self._on_content,
-                    "on_part_end": self._put_content,
-                    "on_end": self._on_end,
-                },
-            )
-        except FormParserError as error:
-            raise BadSyntax("The multipart boundary is too long") from error
-        self._parser.logger = _SILENT
-        self._parser.write(b"--%b\r\n\r\n\r\n" % boundary)
 
     async def read(self, pieces: AsyncIterator[bytes]) -> AsyncGenerator[Event, None]:
         """What a body adds up to that comes in `pieces`. Raises `BadSyntax` for one that is no form, or not all of
         one, and `TooLarge` for one part too many."""
         async for piece in pieces:
-            for start in range(0, len(piece), _SLICE_BYTES):
-                begun = time.monotonic()
-                events = self.feed(piece[start : start + _SLICE_BYTES])
-                if time.monotonic() - begun > _TURN_S:
-                    await asyncio.sleep(0)
-                for event in events:
-                    yield event
+            for event in self.feed(piece):
+                yield event
         if not self._ended:
             raise BadSyntax("The multipart body is not complete")
 
     def feed(self, piece: bytes) -> list[Event]:
-        """What ends in `piece`. Raises as `read`."""
-        self._events = []
-        try:
-            self._parser.write(piece)
-        except FormParserError as error:
-            raise BadSyntax("The multipart body is broken") from error
-        self._put_content()
-        return self._events
+        """What ends in `piece`. What stands behind the last boundary is not looked at. Raises as `read`."""
+        events: list[Event] = []
+        data, self._held = self._held + piece, b""
+        at: int | None = 0
+        while at is not None and not self._ended:
+            at = self._through_head(data, at, events) if self._in_head else self._through_content(data, at, events)
+        return events
 
-    # What the parser reports; the last two of three arguments say which part of the first is meant.
+    def _through_head(self, data: bytes, start: int, events: list[Event]) -> int | None:
+        """Where the bytes of the part begin; None where that is still to come. `start` is at a line end."""
+        end = data.find(b"\r\n\r\n", start, start + _HEAD_BYTES)
+        if end < 0:
+            if len(data) - start >= _HEAD_BYTES:
+                raise BadSyntax("The head of a part is too long")
+            self._held = data[start:]
+            return None
+        lines = data[start : end + 2]
+        if not _HEADERS.fullmatch(lines):
+            raise BadSyntax("The multipart body is broken")
+        content_type, disposition = _CONTENT_TYPE.search(lines), _DISPOSITION.search(lines)
+        events.append(head(content_type and content_type[1], disposition and disposition[1], in_form=True))
+        self._in_head = False
+        return end + 4
 
-    def _on_part(self) -> None:
-        self._headers.clear()
-        self._part += 1
-        if self._part > self._most_parts:
+    def _through_content(self, data: bytes, start: int, events: list[Event]) -> int | None:
+        """Where the line end behind the next boundary is; None where that is still to come, or was the last one."""
+        looked_at = start
+        while (found := data.find(self._delimiter, looked_at)) >= 0:
+            behind = found + len(self._delimiter)
+            if data.startswith(b"--", behind):
+                self._put(data, start, found, events)
+                self._ended = True
+                return None
+            if line_end := _LINE_END.match(data, behind):
+                self._put(data, start, found, events)
+                self._begin_part()
+                return line_end.end() - 2
+            if len(data) - behind < _TAIL_BYTES and _may_go_on(data[behind:]):
+                break
+            self._lookalikes += 1
+            if self._lookalikes > _LOOKALIKES:
+                raise BadSyntax("The multipart boundary begins too many lines")
+            looked_at = behind
+        kept = found if found >= 0 else data.find(b"\r", max(looked_at, len(data) - len(self._delimiter)))
+        kept = len(data) if kept < 0 else kept
+        self._put(data, start, kept, events)
+        self._held = data[kept:]
+        return None
+
+    def _put(self, data: bytes, start: int, end: int, events: list[Event]) -> None:
+        if self._is_heard_of and end > start:
+            events.append(data[start:end])
+
+    def _begin_part(self) -> None:
+        if not self._parts_left:
             raise TooLarge(f"The upload has more than {self._most_parts} parts")
+        self._parts_left -= 1
+        self._is_heard_of = self._in_head = True
 
-    def _on_name(self, data: bytes, start: int, end: int) -> None:
-        self._name += data[start:end]
 
-    def _on_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-
-    def _on_header(self) -> None:
-        self._headers.setdefault(self._name.lower(), self._value)
-        self._name = self._value = b""
-
-    def _on_head(self) -> None:
-        if not self._part:
-            return
-        content_type, disposition = map(self._headers.get, (b"content-type", b"content-disposition"))
-        self._events.append(head(content_type, disposition, in_form=True))
-
-    def _on_content(self, data: bytes, start: int, end: int) -> None:
-        if self._part:
-            self._content += data[start:end]
-
-    def _put_content(self) -> None:
-        if self._content:
-            self._events.append(bytes(self._content))
-            self._content.clear()
-
-    def _on_end(self) -> None:
-        self._ended = True
+def _may_go_on(behind: bytes) -> bool:
+    """Whether what stands behind a boundary can still become the end of its line."""
+    return behind.rstrip(b" \t") in (b"", b"\r") or behind == b"-"
 
 
 def form_of(content_type: bytes | None, parts: int) -> Form | None:

@@ -92,6 +92,7 @@ class Engine:
         self._tail = Tail(bounds.tail_bytes)
         self._notes = Notes(self._put_notes)
         self._moved: Callable[[ConversationId], None] = lambda conversation: None
+        self._records_changed: Callable[[], None] = lambda: None
         self._lane: TaskLane[Write[object]] | None = None
         self._free: asyncio.Queue[Link] | None = None
         self._waiting = 0

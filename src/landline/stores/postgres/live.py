@@ -88,6 +88,7 @@ class Live(Engine, ports.Live):
 
     def _records_rung(self) -> None:
         """Another node changed a record."""
+        self._records_changed()
 
     def _forget(self, conversation: ConversationId) -> None:
         self._tail.forget(conversation)

@@ -318,7 +318,7 @@ class Log(Live, ports.Log):
     ) -> Page:
         transient = self._tail.transients
         if not is_storable(conversation):
-            return Page([], position, None, transient, more=False)
+            raise UnknownConversation
         if for_stream:
             self._watch(conversation)
         audience = Audience.STREAMS if for_stream else Audience.EVERYONE
@@ -331,7 +331,9 @@ class Log(Live, ports.Log):
                 return rows
 
             reading.add(await self.read(read))
-        if for_stream and reading.head is not None:
+        if reading.head is None:
+            raise UnknownConversation
+        if for_stream:
             # The next look of this stream needs no database.
             self._tail.meet(conversation, reading.head, reading.last_ms, forgotten, oldest=reading.oldest)
             self._is_at(conversation, reading.head)
@@ -419,7 +421,7 @@ class _Reading:
 
     def page(self, transient: int) -> Page:
         """All of it."""
-        if self.head is not None and not self._more and self._position < self.oldest:
+        if not self._more and self._position < self.oldest and self.head is not None:
             # Everything has expired, so the head comes next.
             self._position, self._behind_ms = self.head, self.last_ms
         return Page(self._records, self._position, self._behind_ms, transient, more=self._more)

@@ -18,7 +18,8 @@ _JOIN = """
     INSERT INTO landline.members AS m (conversation, account_id, name, rank, is_bot)
     SELECT $1, $2, $3, coalesce(max(rank), 0) + 1, false FROM landline.members WHERE conversation = $1
     ON CONFLICT (conversation, account_id) DO UPDATE
-    SET name = excluded.name, announced = false, rank = excluded.rank, has_left = false WHERE m.has_left
+    SET name = excluded.name, announced = false, rank = excluded.rank, has_left = false, claimed_until_ms = NULL
+    WHERE m.has_left
 """
 
 
@@ -43,6 +44,41 @@ class Members(Engine, ports.Members):
             return await _members(connection, number)
 
         return await self.change(join)
+
+    async def claim_joins(
+        self, conversation: ConversationId, account_ids: Sequence[str], until_ms: int
+    ) -> Sequence[str]:
+        now_ms = self._clock.now_ms()
+
+        async def claim(connection: Connection) -> Sequence[str]:
+            rows = await connection.fetch(
+                """
+                UPDATE landline.members SET claimed_until_ms = $3
+                WHERE conversation = $1 AND account_id = ANY ($2) AND NOT announced AND NOT has_left
+                    AND (claimed_until_ms IS NULL OR claimed_until_ms <= $4)
+                RETURNING account_id
+                """,
+                await _number(connection, conversation),
+                [to_bytes(account_id) for account_id in account_ids],
+                until_ms,
+                now_ms,
+            )
+            return [str(to_text(row[0])) for row in rows]
+
+        return await self.change(claim)
+
+    async def release_joins(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
+        async def release(connection: Connection) -> None:
+            await connection.execute(
+                """
+                UPDATE landline.members SET claimed_until_ms = NULL
+                WHERE conversation = $1 AND account_id = ANY ($2) AND NOT announced
+                """,
+                await _number(connection, conversation),
+                [to_bytes(account_id) for account_id in account_ids],
+            )
+
+        await self.change(release)
 
     async def announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
         async def mark(connection: Connection) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from landline import ports
 from landline.stores.postgres.connections import Connection
+from landline.stores.postgres.doorbells import RECORDS
 from landline.stores.postgres.engine import Engine
 
 _GET = "SELECT value FROM landline.records WHERE name = $1"
@@ -32,7 +33,9 @@ class Records(Engine, ports.Records):
                     return kept
 
         async with self._turn:
-            return await self.change(remember)
+            kept = await self.change(remember)
+        self._doorbells.ring(RECORDS, 0)
+        return kept
 
     async def recall(self, name: str) -> bytes | None:
         async def read(connection: Connection) -> bytes | None:
@@ -50,9 +53,14 @@ class Records(Engine, ports.Records):
 
         return await self.read(read)
 
+    def watch(self, changed: Callable[[], None]) -> None:
+        self._records_changed = changed
+
     async def replace(self, name: str, old: bytes | None, new: bytes | None) -> bool:
         async with self._turn:
-            return await self.change(lambda connection: _replace(connection, name, old, new))
+            done = await self.change(lambda connection: _replace(connection, name, old, new))
+        self._doorbells.ring(RECORDS, 0)
+        return done
 
 
 async def _replace(connection: Connection, name: str, old: bytes | None, new: bytes | None) -> bool:

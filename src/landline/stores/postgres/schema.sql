@@ -89,9 +89,11 @@ CREATE TABLE landline.members (
     is_bot boolean NOT NULL,
     announced boolean NOT NULL DEFAULT false,
     has_left boolean NOT NULL DEFAULT false,
+    claimed_until_ms bigint,
     PRIMARY KEY (conversation, account_id)
 ) WITH (fillfactor = 90);
 COMMENT ON TABLE landline.members IS 'Who takes part. Who left keeps a row, to be found when they are to be forgotten.';
+COMMENT ON COLUMN landline.members.claimed_until_ms IS 'Until when one node is telling the bot of the join.';
 CREATE INDEX members_by_account ON landline.members (account_id) WHERE NOT is_bot;
 
 CREATE TABLE landline.records (

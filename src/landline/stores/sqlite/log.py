@@ -24,7 +24,7 @@ from landline.core.log import (
     Page,
     SendKey,
 )
-from landline.errors import Conflict, ConversationFull, UnknownActivity
+from landline.errors import Conflict, ConversationFull, UnknownActivity, UnknownConversation
 from landline.stores.sqlite.connections import COLUMNS, ERASE, STAND, Reader, Stand, Writer, entry_of
 from landline.stores.sqlite.engine import Appending
 from landline.stores.sqlite.live import Live
@@ -125,7 +125,9 @@ class Log(Live, ports.Log):
                 reader, conversation, position, max_activities, max_bytes, transient, for_stream=for_stream
             )
         )
-        if for_stream and stand is not None:
+        if stand is None:
+            raise UnknownConversation
+        if for_stream:
             # The next look of this stream needs no disk.
             self._tail.meet(conversation, stand.head, stand.last_ms, forgotten, oldest=stand.oldest)
         return page

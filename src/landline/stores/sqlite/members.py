@@ -32,6 +32,16 @@ class Members(Engine, ports.Members):
 
         return await self._write(join)
 
+    async def claim_joins(
+        self, conversation: ConversationId, account_ids: Sequence[str], until_ms: int
+    ) -> Sequence[str]:
+        """All of them that are due: no other node serves this directory, and within one a line keeps them apart."""
+        due = {member.account.id for member in await self.members(conversation) if not member.announced}
+        return [account_id for account_id in account_ids if account_id in due]
+
+    async def release_joins(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
+        """Nothing was kept of the claim."""
+
     async def announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
         def mark(writer: Writer) -> None:
             number = writer.known(conversation)

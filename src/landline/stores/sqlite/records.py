@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from landline import ports
 from landline.stores.sqlite.connections import Reader, Writer
@@ -34,6 +34,9 @@ class Records(Engine, ports.Records):
             return {str(name): bytes(value) for name, value in rows.fetchall()}  # type: ignore[arg-type]  # by schema
 
         return await self._read(read)
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """No other node writes here: the directory is locked."""
 
     async def replace(self, name: str, old: bytes | None, new: bytes | None) -> bool:
         def replace(writer: Writer) -> bool:
