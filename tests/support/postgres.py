@@ -66,7 +66,9 @@ class Cluster:
     def __init__(self, settings: Mapping[str, str] | None = None, *, copy_of: Cluster | None = None) -> None:
         """Makes the cluster and starts it: a new one, or a standby that follows another."""
         assert PROGRAMS is not None, MISSING
-        self.home = Path(tempfile.mkdtemp(prefix="ll-pg-", dir="/tmp"))
+        _remove_orphans()
+        self.home = Path(tempfile.mkdtemp(prefix=_PREFIX, dir="/tmp"))
+        (self.home / "owner").write_text(str(os.getpid()))
         self._settings = {**_SETTINGS, **(settings or {})}
         self._as = _user()
         self._names = itertools.count()
@@ -202,6 +204,22 @@ BEGIN
 END
 $$
 """
+
+
+_PREFIX = "ll-pg-"
+
+
+def _remove_orphans() -> None:
+    """End the servers of test processes that were killed, and so could not do it themselves."""
+    for home in Path("/tmp").glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError, ValueError):
+            if Path(f"/proc/{int((home / 'owner').read_text())}").exists():
+                continue
+            with contextlib.suppress(OSError, ValueError):
+                server = int((home / "data" / "postmaster.pid").read_text().split()[0])
+                if str(home) == os.readlink(f"/proc/{server}/cwd").removesuffix("/data"):
+                    os.kill(server, signal.SIGQUIT)
+            shutil.rmtree(home, ignore_errors=True)
 
 
 def _free_port() -> int:

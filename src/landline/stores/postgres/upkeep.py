@@ -195,9 +195,9 @@ class Upkeep(Engine, ports.Upkeep):
                 await connection.execute(
                     """
                     DELETE FROM landline.sends
-                    WHERE bucket = $1 AND conversation = $2 AND sequence < $3 AND time_ms < $4
+                    WHERE conversation << 28 | sequence >= $1::bigint << 28
+                        AND conversation << 28 | sequence < $1::bigint << 28 | $2 AND time_ms < $3
                     """,
-                    bucket,
                     number,
                     left,
                     keys_before_ms,
