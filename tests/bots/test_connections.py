@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import random
 import socket
@@ -216,7 +217,7 @@ async def test_whoever_gives_up_while_connecting_leaves_nothing_behind(tls: bool
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context if tls else None) as bot:
         endpoint = f"{'https' if tls else 'http'}://127.0.0.1:{bot.sockets[0].getsockname()[1]}/"
-        connections = Connections(ssl.create_default_context(cafile=pem), 5)
+        connections = Connections(functools.partial(ssl.create_default_context, cafile=pem), 5)
         before = open_files()
         for turns in range(40):
             posting = asyncio.create_task(post(connections, endpoint))

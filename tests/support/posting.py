@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import ssl
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from landline.bots.wire import Answer
 
 @contextlib.asynccontextmanager
 async def some_connections(trusted: Path | None = None, connect_timeout_s: float = 5) -> AsyncIterator[Connections]:
-    made = Connections(ssl.create_default_context(cafile=trusted), connect_timeout_s)
+    made = Connections(functools.partial(ssl.create_default_context, cafile=trusted), connect_timeout_s)
     try:
         yield made
     finally:

@@ -43,9 +43,11 @@ class NotAUrl(ValueError):
 class Connections:
     """Connections to bots, made when needed on the running event loop and kept for a while."""
 
-    def __init__(self, tls: ssl.SSLContext, connect_timeout_s: float) -> None:
-        """`connect_timeout_s` limits one attempt to connect: name, TCP and TLS together."""
-        self._tls = tls
+    def __init__(self, trust: Callable[[], ssl.SSLContext], connect_timeout_s: float) -> None:
+        """`trust` is called in a thread before the first connection by TLS: to read the system's authorities takes as
+        long as a tenth of a start. `connect_timeout_s` limits one attempt to connect: name, TCP and TLS together."""
+        self._trust = trust
+        self._trusted: ssl.SSLContext | None = None
         self._connect_timeout_s = connect_timeout_s
         self._idle: dict[Origin, deque[Connection]] = {}
         """Of each origin the connections that nobody uses, longest idle first; some may be closed already."""
@@ -100,6 +102,8 @@ class Connections:
 
     async def _connect(self, origin: Origin) -> Connection:
         async with asyncio.timeout(self._connect_timeout_s):
+            if origin.tls and self._trusted is None:
+                self._trusted = await asyncio.to_thread(self._trust)
             addresses = await _addresses(origin)
             # uvloop's own way to connect tries one address after the other, each for as long as it takes.
             connected = await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=_EYEBALLS_S)
@@ -123,7 +127,7 @@ class Connections:
             _, connection = await loop.create_connection(
                 lambda: Connection(self, origin, connected),
                 sock=lent,
-                ssl=self._tls if origin.tls else None,
+                ssl=self._trusted if origin.tls else None,
                 server_hostname=origin.host if origin.tls else None,
             )
         except BaseException:

@@ -406,11 +406,19 @@ class _Delivery:
         return self.deadline - asyncio.get_running_loop().time()
 
 
-def _authorities(ca_file: Path | None) -> ssl.SSLContext:
+def _authorities(ca_file: Path | None) -> Callable[[], ssl.SSLContext]:
+    """Those of a file are read now, so that a wrong one is told of at the start."""
+    if ca_file is None:
+        return _context
     try:
-        context = ssl.create_default_context(cafile=ca_file)
+        context = _context(ca_file)
     except (OSError, ssl.SSLError) as error:
         raise ConfigurationError(f"bot_ca_file: {ca_file}: {error.strerror or error}") from error
+    return lambda: context
+
+
+def _context(ca_file: Path | None = None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca_file)
     context.set_alpn_protocols(["http/1.1"])
     return context
 

@@ -121,7 +121,7 @@ class HttpIssuers:
 
     async def _document(self, url: str) -> bytes:
         if self._connections is None:
-            self._connections = Connections(await asyncio.to_thread(ssl.create_default_context), _TIMEOUT_S)
+            self._connections = Connections(ssl.create_default_context, _TIMEOUT_S)
         with await self._connections.get(url) as answer:
             if answer.status != 200:
                 raise ValueError(f"answered {answer.status}")
