@@ -76,11 +76,13 @@ _COLLISION = 4409
 class Patience(msgspec.Struct, frozen=True, gc=False):
     """How long a session waits before it reconnects: the first time, at most, and how often in a row (None: for ever).
 
-    A longest wait of 15 s is what DirectLineJS does; the jitter keeps the clients of a restarted server apart."""
+    A longest wait of 15 s is what DirectLineJS does; the jitter keeps the clients of a restarted server apart. `least`
+    is the share of each wait that chance does not shorten: 0 is full jitter."""
 
     first_s: float = 1.0
     longest_s: float = 15.0
     attempts: int | None = None
+    least: float = 0.5
 
 
 class _ActivitySet(msgspec.Struct):
@@ -238,7 +240,8 @@ class Session:
 
     def _wait_up_to(self, ceiling: float, jitter: float) -> Decision:
         self._state = _State.WAITING
-        return Wait(ceiling * (1 + jitter) / 2)
+        least = self._patience.least
+        return Wait(ceiling * (least + (1 - least) * jitter))
 
     def _without_token(self) -> Decision:
         self._state = _State.TOKENLESS
