@@ -7,7 +7,10 @@ application takes it; while the buffer is full nothing is read, so that the serv
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
+import socket
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
@@ -88,6 +91,7 @@ class Conversation:
         self._beat_s = _LONGEST_BEAT_S
         self._tasks: list[asyncio.Task[None]] = []
         self._rejected: TokenRejected | None = None
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
 
     # What the application does.
 
@@ -151,6 +155,12 @@ class Conversation:
         words = {"text": text} if text is not None else {}
         body, content_type = multipart({"type": "message", "from": self.user} | words | dict(activity or {}), read)
         return await self._post("upload", body, content_type, key, timeout_s)
+
+    def cut(self) -> None:
+        """Cut the stream as a network does, without a word to either side: for tests of what a program makes of it."""
+        if self._socket is not None and (connection := self._socket.get_extra_info("socket")) is not None:
+            with socket.socket(fileno=os.dup(connection.fileno())) as wire, contextlib.suppress(OSError):
+                wire.shutdown(socket.SHUT_RDWR)
 
     async def close(self) -> None:
         """Leave: the stream is closed, iterations end. The conversation stays on the server. May be repeated."""
@@ -220,27 +230,28 @@ class Conversation:
             return await self._poll(for_good=not stream_url or self._options.polling)
         try:
             options = self._options
-            socket = await self._calls.stream(stream_url, options.heartbeat_s, options.close_timeout_s)
+            stream = await self._calls.stream(stream_url, options.heartbeat_s, options.close_timeout_s)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             _log.info("stream of %s: %s", self.id, error)
             self._streamless += 1
             return self._session.lost(chance())
         self._streamless = 0
-        async with socket:
-            return await self._read(socket)
+        self._socket = stream
+        async with stream:
+            return await self._read(stream)
 
-    async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> Decision | None:
+    async def _read(self, stream: aiohttp.ClientWebSocketResponse) -> Decision | None:
         self._session.opened()
         self._online()
-        async for message in socket:
+        async for message in stream:
             if message.type is not aiohttp.WSMsgType.TEXT:
                 continue
             decision = self._session.frame(message.data.encode("utf-8", "surrogatepass"))
             if isinstance(decision, HangUp):
-                await socket.close(code=1007)
+                await stream.close(code=1007)
                 break
             await self._deliver(decision)
-        return self._session.lost(chance(), socket.close_code)
+        return self._session.lost(chance(), stream.close_code)
 
     async def _poll(self, *, for_good: bool) -> Decision | None:
         """Get Activities in place of a stream: its pages are activity sets like any frame."""
