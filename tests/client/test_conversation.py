@@ -212,6 +212,29 @@ async def test_a_program_that_does_not_read_holds_a_bounded_buffer(server: Minim
         assert await texts(conversation, 500) == [f"word {n}" for n in range(500)]
 
 
+@pytest.mark.client_item(1, 10)
+async def test_a_stream_that_is_gone_when_its_ping_is_read_is_a_lost_stream(server: MinimalDirectLine) -> None:
+    """The program was not reading, the server pinged and left: the Pong has nowhere to go."""
+    server.a_frame = 1
+    options = Options(first_wait_s=0.02, longest_wait_s=0.1, buffered=1)
+    async with talking(server, options) as (_, conversation):
+        talk = server.talks[conversation.id]
+        for n in range(3):
+            talk.append({"type": "message", "text": f"word {n}"})
+        await until(lambda: len(conversation._buffer) == 1)
+        (stream,) = talk.sockets
+        await stream.ping()
+        assert stream._req is not None
+        assert stream._req.transport is not None
+        stream._req.transport.close()
+        client = conversation._socket
+        assert client is not None
+        await until(lambda: client.get_extra_info("socket") is None or client._conn.transport.is_closing())
+        assert await texts(conversation, 3) == ["word 0", "word 1", "word 2"]
+        await conversation.send("hi")
+        assert await texts(conversation, 2) == ["hi", "echo hi"]
+
+
 @pytest.mark.client_item(12)
 async def test_an_unknown_outcome_is_said_and_nothing_is_sent_twice(server: MinimalDirectLine) -> None:
     async with talking(server) as (_, conversation):
@@ -233,6 +256,20 @@ async def test_leaving_ends_iterations_and_leaves_nothing_open(server: MinimalDi
         await until(lambda: not server.talks[conversation.id].sockets)
         with pytest.raises(Closed):
             await conversation.send("too late")
+
+
+@pytest.mark.client_item(13)
+async def test_a_conversation_that_is_gone_ends_iterations_and_its_tasks(server: MinimalDirectLine) -> None:
+    async with talking(server) as (line, conversation):
+        await until_state(conversation, State.ONLINE)
+        talk = server.talks.pop(conversation.id)
+        for stream in list(talk.sockets):
+            await stream.close(code=1011)
+        async with asyncio.timeout(DEADLINE_S):
+            assert [activity async for activity in conversation] == []
+        assert conversation.state is State.OVER
+        assert not line._conversations
+        await until(lambda: all(task.done() for task in conversation._tasks))
 
 
 @pytest.mark.client_item(14)

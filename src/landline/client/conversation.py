@@ -68,6 +68,7 @@ class Conversation:
         user: Activity,
         options: Options,
         new_token: NewTokenCallback | None,
+        on_over: Callable[[Conversation], None],
     ) -> None:
         self.id = conversation_id
         self.user = user
@@ -79,13 +80,14 @@ class Conversation:
         self._credential = credential
         self._options = options
         self._new_token = new_token
+        self._on_over = on_over
         patience = Patience(options.first_wait_s, min(options.longest_wait_s, _LONGEST_S), least=0.0)
         self._session = Session(patience, options.remembered)
         self._buffer = Buffer(options.buffered, options.buffered_bytes)
         self._states = States()
         self._retry_after_s = 0.0
         self._streamless = _STREAMLESS_AFTER if options.polling else 0
-        self._tried_credential = False
+        self._renewed_at: float | None = None
         self._replay: Replay | None = None
         self._sending = Sending(calls, options)
         self._beat_s = _LONGEST_BEAT_S
@@ -166,8 +168,6 @@ class Conversation:
         """Leave: the stream is closed, iterations end. The conversation stays on the server. May be repeated."""
         self._session.stop()
         self._over("closed")
-        for task in self._tasks:
-            task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def __aenter__(self) -> Conversation:
@@ -237,20 +237,25 @@ class Conversation:
             return self._session.lost(chance())
         self._streamless = 0
         self._socket = stream
-        async with stream:
+        try:
             return await self._read(stream)
+        finally:
+            with contextlib.suppress(aiohttp.ClientError, OSError):
+                await stream.close()
 
     async def _read(self, stream: aiohttp.ClientWebSocketResponse) -> Decision | None:
         self._session.opened()
         self._online()
-        async for message in stream:
-            if message.type is not aiohttp.WSMsgType.TEXT:
-                continue
-            decision = self._session.frame(message.data.encode("utf-8", "surrogatepass"))
-            if isinstance(decision, HangUp):
-                await stream.close(code=1007)
-                break
-            await self._deliver(decision)
+        # The library answers pings while it reads, and raises where the connection is gone by then.
+        with contextlib.suppress(aiohttp.ClientError, OSError):
+            async for message in stream:
+                if message.type is not aiohttp.WSMsgType.TEXT:
+                    continue
+                decision = self._session.frame(message.data.encode("utf-8", "surrogatepass"))
+                if isinstance(decision, HangUp):
+                    await stream.close(code=1007)
+                    break
+                await self._deliver(decision)
         return self._session.lost(chance(), stream.close_code)
 
     async def _poll(self, *, for_good: bool) -> Decision | None:
@@ -281,7 +286,6 @@ class Conversation:
     async def _deliver(self, decision: Decision | None) -> None:
         if not isinstance(decision, Deliver):
             return
-        self._tried_credential = False
         *before, last = decision.activities
         for activity in before:
             await self._buffer.put(Item(activity, None))
@@ -303,12 +307,16 @@ class Conversation:
 
     async def _renew(self) -> Decision | None:
         """A new token from the callback; or once more the credential that the program gave."""
+        now, last = self._now(), self._renewed_at
+        again = last is not None and now - last < _LONGEST_S
+        self._renewed_at = now
         if self._new_token is not None:
+            if again:  # the callback's last token did not help for long, and its next may not either
+                await asyncio.sleep(self._options.longest_wait_s * chance())
             self.token = await self._asked(self._new_token)
-        elif self._tried_credential or self.token == self._credential:
+        elif again or self.token == self._credential:
             raise TokenRejected(403, "", "neither the token nor the credential it came from is valid any more")
         else:
-            self._tried_credential = True
             self.token = self._credential
         return self._session.renewed(_UNSAID_LIFE_S, self._now())
 
@@ -388,6 +396,10 @@ class Conversation:
     def _over(self, reason: str) -> None:
         self._states.change(Change(State.OVER, reason))
         self._buffer.end()
+        self._on_over(self)
+        for task in self._tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
 
     @staticmethod
     def _now() -> float:

@@ -57,8 +57,7 @@ class DirectLine:
 
     async def close(self) -> None:
         """Close all conversations and connections. May be repeated."""
-        await asyncio.gather(*(each.close() for each in self._conversations))
-        self._conversations.clear()
+        await asyncio.gather(*(each.close() for each in list(self._conversations)))
         sessions = self._session, self._streams
         self._session = self._streams = None
         for session in sessions:
@@ -95,7 +94,13 @@ class DirectLine:
     def _begin(self, calls: Calls, answer: Answer, user: Activity, credential: str, watermark: str) -> Conversation:
         opened = opened_by(answer)
         conversation = Conversation(
-            calls, opened.conversation_id, credential, user=user, options=self._options, new_token=self._new_token
+            calls,
+            opened.conversation_id,
+            credential,
+            user=user,
+            options=self._options,
+            new_token=self._new_token,
+            on_over=self._conversations.discard,
         )
         self._conversations.add(conversation)
         conversation.begin(opened, watermark, answer.replay)
