@@ -282,10 +282,15 @@ async def test_a_cancelled_reader_takes_nothing(server: MinimalDirectLine) -> No
         assert await texts(conversation, 2) == ["hi", "echo hi"]
 
 
-async def test_a_server_without_tokens_is_talked_to_with_what_it_was_given() -> None:
+@pytest.mark.client_item(9)
+async def test_a_server_without_tokens_streams_and_reconnects_is_polled_on() -> None:
     async with MinimalDirectLine(tokens=False) as server, talking(server) as (_, conversation):
         await conversation.send("hi")
         assert await texts(conversation, 2) == ["hi", "echo hi"]
+        server.break_polls = 2
+        await until(lambda: not server.break_polls)
+        await conversation.send("again")
+        assert await texts(conversation, 2) == ["again", "echo again"]
 
 
 async def test_nobody_there_and_a_wrong_secret_are_said(server: MinimalDirectLine) -> None:

@@ -39,6 +39,8 @@ class MinimalDirectLine:
         self.talks: dict[str, Talk] = {}
         self.lose_answers = 0
         """So many sends are accepted and their connection is cut instead of answered."""
+        self.break_polls = 0
+        """So many polls have their connection cut instead of answered."""
         self.refuse: list[web.Response] = []
         """Answers given to the next reconnects, in place of the usual one."""
         self.valid: set[str] = {SECRET}
@@ -79,7 +81,9 @@ class MinimalDirectLine:
         token = f"token-{len(self.valid)}"
         self.valid.add(token)
         at = "" if watermark is None else f"&watermark={watermark}"
-        issued = {"token": token, "expires_in": self.token_s} if self.tokens else {}
+        if not self.tokens:  # nor streams: what the smallest servers in use have
+            return {"conversationId": name}
+        issued = {"token": token, "expires_in": self.token_s}
         stream = f"ws://127.0.0.1:{self.port}/v3/directline/conversations/{name}/stream?t=x{at}"
         return {"conversationId": name, "streamUrl": stream} | issued
 
@@ -107,11 +111,16 @@ class MinimalDirectLine:
 
     async def _reconnect(self, request: web.Request) -> web.Response:
         self._talk(request)
+        if not self.tokens:
+            raise web.HTTPNotFound
         if self.refuse:
             return self.refuse.pop(0)
         return web.json_response(self._opened(request.match_info["id"], request.query.get("watermark", "")))
 
     async def _poll(self, request: web.Request) -> web.Response:
+        if self.break_polls and request.transport is not None:
+            self.break_polls -= 1
+            request.transport.abort()
         talk, begin = self._talk(request), int(request.query.get("watermark") or 0)
         page = talk.log[begin : begin + 50]
         return web.json_response({"activities": page, "watermark": str(begin + len(page))})

@@ -87,6 +87,7 @@ class Conversation:
         self._states = States()
         self._retry_after_s = 0.0
         self._streamless = _STREAMLESS_AFTER if options.polling else 0
+        self._has_streams = True
         self._renewed_at: float | None = None
         self._replay: Replay | None = None
         self._sending = Sending(calls, options)
@@ -191,6 +192,7 @@ class Conversation:
         """Take up the line with what a start or a reconnect answered."""
         self._session.watermark = self.watermark = watermark
         self._heed(replay)
+        self._has_streams = bool(opened.stream_url)
         self._take_token(opened)
         first = self._session.started(opened.stream_url or "", _life_s(opened), self._now())
         self._tasks = [asyncio.create_task(self._drive(first)), asyncio.create_task(self._keep_token())]
@@ -292,6 +294,8 @@ class Conversation:
         await self._buffer.put(Item(last, self._session.watermark))
 
     async def _reconnect(self, watermark: str) -> Decision | None:
+        if not self._has_streams:  # nor, as a rule, a reconnect: it is polled on
+            return self._session.answered("", _UNSAID_LIFE_S, self._now())
         try:
             answer = await self._get("", watermark)
             if not answer.ok:
