@@ -123,7 +123,8 @@ class MinimalDirectLine:
             request.transport.abort()
         talk, begin = self._talk(request), int(request.query.get("watermark") or 0)
         page = talk.log[begin : begin + 50]
-        return web.json_response({"activities": page, "watermark": str(begin + len(page))})
+        behind = begin + len(page)
+        return web.json_response({"activities": page, "watermark": behind if not self.tokens else str(behind)})
 
     async def _send(self, request: web.Request) -> web.Response:
         talk = self._talk(request)

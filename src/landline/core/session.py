@@ -87,7 +87,11 @@ class Patience(msgspec.Struct, frozen=True, gc=False):
 
 class _ActivitySet(msgspec.Struct):
     activities: list[msgspec.Raw]
-    watermark: str | None = None
+    watermark: str | int | None = None  # a number in offline-directline
+
+    @property
+    def position(self) -> str | None:
+        return None if self.watermark is None else str(self.watermark)
 
 
 class _Identified(msgspec.Struct):
@@ -147,7 +151,7 @@ class Session:
             # Going on would move the watermark past something that was never delivered.
             return HANG_UP
         self._failures = 0
-        self._note(received.watermark)
+        self._note(received.position)
         return Deliver(fresh) if fresh else None
 
     def lost(self, jitter: float, code: int | None = None) -> Decision | None:
@@ -259,7 +263,7 @@ class Session:
         return [
             activity
             for name, activity in zip(names, activities, strict=True)
-            if name is None or not self._repeated(name, hash(activity), received.watermark)
+            if name is None or not self._repeated(name, hash(activity), received.position)
         ]
 
     def _repeated(self, name: str, content: int, watermark: str | None) -> bool:
