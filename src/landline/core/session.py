@@ -76,16 +76,22 @@ _COLLISION = 4409
 class Patience(msgspec.Struct, frozen=True, gc=False):
     """How long a session waits before it reconnects: the first time, at most, and how often in a row (None: for ever).
 
-    A longest wait of 15 s is what DirectLineJS does; the jitter keeps the clients of a restarted server apart."""
+    A longest wait of 15 s is what DirectLineJS does; the jitter keeps the clients of a restarted server apart. `least`
+    is the share of each wait that chance does not shorten: 0 is full jitter."""
 
     first_s: float = 1.0
     longest_s: float = 15.0
     attempts: int | None = None
+    least: float = 0.5
 
 
 class _ActivitySet(msgspec.Struct):
     activities: list[msgspec.Raw]
-    watermark: str | None = None
+    watermark: str | int | None = None  # a number in offline-directline
+
+    @property
+    def position(self) -> str | None:
+        return None if self.watermark is None else str(self.watermark)
 
 
 class _Identified(msgspec.Struct):
@@ -145,7 +151,7 @@ class Session:
             # Going on would move the watermark past something that was never delivered.
             return HANG_UP
         self._failures = 0
-        self._note(received.watermark)
+        self._note(received.position)
         return Deliver(fresh) if fresh else None
 
     def lost(self, jitter: float, code: int | None = None) -> Decision | None:
@@ -238,7 +244,8 @@ class Session:
 
     def _wait_up_to(self, ceiling: float, jitter: float) -> Decision:
         self._state = _State.WAITING
-        return Wait(ceiling * (1 + jitter) / 2)
+        least = self._patience.least
+        return Wait(ceiling * (least + (1 - least) * jitter))
 
     def _without_token(self) -> Decision:
         self._state = _State.TOKENLESS
@@ -256,7 +263,7 @@ class Session:
         return [
             activity
             for name, activity in zip(names, activities, strict=True)
-            if name is None or not self._repeated(name, hash(activity), received.watermark)
+            if name is None or not self._repeated(name, hash(activity), received.position)
         ]
 
     def _repeated(self, name: str, content: int, watermark: str | None) -> bool:
