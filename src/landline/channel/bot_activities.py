@@ -49,7 +49,8 @@ class BotActivities:
         not it is as unknown as any: raises `UnknownConversation` (bot-side 8, 91 and 93)."""
         if not is_conversation_id(conversation):
             raise UnknownConversation
-        found = await self._store.conversation(ConversationId(conversation))
+        name = ConversationId(conversation)
+        found = self._store.known(name) or await self._store.conversation(name)  # what a bot needs never changes
         if found is not None and found.bot_id != bot.id and bot.app_id is not None:
             raise Forbidden("The conversation belongs to another bot")
         if found is None or found.bot_id != bot.id:

@@ -49,13 +49,18 @@ class Conversations:
         self._tokens = tokens
         self._delivery = delivery
 
-    async def find(self, grant: Grant, conversation: str) -> Conversation:
+    async def find(self, grant: Grant, conversation: str, *, to_read: bool = True) -> Conversation:
         """The conversation, if this credential opens it. Raises `Forbidden` before anybody looks whether it exists,
-        then `UnknownConversation` (3.4)."""
+        then `UnknownConversation` (3.4).
+
+        A reader is told where the log stands now. Whoever sends needs only what never changes, which memory may know:
+        the append finds out whether the conversation is still there."""
         self._tokens.check_scope(grant, conversation)
         if not is_conversation_id(conversation):
             raise UnknownConversation
-        found = self._tokens.check_bot(grant, await self._store.conversation(ConversationId(conversation)))
+        name = ConversationId(conversation)
+        known = None if to_read else self._store.known(name)
+        found = self._tokens.check_bot(grant, known or await self._store.conversation(name))
         self._last_use.note(found.id)
         return found
 

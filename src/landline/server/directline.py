@@ -207,7 +207,7 @@ class DirectLine:
         """Send an activity (5.5)."""
         grant, name = self._in_scope(exchange)
         self._throttle.send((grant.bot.id, name), *grant.overrides)
-        conversation = await self._conversations.find(grant, name)
+        conversation = await self._conversations.find(grant, name, to_read=False)
         exchange.conversation = conversation.id
         body = await exchange.json_body()
         activity_id = await self._activities.send(grant, conversation, body, exchange.deadline, _key(exchange))
@@ -225,7 +225,7 @@ class DirectLine:
         """Upload files, and send an activity with them (5.6)."""
         grant, name = self._in_scope(exchange)
         self._throttle.send((grant.bot.id, name), *grant.overrides)
-        conversation = await self._conversations.find(grant, name)
+        conversation = await self._conversations.find(grant, name, to_read=False)
         exchange.conversation = conversation.id
         async with self._files.receive(grant, conversation) as upload:
             await _receive(exchange, upload)
