@@ -13,7 +13,9 @@ import pytest_asyncio
 from landline.conformance.directline import DirectLine
 from landline.conformance.scripted_bot import ScriptedBot
 from support import postgres
+from support.howtos import blocks, text_of
 from support.landline import SECRET, Landline
+from support.nginx import PROGRAM, nginx
 from support.operator import Operator
 from support.relay import Relay
 from support.streams import say, started
@@ -207,6 +209,47 @@ async def test_the_bot_is_told_of_a_person_once_whichever_node_learns_of_them(
             if each.type == "conversationUpdate" and who in [member["id"] for member in each.activity["membersAdded"]]
         ]
         assert len(joins) == 1
+
+
+@pytest.mark.item(172)
+@pytest.mark.skipif(PROGRAM is None, reason="no nginx on this machine: apt-get install nginx-light")
+@pytest.mark.parametrize("by_conversation", [True, False], ids=["one node for a conversation", "any node"])
+async def test_a_client_that_comes_back_through_a_proxy_gets_everything_once(
+    nodes: tuple[Landline, Landline], bot: ScriptedBot, tmp_path: Path, by_conversation: bool
+) -> None:
+    """The proxy is that of docs/howto/postgresql.md."""
+    ((_, printed),) = blocks(text_of("postgresql.md"), "nginx")
+    upstreams = printed if by_conversation else "upstream landline { server 10.0.0.1:3000; server 10.0.0.2:3000; }"
+    for number, node in enumerate(nodes, 1):
+        upstreams = upstreams.replace(f"10.0.0.{number}:3000", f"127.0.0.1:{node.port}")
+    log = f"log_format where '$uri $upstream_addr'; access_log {tmp_path}/access.log where;"
+    passing = (
+        "proxy_http_version 1.1; proxy_set_header Host $http_host; "
+        "proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;"
+    )
+    async with (
+        nginx(tmp_path / "nginx", "http://landline", log=log, more=upstreams, passing=passing) as url,
+        DirectLine(f"{url}/v3/directline", SECRET) as client,
+    ):
+        opened = await started(client, bot)
+        name, stream_url, seen = opened.conversation_id, opened.stream_url, []
+        for cut in range(8):
+            async with client.stream(stream_url) as stream:
+                for number in range(3):
+                    await say(bot, name, f"{cut}.{number}")
+                await stream.until_text(f"{cut}.1")
+                seen += [text for text in stream.texts if text]
+                mark = stream.watermark
+            await say(bot, name, f"{cut}.missed")
+            stream_url = (await client.reconnect(name, mark)).stream_url
+        async with client.stream(stream_url) as stream:
+            await stream.until_text("7.missed")
+            seen += [text for text in stream.texts if text]
+        expected = [f"{cut}.{what}" for cut in range(8) for what in (0, 1, 2, "missed")]
+        assert seen == expected
+    lines = [line.split() for line in (tmp_path / "access.log").read_text().splitlines()]
+    used = {upstream for path, upstream in lines if f"/{name}" in path}
+    assert len(used) == (1 if by_conversation else 2)
 
 
 async def test_a_node_that_is_killed_loses_nothing_and_its_clients_go_on_at_the_other(
