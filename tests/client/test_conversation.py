@@ -22,6 +22,7 @@ from landline.client import (
     TokenRejected,
     Unreachable,
 )
+from landline.core.session import Patience, Session, Wait
 from support.minimal_directline import SECRET, MinimalDirectLine
 
 QUICK = Options(first_wait_s=0.02, longest_wait_s=0.1, send_timeout_s=10, poll_s=0.02)
@@ -118,6 +119,31 @@ async def test_retry_after_is_honoured(server: MinimalDirectLine) -> None:
         assert asyncio.get_running_loop().time() - began >= 1
         await conversation.send("hi")
         assert await texts(conversation, 2) == ["hi", "echo hi"]
+
+
+@pytest.mark.client_item(5)
+def test_waits_double_up_to_the_longest_and_chance_takes_any_part_of_them() -> None:
+    def waits(jitter: float) -> list[float]:
+        session = Session(Patience(first_s=1.0, longest_s=15.0, least=0.0))
+        session.started("ws://a", 60.0, 0.0)
+        session.opened()
+        decisions = [session.lost(jitter)]
+        for _ in range(6):
+            session.waited()
+            decisions.append(session.refused(jitter, 503))
+        return [decision.seconds for decision in decisions if isinstance(decision, Wait)]
+
+    assert waits(1.0) == [1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0]
+    assert waits(0.25) == [each / 4 for each in waits(1.0)]
+    assert waits(0.0) == [0.0] * 7
+
+
+@pytest.mark.client_item(5)
+@pytest.mark.parametrize("waits", [(1.0, 61.0), (0.0, 1.0), (2.0, 1.0)])
+def test_waits_that_break_the_promise_are_refused(waits: tuple[float, float]) -> None:
+    first_wait_s, longest_wait_s = waits
+    with pytest.raises(ValueError, match="does not hold"):
+        Options(first_wait_s=first_wait_s, longest_wait_s=longest_wait_s)
 
 
 @pytest.mark.client_item(6)

@@ -22,7 +22,7 @@ import msgspec
 from landline.client.buffer import Buffer, Item
 from landline.client.calls import JSON, Answer, Calls, File, Opened, multipart, opened_by
 from landline.client.errors import Closed, DirectLineError, TokenRejected
-from landline.client.options import Options, chance
+from landline.client.options import LONGEST_WAIT_S, Options, chance
 from landline.client.sending import Sending
 from landline.client.states import Change, Replay, State, States
 from landline.core.session import (
@@ -44,7 +44,6 @@ NewTokenCallback = Callable[[str], Awaitable[str]]
 
 _log = logging.getLogger("landline.client")
 
-_LONGEST_S = 60.0
 _UNSAID_LIFE_S = 1800.0
 """How long a token lives where nobody said so: the hosted service's half hour, which is the shortest known."""
 _LONGEST_BEAT_S = 30.0
@@ -81,7 +80,7 @@ class Conversation:
         self._options = options
         self._new_token = new_token
         self._on_over = on_over
-        patience = Patience(options.first_wait_s, min(options.longest_wait_s, _LONGEST_S), least=0.0)
+        patience = Patience(options.first_wait_s, options.longest_wait_s, least=0.0)
         self._session = Session(patience, options.remembered)
         self._buffer = Buffer(options.buffered, options.buffered_bytes)
         self._states = States()
@@ -216,7 +215,7 @@ class Conversation:
                 return await self._open(stream_url)
             case Wait(seconds):
                 self._say(State.RECONNECTING)
-                wait_s, self._retry_after_s = max(seconds, min(self._retry_after_s, _LONGEST_S)), 0.0
+                wait_s, self._retry_after_s = max(seconds, min(self._retry_after_s, LONGEST_WAIT_S)), 0.0
                 await asyncio.sleep(wait_s)
                 return self._session.waited()
             case Reconnect(watermark):
@@ -312,7 +311,7 @@ class Conversation:
     async def _renew(self) -> Decision | None:
         """A new token from the callback; or once more the credential that the program gave."""
         now, last = self._now(), self._renewed_at
-        again = last is not None and now - last < _LONGEST_S
+        again = last is not None and now - last < LONGEST_WAIT_S
         self._renewed_at = now
         if self._new_token is not None:
             if again:  # the callback's last token did not help for long, and its next may not either
@@ -333,7 +332,7 @@ class Conversation:
             except Exception:  # noqa: BLE001 - of the program's own code, which is asked again
                 _log.exception("no new token for %s", self.id)
             await asyncio.sleep(wait_s * chance())
-            wait_s = min(wait_s * 2, _LONGEST_S)
+            wait_s = min(wait_s * 2, LONGEST_WAIT_S)
 
     async def _keep_token(self) -> None:
         """Refresh the token at half of its life, as the session says."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+LONGEST_WAIT_S = 60.0
+"""No wait before a reconnect is longer (C5)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -13,7 +16,7 @@ class Options:
     first_wait_s: float = 1.0
     """Upper bound of the wait before the first reconnect. It doubles each time; chance picks from all below it."""
     longest_wait_s: float = 15.0
-    """Upper bound of all waits, at most 60 s."""
+    """Upper bound of all waits, at most `LONGEST_WAIT_S`."""
     request_timeout_s: float = 30.0
     """Deadline of one HTTP call."""
     send_timeout_s: float = 60.0
@@ -36,6 +39,10 @@ class Options:
     """Activities that are known again when they are repeated, at most."""
     idempotent: bool | None = None
     """Whether the server knows `Idempotency-Key`. None: it is asked when it matters."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.first_wait_s <= self.longest_wait_s <= LONGEST_WAIT_S:
+            raise ValueError(f"0 < first_wait_s <= longest_wait_s <= {LONGEST_WAIT_S:g} does not hold")
 
 
 def chance() -> float:
