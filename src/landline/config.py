@@ -204,7 +204,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     keepalive_s: Annotated[
         float,
         Meta(gt=0, le=30, description="An empty frame is sent on a stream after this long without another frame."),
-    ] = 20
+    ] = 30
     dead_peer_s: Annotated[
         Seconds, Meta(description="Drop a stream if nothing comes from its client for this long after a Ping.")
     ] = 60

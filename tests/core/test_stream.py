@@ -282,7 +282,8 @@ def test_what_the_settings_say_is_kept_to_whatever_they_are(
 
 
 def test_at_the_defaults_a_stream_is_told_the_time_twice_in_keepalive_s() -> None:
-    assert Timing().tick_s == Timing(keepalive_s=20, dead_peer_s=60).tick_s == 10
+    assert Timing().tick_s == Timing(keepalive_s=30, dead_peer_s=60).tick_s == 15
+    assert Timing(keepalive_s=20, dead_peer_s=60).tick_s == 10
 
 
 def test_a_close_from_outside_ends_the_stream_once(idle: Stream) -> None:

@@ -87,7 +87,7 @@ class Timing:
 
     __slots__ = ("dead_s", "look_s", "quiet_s", "tick_s")
 
-    def __init__(self, keepalive_s: float = 20.0, dead_peer_s: float = 60.0, stall_s: float = 30.0) -> None:
+    def __init__(self, keepalive_s: float = 30.0, dead_peer_s: float = 60.0, stall_s: float = 30.0) -> None:
         # A whole number of ticks is `keepalive_s`: two, unless that is too seldom for `dead_peer_s`.
         self.tick_s = keepalive_s / (2 * math.ceil(max(1.0, 2 * keepalive_s / dead_peer_s)))
         # Less whatever the clock is off: an exact comparison might mean one tick more, and a silence of more than 30 s.
