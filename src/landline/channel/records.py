@@ -87,9 +87,14 @@ class RegistrationRecords:
         """One record, or None."""
         return await self._store.recall(name)
 
-    async def put_if_absent(self, name: str, value: object) -> None:
-        """Make a record unless there is one."""
-        await self._store.remember(name, _encode(value))
+    async def put_if_absent(self, name: str, value: object) -> bool:
+        """Make a record unless there is one. True if this value is what is kept now."""
+        return await self.compare_and_set(name, None, value) or await self.get(name) == _encode(value)
+
+    async def compare_and_set(self, name: str, old: bytes | None, new: object) -> bool:
+        """Keep `new` in place of `old` (None: of nothing). False, with nothing changed, where `old` is not there; of
+        concurrent calls, on any node, exactly one succeeds."""
+        return await self._store.replace(name, old, _encode(new))
 
     async def put(self, name: str, change: Callable[[bytes | None], object]) -> None:
         """Put in the place of a record what `change` makes of it; None takes it away."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets as random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
+import structlog
 
 from landline.channel.records import KEYS, Configured, Key, RegistrationRecords, Secret, decoded, name_of, of_kind
 from landline.channel.registered_bots import RegisteredBots, warn_of_short_life
@@ -15,9 +17,13 @@ from landline.errors import AlreadyThere, BadArgument, ReadOnly, UnknownKey, Unk
 from landline.ports import Clock
 
 # The kinds of records, each under the id of its site.
-_SITE, _SECRETS = "site", "secrets"
+_SITE, _SECRETS, _CLAIM = "site", "secrets", "first-secret"
+_CLAIM_S, _LOOK_S = 5.0, 0.05
+"""How long a node waits for another one that is showing the first secret, and how often it looks meanwhile."""
 _FORMER = 32
 """Rotated secrets whose `ski` is still shown, newest first: somebody may learn late that one had leaked."""
+
+_log = structlog.get_logger(__name__)
 
 
 class FormerKey(msgspec.Struct, frozen=True):
@@ -207,15 +213,44 @@ class RegisteredSites:
 
         return await self._change_keys(site_id, remove)
 
-    async def first_secret(self, show: Callable[[str], None]) -> None:
+    async def first_secret(self, show: Callable[[str], None], *, claim_s: float = _CLAIM_S) -> None:
         """Make key 1 of the first site of the settings, if it has no secret and never had one. `show` is called before
-        it is kept: a secret that nobody has seen opens nothing, and is made anew at the next start."""
+        it is kept: a secret that nobody has seen opens nothing, and is made anew at the next start.
+
+        Of several nodes that start at once, one shows a secret. Another one takes over where that node has not kept
+        it `claim_s` after it was seen to begin. Raises `StoreError`."""
         site_id = self._configured.sites[0].id
-        if self.get(site_id).settings or await self._records.get(name_of(_SECRETS, site_id)) is not None:
+        name = name_of(_SECRETS, site_id)
+        if self.get(site_id).settings or not await self._claim_first_secret(site_id, claim_s):
             return
         secret = random.token_urlsafe(32)
         show(secret)
-        await self._change_keys(site_id, lambda keys: self._with(keys, 1, secret))
+
+        async def keep() -> None:
+            if not await self._records.put_if_absent(name, self._with(SiteKeys(), 1, secret)):
+                _log.warning("the first secret that was shown here opens nothing: another node's is kept", site=site_id)
+
+        await self._records.change(keep)
+
+    async def _claim_first_secret(self, site_id: str, claim_s: float) -> bool:
+        """Whether this node is the one that makes it. The claim stays: it does no harm beside what was kept."""
+        name, claim_name = name_of(_SECRETS, site_id), name_of(_CLAIM, site_id)
+        node, seen = random.token_urlsafe(16), None
+        while await self._records.get(name) is None:
+            claim = await self._records.get(claim_name)
+            if claim == seen and await self._records.compare_and_set(claim_name, claim, node):
+                # The node before may have kept its secret between the two looks.
+                return await self._records.get(name) is None
+            seen = claim
+            await self._wait_for(name, claim_s)
+        return False
+
+    async def _wait_for(self, name: str, most_s: float) -> None:
+        """Until there is a record of that name, at most this long."""
+        until = self._clock.monotonic() + most_s
+        # No event of this process says what another node keeps.
+        while await self._records.get(name) is None and self._clock.monotonic() < until:  # noqa: ASYNC110
+            await asyncio.sleep(min(_LOOK_S, most_s))
 
     async def _renew(self, site_id: str, number: int, before: Callable[[SiteKeys], SiteKeys]) -> Secret:
         if number not in KEYS:
