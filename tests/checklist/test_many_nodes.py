@@ -265,8 +265,8 @@ async def test_a_node_that_is_killed_loses_nothing_and_its_clients_go_on_at_the_
             assert answer.status == 200, answer
             acknowledged.append(str(answer.json["id"]))
 
-    speaking = asyncio.create_task(speak())
     async with on_a.stream((await on_a.reconnect(name)).stream_url) as lost:
+        speaking = asyncio.create_task(speak())
         await lost.until(lambda stream: len(stream.activities) > 20, "some came")
         await nodes[0].kill()
         await lost.until_closed()

@@ -1,6 +1,6 @@
 """How long things are kept, over the wire (spec 9).
 
-What an operator may do is a use case here, `Server.retention`, unless it is about a process of its own.
+What an operator may do is a use case here, `Channel.retention`, unless it is about a process of its own.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ async def test_a_deleted_conversation_is_gone_at_once_for_streams_and_everybody_
         await say(bot, conversation_id, "hello")
         async with ann.stream(opened.stream_url) as stream:
             await stream.until_text("hello")
-            await server.retention.delete(conversation_id)
+            await server.channel.retention.delete(conversation_id)
             assert await stream.until_closed() == (4404, "conversation-gone")
         unknown = (404, "BadArgument")
         for asking in (ann, client):
@@ -65,7 +65,7 @@ async def test_a_token_of_a_purged_conversation_neither_starts_nor_refreshes_it_
         async with serving(tmp_path, bot) as (server, client):
             ann = client.using((await client.generate(user={"id": "dl_ann"})).token)
             conversation_id = (await started(ann, bot)).conversation_id
-            await server.retention.delete(conversation_id)
+            await server.channel.retention.delete(conversation_id)
             assert (await ann.start()).error == (404, "BadArgument")
             for kind, body in (("application/json", b"{"), ("application/json", b'{"user":1}'), ("text/xml", b"<a/>")):
                 answer = await ann.request("POST", "/conversations", data=body, headers={"Content-Type": kind})

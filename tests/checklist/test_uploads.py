@@ -746,7 +746,7 @@ async def test_a_bot_that_takes_its_time_over_uploads_holds_up_no_other_bot(tmp_
     and can be repeated then."""
     async with (
         ScriptedBot() as bot,
-        Landline(tmp_path / "data", bot=bot.endpoint, bot_timeout_s=1, drain_s=0) as landline,
+        Landline(tmp_path / "data", bot=bot.endpoint, bot_timeout_s=3, drain_s=0) as landline,
         Operator(landline) as operator,
         DirectLine(landline.directline, SECRET) as client,
     ):

@@ -14,7 +14,7 @@ from typing import Any
 import apsw
 
 from landline import cli
-from landline.server import app
+from landline.server import storage
 from landline.stores.sqlite import SqliteStore, layout
 
 _FILE = "HUNG_WHILE_THERE_IS"
@@ -57,5 +57,5 @@ class _File(apsw.VFSFile):
 if __name__ == "__main__":
     disk = _Disk(Path(os.environ.pop(_FILE)))
     connect = functools.partial(layout.connect, vfs=_NAME)
-    app.SqliteStore = functools.partial(SqliteStore, connect=connect)  # type: ignore[misc,assignment]
+    storage.SqliteStore = functools.partial(SqliteStore, connect=connect)  # type: ignore[misc,assignment]
     cli.main()
