@@ -30,7 +30,7 @@ from landline.core.tokens import digest
 from landline.server.connector import Connector
 from landline.server.exchange import HttpRules
 from landline.stores.memory import MemoryStore
-from support.channel import BOT, Channel, TestClock, registry
+from support.channel import BOT, Channel, TestClock, two_bots
 from support.edges import Served, serving
 from support.scripted_transport import ScriptedTransport
 from support.streams import started
@@ -169,7 +169,7 @@ async def a_connector(path: Path, **changes: object) -> AsyncIterator[tuple[Chan
     """The connector of a bot with an app id that may start conversations, unless `changes` say otherwise."""
     trusted = {"app_id": "app-1", "app_secrets": (digest(APP_SECRET),), "create_conversations": True}
     clock = TestClock()
-    bots = registry(bot=msgspec.structs.replace(BOT, **(trusted | changes)))
+    bots = two_bots(bot=msgspec.structs.replace(BOT, **(trusted | changes)))
     channel = Channel(MemoryStore(clock), ScriptedTransport(), clock, registry=bots)
     blobs = FileBlobs(path)
     await blobs.open()
