@@ -75,7 +75,7 @@ class Log(Protocol):
         has expired is there for as long as a version of it is."""
         ...
 
-    def taken(self, conversation: ConversationId, sequence: int) -> None:
+    def mark_taken(self, conversation: ConversationId, sequence: int) -> None:
         """The bot took this activity: a repeat of the send is answered so. Every `append` after this call knows it.
         Written with a later group: a crash may lose it, and the repeat is then offered to the bot once more."""
         ...
@@ -111,27 +111,27 @@ class Log(Protocol):
 class Live(Protocol):
     """What this node knows at once, from its memory. Nothing here touches the disk."""
 
-    def known(self, conversation: ConversationId) -> Conversation | None:
+    def cached_conversation(self, conversation: ConversationId) -> Conversation | None:
         """The same as `conversation`, but at once and from memory; None where memory does not know. Never touches the
         disk."""
         ...
 
-    def known_time(self, conversation: ConversationId, sequence: int) -> int | None:
+    def cached_time(self, conversation: ConversationId, sequence: int) -> int | None:
         """The same as `accepted_at`, likewise."""
         ...
 
-    def recent(self, conversation: ConversationId, position: int, transient: int, max_bytes: int) -> Page | None:
+    def read_cached(self, conversation: ConversationId, position: int, transient: int, max_bytes: int) -> Page | None:
         """The same as `read_after(for_stream=True)`, but at once and from memory, with the transients that lie between.
 
         None where memory does not reach back to `position`: read the log then. Transients with a counter up to
         `transient`, or behind `position`, are left out. Never touches the disk."""
         ...
 
-    def transients(self) -> int:
+    def transient_counter(self) -> int:
         """The counter of the last transient accepted in this process; where a new stream begins to listen."""
         ...
 
-    def pass_by(self, conversation: ConversationId, activity: bytes) -> None:
+    def send_transient(self, conversation: ConversationId, activity: bytes) -> None:
         """Show a transient (complete JSON) to the streams that are open now, best effort, at the present head."""
         ...
 
@@ -161,21 +161,21 @@ class Members(Protocol):
         """Give back what was claimed and could not be announced."""
         ...
 
-    async def announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
+    async def mark_announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
         """Mark these members' joins as announced."""
         ...
 
     async def leave(self, conversation: ConversationId, account_id: str) -> None:
         """End this account's membership, unless it is the bot's or there is none; that it was one stays known to
-        `of_member`. Raises `UnknownConversation`."""
+        `conversations_of_member`. Raises `UnknownConversation`."""
         ...
 
-    async def of_member(self, account_id: str, most: int) -> Sequence[ConversationId]:
+    async def conversations_of_member(self, account_id: str, most: int) -> Sequence[ConversationId]:
         """Conversations in which this account is a member and not the bot, or was one before it left, at most so
         many."""
         ...
 
-    async def started_by(self, bot_id: str, after: int, most: int) -> Sequence[tuple[int, ConversationId]]:
+    async def conversations_of_bot(self, bot_id: str, after: int, most: int) -> Sequence[tuple[int, ConversationId]]:
         """The conversations of a bot in the order in which they were started, at most so many, each with its place in
         that order, which is positive and never changes. The first has a place behind `after`."""
         ...
@@ -184,20 +184,20 @@ class Members(Protocol):
 class Records(Protocol):
     """What the deployment keeps by name: keys, bots, sites."""
 
-    async def remember(self, name: str, value: bytes) -> bytes:
+    async def put_if_absent(self, name: str, value: bytes) -> bytes:
         """Keep `value` under `name` for the life of the deployment unless something is kept there already; answer what
         is kept. Atomic: concurrent callers, on any node, all get the same answer."""
         ...
 
-    async def recall(self, name: str) -> bytes | None:
+    async def get(self, name: str) -> bytes | None:
         """What is kept under `name`, or None."""
         ...
 
-    async def kept(self, prefix: str) -> Mapping[str, bytes]:
+    async def list(self, prefix: str) -> Mapping[str, bytes]:
         """Everything that is kept under a name that begins with `prefix`, as it stood at one moment."""
         ...
 
-    async def replace(self, name: str, old: bytes | None, new: bytes | None) -> bool:
+    async def compare_and_set(self, name: str, old: bytes | None, new: bytes | None) -> bool:
         """Keep `new` under `name` in place of `old`; None stands for nothing, on either side.
 
         True if `old` was what was kept there; False if it was not, and then nothing changes. Atomic: of concurrent
@@ -214,11 +214,11 @@ class Upkeep(Protocol):
     """How long conversations are kept (spec 9). Whatever removes does so in slices that take a few milliseconds, so
     that no append waits long: the caller goes on for as long as the answer asks for it."""
 
-    def used(self, conversation: ConversationId, at_ms: int) -> None:
+    def touch(self, conversation: ConversationId, at_ms: int) -> None:
         """The conversation was in use at that time. Written with a later group: a crash may lose it."""
         ...
 
-    async def idle(self, before_ms: int, most: int) -> Sequence[ConversationId]:
+    async def idle_conversations(self, before_ms: int, most: int) -> Sequence[ConversationId]:
         """Conversations that were last used before that time as far as is written, longest unused first, at most so
         many."""
         ...
@@ -234,7 +234,7 @@ class Upkeep(Protocol):
         """Whether there is a tombstone of that name."""
         ...
 
-    async def purged(self, most: int) -> Sequence[ConversationId]:
+    async def uncleared(self, most: int) -> Sequence[ConversationId]:
         """Purged conversations that were not cleared to the end, at most so many."""
         ...
 
@@ -242,7 +242,7 @@ class Upkeep(Protocol):
         """Erase a slice of what a purged conversation said. True while there is more."""
         ...
 
-    async def bury(self, before_ms: int) -> bool:
+    async def drop_tombstones(self, before_ms: int) -> bool:
         """Forget a slice of the tombstones of conversations that were purged before that time, and cleared. True while
         there are more."""
         ...

@@ -39,7 +39,7 @@ async def shown(channel: Channel, conversation: Conversation) -> list[dict[str, 
 
 def passed_by(channel: Channel, conversation: Conversation) -> list[dict[str, Any]]:
     """The transients that open streams were shown since the first one."""
-    page = channel.store.recent(conversation.id, 0, 0, 1 << 20)
+    page = channel.store.read_cached(conversation.id, 0, 0, 1 << 20)
     assert page is not None
     return [json.loads(each.activity) for each in page.records if isinstance(each, Transient)]
 

@@ -51,7 +51,7 @@ async def test_a_repeat_does_what_the_first_call_did_not_come_to(channel: Channe
     await channel.store.purge(begun.conversation)
     while await channel.store.clear(begun.conversation):
         pass
-    await channel.store.bury(channel.clock.now_ms() + 1)
+    await channel.store.drop_tombstones(channel.clock.now_ms() + 1)
     assert await channel.store.start(NewConversation(begun.conversation, BOT.id))
     assert await start(channel) == begun
     assert [each.account.id for each in await channel.store.members(begun.conversation)] == ["bot", "ann", "bob"]

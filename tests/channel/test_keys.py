@@ -39,11 +39,11 @@ class Store(MemoryStore):
     broken = False
     asked = 0
 
-    async def kept(self, prefix: str) -> Mapping[str, bytes]:
+    async def list(self, prefix: str) -> Mapping[str, bytes]:
         self.asked += 1
         if self.broken:
             raise StoreUnavailable
-        return await super().kept(prefix)
+        return await super().list(prefix)
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ async def test_a_key_that_is_withdrawn_is_gone_at_once_and_another_signs(store: 
     clock.pass_hours(0.1)
     assert kids(await other.shown()) == [new.kid]
     private = leaked.to_keep()
-    assert private not in (await store.kept("")).values()
+    assert private not in (await store.list("")).values()
     with pytest.raises(UnknownKey):
         await keys.withdraw(leaked.kid)
 

@@ -29,7 +29,7 @@ async def test_a_change_that_crossed_another_is_refused_and_changes_nothing(
     async def somebody_was_faster(name: str, old: bytes | None, new: bytes | None) -> bool:
         return False
 
-    monkeypatch.setattr(store, "replace", somebody_was_faster)
+    monkeypatch.setattr(store, "compare_and_set", somebody_was_faster)
     with pytest.raises(StoreUnavailable, match="at the same time"):
         await node.registrations.sites.revoke("web", 1)
     assert node.opens(secret)
@@ -53,13 +53,13 @@ async def test_what_was_written_although_the_store_could_not_say_so_holds(
 ) -> None:
     await node.registrations.sites.add(WEB)
     secret = (await node.registrations.sites.rotate("web", 1)).secret
-    replace = store.replace
+    replace = store.compare_and_set
 
     async def write_and_lose_the_answer(name: str, old: bytes | None, new: bytes | None) -> bool:
         await replace(name, old, new)
         raise OutcomeUnknown
 
-    monkeypatch.setattr(store, "replace", write_and_lose_the_answer)
+    monkeypatch.setattr(store, "compare_and_set", write_and_lose_the_answer)
     with pytest.raises(OutcomeUnknown):
         await node.registrations.sites.revoke("web", 1)
     assert not node.opens(secret)

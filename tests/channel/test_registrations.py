@@ -67,7 +67,7 @@ async def test_a_secret_is_not_kept(store: MemoryStore, node: Node) -> None:
         await node.registrations.sites.revoke("web", 2)
     ]
     known = (node.registrations, node.registrations.bots, node.registrations.sites, node.registry)
-    kept = repr(await store.kept("")) + "".join(repr(vars(each)) for each in known)
+    kept = repr(await store.list("")) + "".join(repr(vars(each)) for each in known)
     assert not any(each.secret in kept for each in made)
 
 

@@ -92,7 +92,7 @@ async def node(blobs: FileBlobs) -> AsyncIterator[Node]:
 
 async def test_use_is_noted_at_most_once_an_hour_and_when_the_last_stream_is_over(node: Node) -> None:
     noted: list[int] = []
-    node.store.used = lambda conversation, at_ms: noted.append(at_ms)  # type: ignore[method-assign]
+    node.store.touch = lambda conversation, at_ms: noted.append(at_ms)  # type: ignore[method-assign]
     last_use, conversation = LastUse(node.store, node.clock, HOUR_S), ConversationId("some-conversation")
     began = node.clock.now_ms()
     for _ in range(61):
@@ -277,10 +277,10 @@ async def test_what_could_not_be_erased_is_erased_by_a_later_sweep(node: Node) -
     await node.retention.delete(conversation.id)
     assert await node.refused(conversation), "it is gone all the same"
     await node.retention.sweep()
-    assert await node.store.purged(10) == [conversation.id]
+    assert await node.store.uncleared(10) == [conversation.id]
     failing = False
     await node.retention.sweep()
-    assert await node.store.purged(10) == []
+    assert await node.store.uncleared(10) == []
 
 
 # People

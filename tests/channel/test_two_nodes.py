@@ -25,11 +25,11 @@ class Interrupted(MemoryStore):
 
     first: asyncio.Task[None] | None = None
 
-    async def kept(self, prefix: str) -> Mapping[str, bytes]:
+    async def list(self, prefix: str) -> Mapping[str, bytes]:
         first, self.first = self.first, None
         if first is not None:
             await first
-        return await super().kept(prefix)
+        return await super().list(prefix)
 
 
 @pytest.fixture

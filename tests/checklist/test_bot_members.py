@@ -268,7 +268,7 @@ async def test_a_conversation_that_cannot_be_is_not_started(tmp_path: Path, body
         status, answer = await post(served, "/v3/conversations", body)
         assert status == 400
         assert answer["error"]["code"] == code  # type: ignore[index]
-        assert await channel.store.started_by("bot", 0, 10) == []
+        assert await channel.store.conversations_of_bot("bot", 0, 10) == []
 
 
 @pytest.mark.bot_item(71)

@@ -439,7 +439,7 @@ async def test_after_a_stop_nothing_of_the_server_is_left(tmp_path: Path) -> Non
         started = await direct_line.start()
         assert (await direct_line.send(started.conversation_id, "hello")).status == 200
     with pytest.raises(StoreUnavailable):
-        await server.store.recall("deployment-key")
+        await server.store.get("deployment-key")
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == before
     assert open_files() <= files

@@ -33,10 +33,10 @@ class FakeLog:
         number = len(self.entries)
         self.entries.append(Entry(number, 1000 + number, b'{"type":"message","text":"%s"}' % text.encode()))
 
-    def transients(self) -> int:
+    def transient_counter(self) -> int:
         return len(self.passing)
 
-    def recent(self, conversation: ConversationId, position: int, transient: int, max_bytes: int) -> Page | None:
+    def read_cached(self, conversation: ConversationId, position: int, transient: int, max_bytes: int) -> Page | None:
         if not self.memory:
             return None
         if self.failure is not None:

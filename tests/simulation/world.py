@@ -192,10 +192,10 @@ class Memory:
         self._reaches_to = {c: journal.head for c, journal in world.journals.items()}
         self._counter = 0
 
-    def transients(self) -> int:
+    def transient_counter(self) -> int:
         return self._counter
 
-    def pass_by(self, conversation: ConversationId, activity: bytes) -> None:
+    def send_transient(self, conversation: ConversationId, activity: bytes) -> None:
         self._counter += 1
         behind = self._world.journals[conversation].head
         self._passing[conversation].append(Transient(self._counter, behind, activity))
@@ -203,7 +203,7 @@ class Memory:
     def forget(self, conversation: ConversationId) -> None:
         self._reaches_to[conversation] = self._world.journals[conversation].head
 
-    def recent(self, conversation: ConversationId, position: int, transient: int, max_bytes: int) -> Page | None:
+    def read_cached(self, conversation: ConversationId, position: int, transient: int, max_bytes: int) -> Page | None:
         world = self._world
         if position < self._reaches_to[conversation] or world.happens(world.trouble.forgetful):
             return None
@@ -758,7 +758,9 @@ class World:
         if self.happens(self.trouble.transients):
             # The id is unique and tells where it belongs: a client sees both.
             self._written += 1
-            memory.pass_by(journal.conversation, b'{"id":"%d|t%d","text":"typing"}' % (self._written, journal.head))
+            memory.send_transient(
+                journal.conversation, b'{"id":"%d|t%d","text":"typing"}' % (self._written, journal.head)
+            )
             self.node.streams.moved(journal.conversation)
         if self.rng.random() < 0.1:
             memory.forget(journal.conversation)

@@ -83,12 +83,12 @@ async def test_what_was_never_started_is_unknown(store: Store) -> None:
     await store.start(a_conversation("A"))
     assert await store.conversation(NOWHERE) is None
     assert await store.accepted_at(NOWHERE, 0) is None
-    assert store.recent(NOWHERE, 0, 0, LARGE) is None
+    assert store.read_cached(NOWHERE, 0, 0, LARGE) is None
     for refused in (
         store.append(NOWHERE, said("x"), SOON),
         store.members(NOWHERE),
         store.join(NOWHERE, Account("ann")),
-        store.announced(NOWHERE, ["ann"]),
+        store.mark_announced(NOWHERE, ["ann"]),
     ):
         with pytest.raises(UnknownConversation):
             await refused
@@ -177,7 +177,7 @@ async def test_an_update_keeps_the_number_and_time_of_its_original(home: Home) -
     original = Original(first.sequence, first.time_ms)
     await store.append(A, NewEntry(b'{"text":"ONE"}', original=original), SOON)
     expected = [Entry(2, NOON_MS + 2, b'{"text":"ONE"}', Audience.EVERYONE, original)]
-    page = store.recent(A, 2, 0, LARGE)
+    page = store.read_cached(A, 2, 0, LARGE)
     assert page is not None
     assert page.records == expected
     store = await home.restart()
@@ -236,7 +236,7 @@ async def test_streams_hear_of_an_entry_before_its_sender_is_answered_and_find_i
     happened: list[object] = []
 
     def moved(conversation: ConversationId) -> None:
-        happened.append((conversation, bodies(store.recent(A, 0, 0, LARGE))))
+        happened.append((conversation, bodies(store.read_cached(A, 0, 0, LARGE))))
 
     store.listen(moved)
     happened.append(await store.append(A, said("one"), SOON))
@@ -342,9 +342,9 @@ async def test_acceptance_times_are_remembered_for_each_entry_and_no_other(home:
 async def test_a_transient_is_shown_in_its_place_and_only_to_those_who_listen(store: Store) -> None:
     await store.start(a_conversation("A"))
     await say(store, A, "one")
-    store.pass_by(A, b'{"type":"typing"}')
+    store.send_transient(A, b'{"type":"typing"}')
     await say(store, A, "two")
-    page = store.recent(A, 0, 0, LARGE)
+    page = store.read_cached(A, 0, 0, LARGE)
     assert page is not None
     assert page.records == [
         Entry(0, NOON_MS, said("one").body),
@@ -352,8 +352,8 @@ async def test_a_transient_is_shown_in_its_place_and_only_to_those_who_listen(st
         Entry(1, NOON_MS + 1, said("two").body),
     ]
     assert (page.position, page.transient, page.more) == (2, 1, False)
-    assert bodies(store.recent(A, 0, 1, LARGE)) == [said("one").body, said("two").body]
-    assert bodies(store.recent(A, 2, 0, LARGE)) == []
+    assert bodies(store.read_cached(A, 0, 1, LARGE)) == [said("one").body, said("two").body]
+    assert bodies(store.read_cached(A, 2, 0, LARGE)) == []
     assert await log(store, A) == [said("one").body, said("two").body]
 
 
@@ -361,24 +361,24 @@ async def test_a_transient_wakes_the_streams_and_takes_no_number(store: Store) -
     await store.start(a_conversation("A"))
     woken: list[ConversationId] = []
     store.listen(woken.append)
-    store.pass_by(A, b"{}")
-    assert (woken, store.transients()) == ([A], 1)
+    store.send_transient(A, b"{}")
+    assert (woken, store.transient_counter()) == ([A], 1)
     assert [accepted.sequence for accepted in await say(store, A, "one")] == [0]
 
 
 async def test_a_transient_for_nobody_is_nothing(store: Store) -> None:
-    store.pass_by(NOWHERE, b"{}")
-    assert store.transients() == 0
+    store.send_transient(NOWHERE, b"{}")
+    assert store.transient_counter() == 0
 
 
 async def test_a_page_that_ends_between_transients_goes_on_with_the_next(store: Store) -> None:
     await store.start(a_conversation("A"))
     for text in (b'{"n":1}', b'{"n":2}', b'{"n":3}'):
-        store.pass_by(A, text)
+        store.send_transient(A, text)
     await say(store, A, "one")
     seen, position, transient, more = [], 0, 0, True
     while more:
-        page = store.recent(A, position, transient, 10)
+        page = store.read_cached(A, position, transient, 10)
         assert page is not None
         seen += bodies(page)
         position, transient, more = page.position, page.transient, page.more
@@ -389,13 +389,13 @@ async def test_a_page_that_ends_between_transients_goes_on_with_the_next(store: 
 async def test_a_reader_of_the_log_misses_no_transient_that_passes_while_it_reads(store: Store) -> None:
     await store.start(a_conversation("A"))
     await say(store, A, "one")
-    store.pass_by(A, b'{"n":1}')
+    store.send_transient(A, b'{"n":1}')
     read = asyncio.create_task(store.read_after(A, 0, 10, LARGE, for_stream=True))
     await asyncio.sleep(0)
-    store.pass_by(A, b'{"n":2}')
+    store.send_transient(A, b'{"n":2}')
     page = await read
     assert page.transient == 1
-    assert bodies(store.recent(A, page.position, page.transient, LARGE)) == [b'{"n":2}']
+    assert bodies(store.read_cached(A, page.position, page.transient, LARGE)) == [b'{"n":2}']
 
 
 # Members
@@ -462,7 +462,7 @@ async def test_only_joins_that_were_announced_are_no_longer_due_after_a_restart(
     store = await home.open()
     await store.start(a_conversation("A", "ann"))
     await store.join(A, Account("bob"))
-    await store.announced(A, [BOT, "bob", "a stranger"])
+    await store.mark_announced(A, [BOT, "bob", "a stranger"])
     store = await home.restart()
     assert [(member.account.id, member.announced) for member in await store.members(A)] == [
         (BOT, True),
@@ -492,7 +492,7 @@ async def test_a_join_is_claimed_while_it_is_due(home: Home) -> None:
     assert set(await store.claim_joins(A, [BOT, "ann", "nobody"], until_ms)) == {BOT, "ann"}
     await store.release_joins(A, ["ann"])
     assert await store.claim_joins(A, ["ann"], until_ms) == ["ann"]
-    await store.announced(A, ["ann"])
+    await store.mark_announced(A, ["ann"])
     assert await store.claim_joins(A, ["ann"], until_ms) == []
     with pytest.raises(UnknownConversation):
         await store.claim_joins(NOWHERE, ["ann"], until_ms)
@@ -511,13 +511,13 @@ async def test_who_left_is_no_member_until_it_joins_again(home: Home) -> None:
     store = await home.open()
     await store.start(a_conversation("A", "ann"))
     await store.join(A, Account("bob"))
-    await store.announced(A, [BOT, "ann", "bob"])
+    await store.mark_announced(A, [BOT, "ann", "bob"])
     await store.leave(A, "ann")
     await store.leave(A, "ann")
     await store.leave(A, "nobody")
     store = await home.restart()
     assert [member.account.id for member in await store.members(A)] == [BOT, "bob"]
-    await store.announced(A, ["ann"])
+    await store.mark_announced(A, ["ann"])
     back = Account("ann", "Ann")
     assert (await store.join(A, back))[-1] == Member(back, is_bot=False, announced=False)
     store = await home.restart()
@@ -540,14 +540,14 @@ async def test_a_bots_conversations_are_listed_in_the_order_in_which_they_were_s
     await store.start(msgspec.structs.replace(a_conversation("other"), bot_id="other-bot"))
     await store.start(a_conversation("last"))
     expected = [*dict.fromkeys(names), "last"]
-    whole = await store.started_by(BOT, 0, 100)
+    whole = await store.conversations_of_bot(BOT, 0, 100)
     assert [name for _, name in whole] == expected
     store = await home.restart()
     found: list[tuple[int, ConversationId]] = []
-    while page := await store.started_by(BOT, found[-1][0] if found else 0, 2):
+    while page := await store.conversations_of_bot(BOT, found[-1][0] if found else 0, 2):
         found += page
     assert found == list(whole)
-    assert await store.started_by("nobody", 0, 10) == []
+    assert await store.conversations_of_bot("nobody", 0, 10) == []
 
 
 # Deliveries that failed
@@ -587,43 +587,43 @@ async def test_only_so_many_failures_are_kept_and_the_newest_of_them(store: Stor
 
 async def test_of_concurrent_values_for_one_name_everybody_gets_the_first(home: Home) -> None:
     store = await home.open()
-    answers = await asyncio.gather(*(store.remember("key", bytes([number])) for number in range(10)))
+    answers = await asyncio.gather(*(store.put_if_absent("key", bytes([number])) for number in range(10)))
     assert set(answers) == {b"\0"}
     store = await home.restart()
-    assert await store.recall("key") == b"\0"
-    assert await store.remember("key", b"another") == b"\0"
-    assert await store.recall("another name") is None
+    assert await store.get("key") == b"\0"
+    assert await store.put_if_absent("key", b"another") == b"\0"
+    assert await store.get("another name") is None
 
 
 async def test_of_concurrent_replacements_of_one_value_exactly_one_takes_place(home: Home) -> None:
     store = await home.open()
     for old, new in ((None, b"first"), (b"first", b"second")):
         values = [new, *(bytes([number]) for number in range(9))]
-        answers = await asyncio.gather(*(store.replace("key", old, value) for value in values))
+        answers = await asyncio.gather(*(store.compare_and_set("key", old, value) for value in values))
         assert answers == [True, *[False] * 9]
     store = await home.restart()
-    assert await store.recall("key") == b"second"
-    assert await store.remember("key", b"another") == b"second"
+    assert await store.get("key") == b"second"
+    assert await store.put_if_absent("key", b"another") == b"second"
 
 
 async def test_what_is_replaced_by_nothing_is_gone(home: Home) -> None:
     store = await home.open()
-    assert await store.replace("key", None, None)
-    await store.remember("key", b"value")
-    assert not await store.replace("key", None, None)
-    assert not await store.replace("key", b"another", None)
-    assert await store.replace("key", b"value", None)
+    assert await store.compare_and_set("key", None, None)
+    await store.put_if_absent("key", b"value")
+    assert not await store.compare_and_set("key", None, None)
+    assert not await store.compare_and_set("key", b"another", None)
+    assert await store.compare_and_set("key", b"value", None)
     store = await home.restart()
-    assert await store.recall("key") is None
-    assert await store.remember("key", b"new") == b"new"
+    assert await store.get("key") is None
+    assert await store.put_if_absent("key", b"new") == b"new"
 
 
 async def test_what_is_kept_is_found_by_the_beginning_of_its_name(store: Store) -> None:
     kept = {name: name.encode() for name in ("a", "a/", "a/1", "a/2%", "a/\U0001f600", "A/1", "a0", "b/1", "%/1", "")}
     for name, value in kept.items():
-        await store.remember(name, value)
+        await store.put_if_absent(name, value)
     for prefix in ("a/", "a/1", "a", "", "%", "c", "a/\U0001f600"):
-        assert await store.kept(prefix) == {name: value for name, value in kept.items() if name.startswith(prefix)}
+        assert await store.list(prefix) == {name: value for name, value in kept.items() if name.startswith(prefix)}
 
 
 # Opening and closing
@@ -663,16 +663,16 @@ async def test_a_closed_store_is_unavailable_and_can_be_closed_again(store: Stor
         store.accepted_at(A, 0),
         store.members(A),
         store.join(A, Account("ann")),
-        store.announced(A, []),
+        store.mark_announced(A, []),
         store.leave(A, "ann"),
-        store.started_by(BOT, 0, 1),
+        store.conversations_of_bot(BOT, 0, 1),
         store.record_failure(a_failure(1), 1),
         store.failures(),
         store.settle_failure(A, 1),
-        store.remember("a", b""),
-        store.recall("a"),
-        store.kept("a"),
-        store.replace("a", None, b""),
+        store.put_if_absent("a", b""),
+        store.get("a"),
+        store.list("a"),
+        store.compare_and_set("a", None, b""),
     ):
         with pytest.raises(StoreUnavailable) as failure:
             await refused

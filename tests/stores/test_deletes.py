@@ -80,14 +80,14 @@ async def test_no_replay_from_memory_shows_what_was_changed_or_deleted(store: St
     seen: list[list[bytes]] = []
 
     def moved(conversation: ConversationId) -> None:
-        page = store.recent(A, 0, 0, LARGE)
+        page = store.read_cached(A, 0, 0, LARGE)
         seen.append([] if page is None else [each.body for each in page.records if isinstance(each, Entry)])
 
     store.listen(moved)
     await store.append(A, said("ONE", one), SOON)
     await store.delete(A, two.sequence, NOTICE, SOON)
     assert all(said("two").body not in shown for shown in seen[1:])
-    page = store.recent(A, 3, 0, LARGE)
+    page = store.read_cached(A, 3, 0, LARGE)
     assert page is not None
     assert [each.body for each in page.records if isinstance(each, Entry)] == [NOTICE.body]
 

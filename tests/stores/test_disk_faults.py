@@ -81,7 +81,7 @@ async def test_whoever_shares_a_group_with_a_full_disk_is_refused_and_nothing_of
     assert {type(answer) for answer in answers} == {StoreUnavailable}
     assert len({id(answer) for answer in answers}) == 20, "an exception of one's own for everybody"
     assert woken == []
-    page = store.recent(A, 0, 0, 1 << 20)
+    page = store.read_cached(A, 0, 0, 1 << 20)
     assert page is None or len(page.records) == 1
 
 
@@ -274,8 +274,8 @@ async def test_reads_and_transients_do_not_wait_for_a_commit_that_hangs(store: S
     await reach(gate)
     assert await texts(store) == ["before"]
     assert await store.conversation(A) is not None
-    store.pass_by(A, b"{}")
-    page = store.recent(A, 1, 0, 1000)
+    store.send_transient(A, b"{}")
+    page = store.read_cached(A, 1, 0, 1000)
     assert page is not None
     assert len(page.records) == 1
     gate.open()

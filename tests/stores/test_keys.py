@@ -1,4 +1,4 @@
-"""What every store promises about sends that are repeated under their key: `Store.append` and `Store.taken`."""
+"""What every store promises about sends that are repeated under their key: `Store.append` and `Store.mark_taken`."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_a_repeat_wakes_nobody_and_is_shown_to_nobody(store: Store) -> Non
     store.listen(woken.append)
     await store.append(A, keyed("one"), SOON)
     assert woken == []
-    page = store.recent(A, 0, 0, LARGE)
+    page = store.read_cached(A, 0, 0, LARGE)
     assert page is not None
     assert page.position == 1
 
@@ -118,9 +118,9 @@ async def test_every_append_behind_it_knows_that_the_bot_took_it(home: Home) -> 
         entry = keyed(str(number), key=str(number))
         first = await store.append(A, entry, SOON)
         assert not (await store.append(A, entry, SOON)).taken
-        store.taken(A, first.sequence)
+        store.mark_taken(A, first.sequence)
         assert (await store.append(A, entry, SOON)).taken
-    store.taken(ConversationId("nowhere"), 0)
+    store.mark_taken(ConversationId("nowhere"), 0)
     store = await home.restart()
     assert (await store.append(A, keyed("49", key="49"), SOON)).taken
 
@@ -140,10 +140,10 @@ async def test_that_the_bot_took_it_costs_no_commit_of_its_own(sqlite: SqliteSto
     assert sqlite._writes is not None
     sqlite._writes._serve = counted  # type: ignore[assignment]
     for number in range(100):
-        sqlite.taken(A, 0)
+        sqlite.mark_taken(A, 0)
         await sqlite.append(A, NewEntry(b'{"n":%d}' % number), SOON)
     assert groups == 100
-    sqlite.taken(A, 0)
+    sqlite.mark_taken(A, 0)
     async with asyncio.timeout(10):
         while groups == 100:
             await asyncio.sleep(0.01)

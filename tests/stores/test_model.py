@@ -88,7 +88,7 @@ class Script:
             (
                 lambda store: store.members(name),
                 lambda store: store.join(name, account),
-                lambda store: store.announced(name, [account.id, "bot"]),
+                lambda store: store.mark_announced(name, [account.id, "bot"]),
                 lambda store: store.leave(name, account.id),
             )
         )
@@ -101,7 +101,7 @@ class Script:
         sequence = self._dice.randrange(30)
 
         async def took(store: Store) -> None:
-            store.taken(name, sequence)
+            store.mark_taken(name, sequence)
 
         return took
 
@@ -119,7 +119,7 @@ class Script:
                 pass
 
         async def bury(store: Store) -> None:
-            while await store.bury(before_ms):
+            while await store.drop_tombstones(before_ms):
                 pass
 
         return self._dice.choice(
@@ -132,20 +132,20 @@ class Script:
         old, new = self._dice.choice((None, b"0", b"1")), self._dice.choice((None, b"0", b"1"))
         return self._dice.choice(
             (
-                lambda store: names_of(store.started_by(BOT, 0, 1 + sequence % 5)),
+                lambda store: names_of(store.conversations_of_bot(BOT, 0, 1 + sequence % 5)),
                 lambda store: store.record_failure(failure, 5),
                 lambda store: store.failures(),
                 lambda store: store.settle_failure(name, sequence),
                 lambda store: store.entry(name, sequence),
                 lambda store: store.is_purged(name),
-                lambda store: in_any_order(store.purged(10)),
-                lambda store: in_any_order(store.of_member(f"user-{sequence % 4}", 10)),
+                lambda store: in_any_order(store.uncleared(10)),
+                lambda store: in_any_order(store.conversations_of_member(f"user-{sequence % 4}", 10)),
                 lambda store: store.conversation(name),
                 lambda store: store.accepted_at(name, sequence),
-                lambda store: store.remember(name, b"%d" % (sequence % 2)),
-                lambda store: store.recall(name),
-                lambda store: store.replace(name, old, new),
-                lambda store: store.kept(name[:1]),
+                lambda store: store.put_if_absent(name, b"%d" % (sequence % 2)),
+                lambda store: store.get(name),
+                lambda store: store.compare_and_set(name, old, new),
+                lambda store: store.list(name[:1]),
             )
         )
 
@@ -176,9 +176,9 @@ async def answer(call: Call, store: Store) -> Any:
 async def same_from_memory(model: Store, store: Store, dice: Random) -> None:
     """What a stream is shown without a look at the disk is what the log says; or it is told to look there."""
     name, position = dice.choice(NAMES), dice.randrange(30)
-    assert store.known(name) in (None, await model.conversation(name))
-    assert store.known_time(name, position) in (None, await model.accepted_at(name, position))
-    shown = store.recent(name, position, store.transients(), LARGE)
+    assert store.cached_conversation(name) in (None, await model.conversation(name))
+    assert store.cached_time(name, position) in (None, await model.accepted_at(name, position))
+    shown = store.read_cached(name, position, store.transient_counter(), LARGE)
     if shown is not None:
         expected = await model.read_after(name, position, 10_000, LARGE, for_stream=True)
         assert [record for record in shown.records if isinstance(record, Entry)] == expected.records

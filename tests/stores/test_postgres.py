@@ -94,7 +94,7 @@ class Reader:
             self._woken.clear()
             more = True
             while more:
-                page = self._store.recent(self._conversation, self._position, 0, LARGE)
+                page = self._store.read_cached(self._conversation, self._position, 0, LARGE)
                 if page is None:
                     page = await self._store.read_after(self._conversation, self._position, 100, LARGE, for_stream=True)
                 self.seen += [record.body for record in page.records if isinstance(record, Entry)]
@@ -162,7 +162,7 @@ async def test_what_was_deleted_or_purged_on_one_node_is_not_shown_by_another(no
     moved: list[ConversationId] = []
     two.listen(moved.append)
     await one.purge(A)
-    await until(lambda: A in moved and two.recent(A, 3, 0, LARGE) is None)
+    await until(lambda: A in moved and two.read_cached(A, 3, 0, LARGE) is None)
 
 
 # Doorbells
@@ -177,7 +177,7 @@ async def test_lost_doorbells_cost_time_and_no_activity(nodes: Nodes, lost: floa
     two._doorbells._hand_on = lambda rung: None if chance.random() < lost else heard(rung)
     reader = Reader(two)
     async with reading(reader):
-        await until(lambda: two.recent(A, 0, 0, LARGE) is not None)
+        await until(lambda: two.read_cached(A, 0, 0, LARGE) is not None)
         for number in range(30):
             await one.append(A, said(f"{number}"), SOON)
             await asyncio.sleep(0.01)
@@ -216,12 +216,12 @@ async def test_a_transient_is_shown_on_another_node_if_it_is_not_too_long(nodes:
     await one.start(a_conversation("A"))
     await one.append(A, said("one"), SOON)
     await two.read_after(A, 0, 10, LARGE, for_stream=True)
-    await until(lambda: two.recent(A, 1, 0, LARGE) is not None)
+    await until(lambda: two.read_cached(A, 1, 0, LARGE) is not None)
     typing = '{"type":"typing","text":"ü\\n"}'.encode() + b"\xff"
-    one.pass_by(A, b"x" * 10_000)
-    one.pass_by(A, typing)
-    await until(lambda: two.transients() == 1)
-    page = two.recent(A, 1, 0, LARGE)
+    one.send_transient(A, b"x" * 10_000)
+    one.send_transient(A, typing)
+    await until(lambda: two.transient_counter() == 1)
+    page = two.read_cached(A, 1, 0, LARGE)
     assert page is not None
     assert page.records == [Transient(1, 1, typing)]
 
@@ -403,7 +403,7 @@ async def test_the_service_needs_no_more_than_usage_and_dml(nodes: Nodes) -> Non
     await store.delete(A, first.sequence, said("notice"), SOON)
     await store.purge(A)
     await store.clear(A)
-    await store.remember("name", b"value")
+    await store.put_if_absent("name", b"value")
     await store.close()
 
 
@@ -500,7 +500,7 @@ async def test_behind_a_pooler_doorbells_are_heard_over_a_way_of_their_own(nodes
         await one.start(a_conversation("A"))
         reader = Reader(two)
         async with reading(reader):
-            await until(lambda: two._doorbells.received > 0 or two.recent(A, 0, 0, LARGE) is not None)
+            await until(lambda: two._doorbells.received > 0 or two.read_cached(A, 0, 0, LARGE) is not None)
             for number in range(10):
                 await one.append(A, said(f"{number}"), SOON)
             await until(lambda: len(reader.seen) == 10)

@@ -122,7 +122,7 @@ async def talk(disk: Disk, store: SqliteStore, conversation: ConversationId, dic
             disk.note(Joined(conversation, f"user-{number}"))
         if dice.random() < 0.1:
             name = f"{conversation}/{number}"
-            disk.note(Remembered(name, await store.remember(name, b"kept")))
+            disk.note(Remembered(name, await store.put_if_absent(name, b"kept")))
         body = b'{"n":%d,"text":"%s"}' % (number, b"x" * int(dice.paretovariate(0.7) * 20 % 20_000))
         key = SendKey("ann", f"{number}/{dice.random()}", body[:9]) if dice.random() < 0.15 else None
         entry = NewEntry(body, key=key)
@@ -187,7 +187,7 @@ def kept(
 
 async def has(store: SqliteStore, note: Any) -> bool:
     if isinstance(note, Remembered):
-        return await store.recall(note.name) == note.value
+        return await store.get(note.name) == note.value
     if isinstance(note, Purging | Purged):
         return await ended(store, note)
     if await store.conversation(note.conversation) is None:
@@ -212,7 +212,7 @@ async def ended(store: SqliteStore, note: Purging | Purged) -> bool:
     while await store.clear(note.conversation):
         pass
     restarted = await store.start(a_conversation(note.conversation, "ann"))
-    uncleared = await store.purged(10)
+    uncleared = await store.uncleared(10)
     return not restarted and note.conversation not in uncleared and await store.conversation(note.conversation) is None
 
 

@@ -57,15 +57,15 @@ async def test_conversations_are_idle_since_their_last_use(home: Home) -> None:
     for name in ("A", "B", "C"):
         await store.start(a_conversation(name))
         home.clock.move(by_ms=HOUR_MS)
-    store.used(A, NOON_MS + 10 * HOUR_MS)
-    store.used(A, NOON_MS + 5 * HOUR_MS)
-    store.used(ConversationId("nowhere"), NOON_MS)
+    store.touch(A, NOON_MS + 10 * HOUR_MS)
+    store.touch(A, NOON_MS + 5 * HOUR_MS)
+    store.touch(ConversationId("nowhere"), NOON_MS)
     store = await home.restart()
-    assert await store.idle(NOON_MS + HOUR_MS, 10) == []
-    assert await store.idle(NOON_MS + HOUR_MS + 1, 10) == [B]
-    assert await store.idle(NOON_MS + 10 * HOUR_MS, 10) == [B, C]
-    assert await store.idle(NOON_MS + 11 * HOUR_MS, 10) == [B, C, A]
-    assert await store.idle(NOON_MS + 11 * HOUR_MS, 2) == [B, C]
+    assert await store.idle_conversations(NOON_MS + HOUR_MS, 10) == []
+    assert await store.idle_conversations(NOON_MS + HOUR_MS + 1, 10) == [B]
+    assert await store.idle_conversations(NOON_MS + 10 * HOUR_MS, 10) == [B, C]
+    assert await store.idle_conversations(NOON_MS + 11 * HOUR_MS, 10) == [B, C, A]
+    assert await store.idle_conversations(NOON_MS + 11 * HOUR_MS, 2) == [B, C]
 
 
 async def test_what_was_used_or_appended_to_meanwhile_is_not_purged(store: Store) -> None:
@@ -73,7 +73,7 @@ async def test_what_was_used_or_appended_to_meanwhile_is_not_purged(store: Store
     for name in ("A", "B", "C"):
         await store.start(a_conversation(name))
     (accepted,) = await say(store, A, "one")
-    store.used(B, NOON_MS + 1)
+    store.touch(B, NOON_MS + 1)
     assert not await store.purge(A, accepted.time_ms)
     assert not await store.purge(B, NOON_MS + 1)
     assert await store.purge(C, NOON_MS + 1)
@@ -96,7 +96,7 @@ async def test_a_purged_conversation_is_gone_for_everybody_and_never_starts_agai
         assert await store.is_purged(A)
         assert await store.entry(A, 0) is None
         assert await store.accepted_at(A, 0) is None
-        assert store.recent(A, 0, 0, LARGE) is None
+        assert store.read_cached(A, 0, 0, LARGE) is None
         for refused in (
             store.read_after(A, 0, 10, LARGE, for_stream=True),
             store.append(A, said("x"), SOON),
@@ -110,7 +110,7 @@ async def test_a_purged_conversation_is_gone_for_everybody_and_never_starts_agai
         assert not await store.purge(A)
         store = await home.restart()
     assert not await store.is_purged(B)
-    assert await store.idle(NOON_MS + HOUR_MS, 10) == []
+    assert await store.idle_conversations(NOON_MS + HOUR_MS, 10) == []
 
 
 async def test_an_append_that_meets_a_purge_is_before_it_or_refused(store: Store) -> None:
@@ -122,7 +122,7 @@ async def test_an_append_that_meets_a_purge_is_before_it_or_refused(store: Store
         return_exceptions=True,
     )
     assert (type(answers[0]), answers[1], type(answers[2])) == (Accepted, True, UnknownConversation)
-    assert store.recent(A, 0, 0, LARGE) is None
+    assert store.read_cached(A, 0, 0, LARGE) is None
 
 
 async def test_a_purge_whose_caller_went_away_is_in_memory_too(store: Store) -> None:
@@ -134,7 +134,7 @@ async def test_a_purge_whose_caller_went_away_is_in_memory_too(store: Store) -> 
     await asyncio.wait([task])
     await store.start(a_conversation("B"))  # behind it
     assert await store.conversation(A) is None
-    assert store.recent(A, 0, 0, LARGE) is None
+    assert store.read_cached(A, 0, 0, LARGE) is None
 
 
 async def test_what_a_purged_conversation_said_is_cleared_whatever_comes_in_between(home: Home) -> None:
@@ -144,11 +144,11 @@ async def test_what_a_purged_conversation_said_is_cleared_whatever_comes_in_betw
         await say(store, ConversationId(name), *map(str, range(10)))
     await store.purge(A)
     store = await home.restart()
-    assert await store.purged(10) == [A]
+    assert await store.uncleared(10) == [A]
     await clear(store, A)
     await clear(store, A)
     await clear(store, B)
-    assert await store.purged(10) == []
+    assert await store.uncleared(10) == []
     assert len(await log(store, B)) == 10, "it was not purged"
 
 
@@ -157,12 +157,12 @@ async def test_a_tombstone_stands_until_it_is_buried_and_nothing_is_mixed_up_aft
     await store.start(a_conversation("A", "ann"))
     await say(store, A, "old")
     await store.purge(A)
-    await store.bury(NOON_MS + HOUR_MS)
+    await store.drop_tombstones(NOON_MS + HOUR_MS)
     assert await store.is_purged(A), "it is not cleared yet"
     await clear(store, A)
-    await store.bury(NOON_MS)
+    await store.drop_tombstones(NOON_MS)
     assert await store.is_purged(A), "it is not old enough"
-    await store.bury(NOON_MS + 1)
+    await store.drop_tombstones(NOON_MS + 1)
     assert not await store.is_purged(A)
     assert await store.start(a_conversation("B", "bob"))
     assert await store.start(a_conversation("A", "carl"))
@@ -175,11 +175,11 @@ async def test_a_person_is_found_in_every_conversation_they_took_part_in(store: 
     for name, user in (("A", "ann"), ("B", None), ("C", "bob")):
         await store.start(a_conversation(name, user))
     await store.join(B, Account("ann"))
-    assert sorted(await store.of_member("ann", 10)) == [A, B]
-    assert len(await store.of_member("ann", 1)) == 1
-    assert await store.of_member(BOT, 10) == []
+    assert sorted(await store.conversations_of_member("ann", 10)) == [A, B]
+    assert len(await store.conversations_of_member("ann", 1)) == 1
+    assert await store.conversations_of_member(BOT, 10) == []
     await store.purge(A)
-    assert await store.of_member("ann", 10) == [B]
+    assert await store.conversations_of_member("ann", 10) == [B]
 
 
 async def test_a_person_who_left_is_found_where_they_took_part_before(home: Home) -> None:
@@ -189,13 +189,13 @@ async def test_a_person_who_left_is_found_where_they_took_part_before(home: Home
     await store.leave(A, "ann")
     await store.leave(A, "bob")
     store = await home.restart()
-    assert sorted(await store.of_member("ann", 10)) == [A, B]
-    assert await store.of_member("bob", 10) == [], "who never was a member"
+    assert sorted(await store.conversations_of_member("ann", 10)) == [A, B]
+    assert await store.conversations_of_member("bob", 10) == [], "who never was a member"
     await store.join(A, Account("ann"))
-    assert sorted(await store.of_member("ann", 10)) == [A, B], "each once"
+    assert sorted(await store.conversations_of_member("ann", 10)) == [A, B], "each once"
     await store.leave(A, "ann")
     await store.purge(A)
-    assert await store.of_member("ann", 10) == [B]
+    assert await store.conversations_of_member("ann", 10) == [B]
 
 
 # Expiry
@@ -218,7 +218,7 @@ async def test_a_log_goes_on_behind_what_has_expired(home: Home) -> None:
         assert await store.entry(A, 0) is None
         with pytest.raises(UnknownActivity):
             await store.delete(A, 0, said("x"), SOON)
-        assert store.recent(A, 1, 0, LARGE) is None
+        assert store.read_cached(A, 1, 0, LARGE) is None
         store = await home.restart()
     assert [each.sequence for each in await say(store, A, "four")] == [3]
 
@@ -308,7 +308,7 @@ async def test_a_hundred_thousand_streams_that_close_at_once_hold_up_no_append(s
 
     sqlite._writer.note = noted  # type: ignore[assignment, method-assign]
     for number in range(5000):
-        sqlite.used(ConversationId(f"conversation-{number}"), NOON_MS)
+        sqlite.touch(ConversationId(f"conversation-{number}"), NOON_MS)
     for number in range(30):
         await asyncio.gather(*(sqlite.append(A, said(f"{number}"), SOON) for _ in range(20)))
     await sqlite.close()
@@ -328,13 +328,13 @@ async def test_what_was_purged_is_not_left_in_the_file(sqlite: SqliteStore, embe
 async def test_what_expired_is_stepped_over_by_a_stream_that_reads_from_memory(store: Store) -> None:
     await store.start(a_conversation("A"))
     await say(store, A, "one")
-    store.pass_by(A, b'{"type":"typing"}')
+    store.send_transient(A, b'{"type":"typing"}')
     await expire(store, NOON_MS + HOUR_MS)
     await say(store, A, "two")
-    page = store.recent(A, 1, 0, LARGE)
+    page = store.read_cached(A, 1, 0, LARGE)
     assert page is not None
     assert [each.body for each in page.records if isinstance(each, Entry)] == [said("two").body]
-    assert store.recent(A, 0, 0, LARGE) is None
+    assert store.read_cached(A, 0, 0, LARGE) is None
     assert (await store.read_after(A, 0, 10, LARGE, for_stream=True)).records == [
         Entry(1, NOON_MS + 1, said("two").body, Audience.EVERYONE)
     ]

@@ -242,7 +242,7 @@ async def expire_but_its_key(store: SqliteStore) -> None:
 
 
 async def replace(store: SqliteStore) -> None:
-    assert await store.replace("name", SECRET, None)
+    assert await store.compare_and_set("name", SECRET, None)
 
 
 @pytest.mark.usefixtures("at_once")
@@ -251,7 +251,7 @@ async def test_whatever_erases_is_followed_by_a_scrub(
     sqlite: SqliteStore, embedded: InSqlite, erase: Callable[[SqliteStore], Awaitable[None]]
 ) -> None:
     if erase is replace:
-        await sqlite.remember("name", SECRET)
+        await sqlite.put_if_absent("name", SECRET)
     else:
         await sqlite.start(a_conversation(A, f"{SECRET.decode()}-user" if erase is purge else None))
         said = NewEntry(b'{"text":"%b"}' % SECRET, key=SendKey("ann", "1", b"digest"))

@@ -70,7 +70,7 @@ async def test_a_stream_that_breaks_when_woken_does_not_hide_what_was_stored(sql
     sqlite.listen(broken)
     await asyncio.gather(*(sqlite.append(ConversationId(name), ENTRY, math.inf) for name in "ABAB"))
     for name in "AB":
-        page = sqlite.recent(ConversationId(name), 0, 0, LARGE)
+        page = sqlite.read_cached(ConversationId(name), 0, 0, LARGE)
         assert page is not None
         assert len(page.records) == 2
 
@@ -86,8 +86,8 @@ async def test_a_started_conversation_needs_no_disk_to_be_read(embedded: InSqlit
     assert found is not None
     assert (found.head, found.last_ms) == (1, accepted.time_ms)
     assert await store.accepted_at(A, 0) == accepted.time_ms
-    assert (store.known(A), store.known_time(A, 0)) == (found, accepted.time_ms)
-    assert store.recent(A, 0, 0, LARGE) is not None
+    assert (store.cached_conversation(A), store.cached_time(A, 0)) == (found, accepted.time_ms)
+    assert store.read_cached(A, 0, 0, LARGE) is not None
     disk.trouble = lambda action, file: None
 
 
@@ -96,11 +96,11 @@ async def test_what_memory_does_not_know_is_not_made_up(embedded: InSqlite) -> N
     await store.start(a_conversation(A))
     await store.append(A, ENTRY, math.inf)
     store = await embedded.restart()
-    assert (store.known(A), store.known_time(A, 0)) == (None, None)
+    assert (store.cached_conversation(A), store.cached_time(A, 0)) == (None, None)
     assert await store.conversation(A) is not None
-    assert store.known(A) is not None
+    assert store.cached_conversation(A) is not None
     await store.close()
-    assert store.known(A) is None
+    assert store.cached_conversation(A) is None
 
 
 async def test_a_stream_that_has_read_up_to_the_head_needs_no_disk_from_then_on(embedded: InSqlite) -> None:
@@ -108,11 +108,11 @@ async def test_a_stream_that_has_read_up_to_the_head_needs_no_disk_from_then_on(
     await store.start(a_conversation(A))
     await store.append(A, ENTRY, math.inf)
     store = await embedded.restart()
-    assert store.recent(A, 0, 0, LARGE) is None
+    assert store.read_cached(A, 0, 0, LARGE) is None
     page = await store.read_after(A, 0, 10, LARGE, for_stream=True)
-    assert store.recent(A, page.position, 0, LARGE) is not None
-    store.pass_by(A, b"{}")
-    assert store.transients() == 1
+    assert store.read_cached(A, page.position, 0, LARGE) is not None
+    store.send_transient(A, b"{}")
+    assert store.transient_counter() == 1
 
 
 async def test_a_client_that_comes_back_after_a_restart_needs_no_disk_for_what_it_missed(embedded: InSqlite) -> None:
@@ -129,8 +129,8 @@ async def test_a_client_that_comes_back_after_a_restart_needs_no_disk_for_what_i
     await store.conversation(A)
     assert await store.accepted_at(A, 1) == NOON_MS + 1
     disk.trouble = no_reads
-    assert store.known_time(A, 1) == NOON_MS + 1
-    assert store.recent(A, 2, 0, LARGE) == missed
+    assert store.cached_time(A, 1) == NOON_MS + 1
+    assert store.read_cached(A, 2, 0, LARGE) == missed
     disk.trouble = lambda action, file: None
 
 
@@ -144,9 +144,9 @@ async def test_who_missed_a_lot_does_not_fill_the_memory_with_it(embedded: InSql
         await store.append(ConversationId("B"), NewEntry(b'{"text":"%s"}' % (b"x" * 20_000)), math.inf)
     store = await embedded.restart()
     assert await store.accepted_at(A, 1) == NOON_MS + 1
-    assert store.recent(A, 2, 0, LARGE) is None
+    assert store.read_cached(A, 2, 0, LARGE) is None
     assert await store.accepted_at(ConversationId("B"), 0) == NOON_MS
-    assert store.recent(ConversationId("B"), 1, 0, LARGE) is None
+    assert store.read_cached(ConversationId("B"), 1, 0, LARGE) is None
 
 
 async def test_a_tail_without_room_changes_no_answer(embedded: InSqlite) -> None:
@@ -155,7 +155,7 @@ async def test_a_tail_without_room_changes_no_answer(embedded: InSqlite) -> None
     await store.start(a_conversation(A))
     for number in range(5):
         assert (await store.append(A, ENTRY, math.inf)).sequence == number
-        assert store.recent(A, 0, 0, LARGE) is None
+        assert store.read_cached(A, 0, 0, LARGE) is None
         found = await store.conversation(A)
         assert found is not None
         assert found.head == number + 1

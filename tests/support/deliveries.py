@@ -34,11 +34,11 @@ class StuckStore(MemoryStore):
         await self._trouble()
         return await super().members(conversation)
 
-    async def announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
+    async def mark_announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
         await self._trouble()
         if self.marks_fail:
             raise StoreUnavailable
-        await super().announced(conversation, account_ids)
+        await super().mark_announced(conversation, account_ids)
 
     async def _trouble(self) -> None:
         if self.fails:

@@ -162,7 +162,7 @@ class Activities:
             sequence=None if accepted is None else accepted.sequence,
         )
         if accepted is not None and key is not None:
-            self._store.taken(conversation.id, accepted.sequence)
+            self._store.mark_taken(conversation.id, accepted.sequence)
             if accepted.repeated:
                 self._delivery.settle(conversation.id, accepted.sequence)
         return activity_id
@@ -201,5 +201,5 @@ def pass_by(store: Store, clock: Clock, conversation: Conversation, kind: Kind, 
     activity_id = activity.transient_id(conversation.id, random_id(), seen=seen)
     time = log.timestamp(clock.now_ms())
     if seen:
-        store.pass_by(conversation.id, activity.complete(stored, activity_id, time))
+        store.send_transient(conversation.id, activity.complete(stored, activity_id, time))
     return activity_id, time

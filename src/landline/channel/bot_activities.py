@@ -50,7 +50,9 @@ class BotActivities:
         if not is_conversation_id(conversation):
             raise UnknownConversation
         name = ConversationId(conversation)
-        found = self._store.known(name) or await self._store.conversation(name)  # what a bot needs never changes
+        found = self._store.cached_conversation(name) or await self._store.conversation(
+            name
+        )  # what a bot needs never changes
         if found is not None and found.bot_id != bot.id and bot.app_id is not None:
             raise Forbidden("The conversation belongs to another bot")
         if found is None or found.bot_id != bot.id:

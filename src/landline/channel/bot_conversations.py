@@ -103,7 +103,7 @@ class BotConversations:
         """A page of the bot's conversations with their members, and what asks for the next page; None where there is
         none. Raises `Forbidden` as `start` does, and `BadArgument`."""
         _check_may_start(bot)
-        found = await self._store.started_by(bot.id, _place(continuation), PAGE + 1)
+        found = await self._store.conversations_of_bot(bot.id, _place(continuation), PAGE + 1)
         page = [(name, await self._store.members(name)) for _, name in found[:PAGE]]
         return page, str(found[PAGE - 1][0]) if len(found) > PAGE else None
 

@@ -59,7 +59,7 @@ class Conversations:
         if not is_conversation_id(conversation):
             raise UnknownConversation
         name = ConversationId(conversation)
-        known = None if to_read else self._store.known(name)
+        known = None if to_read else self._store.cached_conversation(name)
         found = self._tokens.check_bot(grant, known or await self._store.conversation(name))
         self._last_use.note(found.id)
         return found
@@ -82,7 +82,7 @@ class Conversations:
         if grant.claims is None:
             return
         name = ConversationId(grant.claims.conv)
-        if self._store.known(name) is not None:
+        if self._store.cached_conversation(name) is not None:
             return
         if await retry_while_unavailable(deadline, lambda: self._store.is_purged(name)):
             raise UnknownConversation
@@ -151,7 +151,7 @@ class Conversations:
 
     def admit_known(self, ticket: Ticket, watermark: str | None) -> Admitted | None:
         """The same at once, where memory can tell all of it; None where the store has to be asked."""
-        found = self._store.known(ConversationId(ticket.conversation))
+        found = self._store.cached_conversation(ConversationId(ticket.conversation))
         if found is None:
             return None
         given, behind_ms = parse(watermark), None
@@ -159,7 +159,7 @@ class Conversations:
             return None  # what memory knows may be behind: it can confirm a position, and never refuse one
         before = proven_by(given, oldest=found.oldest, head=found.head)
         if before is not None:
-            behind_ms = self._store.known_time(found.id, before)
+            behind_ms = self._store.cached_time(found.id, before)
             if behind_ms is None:
                 return None
         self._last_use.note(found.id)

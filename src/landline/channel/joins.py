@@ -196,7 +196,7 @@ class Joins:
 
     async def _mark(self, conversation: ConversationId, accounts: Sequence[str], deadline: float) -> None:
         try:
-            await retry_while_unavailable(deadline, lambda: self._store.announced(conversation, accounts))
+            await retry_while_unavailable(deadline, lambda: self._store.mark_announced(conversation, accounts))
         except StoreError as error:
             # The bot was told; at worst it is told once more after a restart.
             _log.warning("announced join not recorded", conversation=conversation, reason=error.message)

@@ -1,9 +1,9 @@
 """The deployment's signing keys: made when first needed, the same on every node and after every restart, rotated,
 withdrawn.
 
-Each key is kept under a number of its own, and a number is given out once (`Store.remember`): nodes that make the first
-key, or the next one, at the same moment end up with the same key. A key that was withdrawn leaves its number behind and
-nothing else.
+Each key is kept under a number of its own, and a number is given out once (`Records.put_if_absent`): nodes that make
+the first key, or the next one, at the same moment end up with the same key. A key that was withdrawn leaves its number
+behind and nothing else.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ class SigningKeys:
         self._looked_at = self._clock.monotonic()
 
     async def _read(self) -> KeyRing:
-        kept = await self._store.kept(_PREFIX)
+        kept = await self._store.list(_PREFIX)
         while not any(kept.values()):
             await self._add(kept, signs_from_ms=self._clock.now_ms())
-            kept = await self._store.kept(_PREFIX)
+            kept = await self._store.list(_PREFIX)
         if self._ring is None or kept != self._kept:
             keys = [SigningKey.from_kept(kept[name]) for name in sorted(kept, key=_number) if kept[name] != _WITHDRAWN]
             self._ring, self._kept = KeyRing(keys, self._lead_ms), kept
@@ -78,7 +78,7 @@ class SigningKeys:
         """Keep a new key under the next number, unless somebody was faster: then theirs is as good."""
         number = max(map(_number, kept), default=0) + 1
         private = await asyncio.to_thread(rsa.generate_private_key, public_exponent=65537, key_size=_BITS)
-        await self._store.remember(f"{_PREFIX}{number}", SigningKey.of(private, signs_from_ms).to_keep())
+        await self._store.put_if_absent(f"{_PREFIX}{number}", SigningKey.of(private, signs_from_ms).to_keep())
 
     async def rotate(self) -> SigningKey:
         """Show a new key from now on, which signs when every bot has had the time to fetch it. Answers that key.
@@ -117,7 +117,7 @@ class SigningKeys:
     async def _replace(self, key: SigningKey, new: bytes) -> None:
         kept = key.to_keep()
         name = next(name for name, value in self._kept.items() if value == kept)
-        if not await self._store.replace(name, kept, new):
+        if not await self._store.compare_and_set(name, kept, new):
             raise StoreUnavailable("Somebody else withdrew a key at the same time")
 
     async def shown(self) -> list[SigningKey]:

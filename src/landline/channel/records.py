@@ -77,7 +77,7 @@ class RegistrationRecords:
 
     async def all(self) -> Mapping[str, bytes]:
         """Every record, by its name."""
-        return await self._store.kept(_PREFIX)
+        return await self._store.list(_PREFIX)
 
     def watch(self, changed: Callable[[], None]) -> None:
         """As `Records.watch`."""
@@ -85,7 +85,7 @@ class RegistrationRecords:
 
     async def get(self, name: str) -> bytes | None:
         """One record, or None."""
-        return await self._store.recall(name)
+        return await self._store.get(name)
 
     async def put_if_absent(self, name: str, value: object) -> bool:
         """Make a record unless there is one. True if this value is what is kept now."""
@@ -94,13 +94,13 @@ class RegistrationRecords:
     async def compare_and_set(self, name: str, old: bytes | None, new: object) -> bool:
         """Keep `new` in place of `old` (None: of nothing). False, with nothing changed, where `old` is not there; of
         concurrent calls, on any node, exactly one succeeds."""
-        return await self._store.replace(name, old, _encode(new))
+        return await self._store.compare_and_set(name, old, _encode(new))
 
     async def put(self, name: str, change: Callable[[bytes | None], object]) -> None:
         """Put in the place of a record what `change` makes of it; None takes it away."""
-        kept = await self._store.recall(name)
+        kept = await self._store.get(name)
         new = change(kept)
-        if not await self._store.replace(name, kept, None if new is None else _encode(new)):
+        if not await self._store.compare_and_set(name, kept, None if new is None else _encode(new)):
             raise StoreUnavailable("Somebody else changed the same thing at the same time; nothing was stored")
 
     async def alone(self, work: Callable[[], Awaitable[None]]) -> None:

@@ -53,7 +53,7 @@ class Redelivery:
         await self._delivery.deliver(
             conversation, said.sender, body, deadline, place, retry=True, sequence=failure.sequence
         )
-        self._store.taken(failure.conversation, failure.sequence)  # for whoever sends it again with its key
+        self._store.mark_taken(failure.conversation, failure.sequence)  # for whoever sends it again with its key
         await self._store.settle_failure(failure.conversation, failure.sequence)
 
     async def _find(self, activity_id: str) -> FailedDelivery:

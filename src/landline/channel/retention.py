@@ -85,7 +85,7 @@ class LastUse:
         self._noted.move_to_end(conversation)
         if len(self._noted) > _NOTED:
             self._noted.popitem(last=False)
-        self._store.used(conversation, now_ms)
+        self._store.touch(conversation, now_ms)
 
 
 class Retention:
@@ -114,14 +114,14 @@ class Retention:
     async def forget(self, account_id: str) -> int:
         """Delete every conversation in which this person took part; answer how many. Raises `StoreError`."""
         forgotten: list[ConversationId] = []
-        while theirs := await self._store.of_member(account_id, _AT_ONCE):
+        while theirs := await self._store.conversations_of_member(account_id, _AT_ONCE):
             forgotten += [conversation for conversation in theirs if await self._purge(conversation)]
         await self._clear_for_a_while(forgotten)
         return len(forgotten)
 
     async def count(self, account_id: str) -> int:
         """How many conversations `forget` would delete; no more than `COUNTED` are counted. Raises `StoreError`."""
-        return len(await self._store.of_member(account_id, COUNTED))
+        return len(await self._store.conversations_of_member(account_id, COUNTED))
 
     async def _clear_for_a_while(self, conversations: Sequence[ConversationId]) -> None:
         try:
@@ -157,19 +157,19 @@ class Retention:
         if self._policy.idle_s is not None:
             # Another node, which sweeps too, does not know of the streams of this one.
             for conversation in {stream.conversation for stream in self._streams}:
-                self._store.used(conversation, self._clock.now_ms())
+                self._store.touch(conversation, self._clock.now_ms())
             await self._purge_idle(self._ago_ms(self._policy.idle_s + self._policy.grain_s))
         await self._clear_purged()
         if self._policy.activity_s is not None:
             await self._expire(self._ago_ms(self._policy.activity_s))
         buried_ms = self._ago_ms(self._policy.tombstone_s)
-        await _in_slices(lambda: self._store.bury(buried_ms))
+        await _in_slices(lambda: self._store.drop_tombstones(buried_ms))
 
     async def _clear_purged(self) -> None:
-        while purged := await self._store.purged(_AT_ONCE):
+        while purged := await self._store.uncleared(_AT_ONCE):
             for conversation in purged:
                 await self._clear(conversation)
-            if set(purged) & set(await self._store.purged(_AT_ONCE)):
+            if set(purged) & set(await self._store.uncleared(_AT_ONCE)):
                 break  # not now, as the log says
 
     def _ago_ms(self, seconds: float) -> int:
@@ -178,11 +178,11 @@ class Retention:
     async def _purge_idle(self, before_ms: int) -> None:
         """Purge what was last used before. That is known by the grain only, so it is added: late, never early."""
         purged = 0
-        while idle := await self._store.idle(before_ms, _AT_ONCE):
+        while idle := await self._store.idle_conversations(before_ms, _AT_ONCE):
             fewer = purged
             for conversation in idle:
                 if self._streams.of(conversation):
-                    self._store.used(conversation, self._clock.now_ms())
+                    self._store.touch(conversation, self._clock.now_ms())
                 else:
                     purged += await self._purge(conversation, before_ms)
             if purged == fewer:

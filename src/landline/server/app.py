@@ -382,7 +382,7 @@ class Server:
 
 async def keys_of(store: Store) -> Keys:
     """The signing keys: made at the first start, the same ever after (4.1)."""
-    return Keys.derive(await store.remember("deployment-key", secrets.token_bytes(32)))
+    return Keys.derive(await store.put_if_absent("deployment-key", secrets.token_bytes(32)))
 
 
 def admin_secret(settings: Settings, directory: Directory) -> str:

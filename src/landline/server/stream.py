@@ -238,7 +238,7 @@ class StreamConnection:
     def _carry_out(self, decision: Decision) -> Decision | None:
         machine = self._machine
         if isinstance(decision, Read):
-            page = self._shared.store.recent(
+            page = self._shared.store.read_cached(
                 machine.conversation, decision.position, decision.transient, max_bytes=PAGE_BYTES
             )
             if page is not None:
@@ -251,7 +251,7 @@ class StreamConnection:
             return machine.sent()
         if isinstance(decision, Listen):
             self._shared.streams.add(self)
-            return machine.listening(self._shared.store.transients())
+            return machine.listening(self._shared.store.transient_counter())
         if isinstance(decision, KeepAlive):
             self._socket.keep_alive(decision.ping)
             return None

@@ -148,22 +148,22 @@ class MemoryStore(Store):
     async def check(self) -> None:
         self._check_open()
 
-    async def remember(self, name: str, value: bytes) -> bytes:
+    async def put_if_absent(self, name: str, value: bytes) -> bytes:
         self._check_open()
         return self._kept.setdefault(name, value)
 
-    async def recall(self, name: str) -> bytes | None:
+    async def get(self, name: str) -> bytes | None:
         self._check_open()
         return self._kept.get(name)
 
-    async def kept(self, prefix: str) -> Mapping[str, bytes]:
+    async def list(self, prefix: str) -> Mapping[str, bytes]:
         self._check_open()
         return {name: value for name, value in self._kept.items() if name.startswith(prefix)}
 
     def watch(self, changed: Callable[[], None]) -> None:
         """There is no other node."""
 
-    async def replace(self, name: str, old: bytes | None, new: bytes | None) -> bool:
+    async def compare_and_set(self, name: str, old: bytes | None, new: bytes | None) -> bool:
         self._check_open()
         if self._kept.get(name) != old:
             return False
@@ -183,9 +183,9 @@ class MemoryStore(Store):
 
     async def conversation(self, conversation: ConversationId) -> Conversation | None:
         self._check_open()
-        return self.known(conversation)
+        return self.cached_conversation(conversation)
 
-    def known(self, conversation: ConversationId) -> Conversation | None:
+    def cached_conversation(self, conversation: ConversationId) -> Conversation | None:
         log = self._logs.get(conversation)
         if log is None:
             return None
@@ -220,7 +220,7 @@ class MemoryStore(Store):
         self._moved(conversation)
         return accepted
 
-    def taken(self, conversation: ConversationId, sequence: int) -> None:
+    def mark_taken(self, conversation: ConversationId, sequence: int) -> None:
         if conversation in self._logs:
             self._logs[conversation].taken(sequence)
 
@@ -246,9 +246,9 @@ class MemoryStore(Store):
 
     async def accepted_at(self, conversation: ConversationId, sequence: int) -> int | None:
         self._check_open()
-        return self.known_time(conversation, sequence)
+        return self.cached_time(conversation, sequence)
 
-    def known_time(self, conversation: ConversationId, sequence: int) -> int | None:
+    def cached_time(self, conversation: ConversationId, sequence: int) -> int | None:
         log = self._logs.get(conversation)
         entry = log.entry(sequence) if log else None
         return entry.time_ms if entry else None
@@ -258,7 +258,7 @@ class MemoryStore(Store):
         log = self._logs.get(conversation)
         return log.left_of(sequence) if log else None
 
-    def recent(self, conversation: ConversationId, position: int, transient: int, max_bytes: int) -> Page | None:
+    def read_cached(self, conversation: ConversationId, position: int, transient: int, max_bytes: int) -> Page | None:
         log = self._logs.get(conversation)
         if log is None or not log.base <= position <= log.head:
             return None
@@ -277,10 +277,10 @@ class MemoryStore(Store):
                 transient = record.counter
         return Page(records, position, behind_ms, max(transient, self._transients), more=False)
 
-    def transients(self) -> int:
+    def transient_counter(self) -> int:
         return self._transients
 
-    def pass_by(self, conversation: ConversationId, activity: bytes) -> None:
+    def send_transient(self, conversation: ConversationId, activity: bytes) -> None:
         log = self._logs.get(conversation)
         if log is not None:
             self._transients += 1
@@ -317,7 +317,7 @@ class MemoryStore(Store):
         for account_id in account_ids:
             self._log(conversation).claims.pop(account_id, None)
 
-    async def announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
+    async def mark_announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
         self._check_open()
         members = self._log(conversation).members
         for account_id in account_ids:
@@ -333,7 +333,7 @@ class MemoryStore(Store):
             self._log(conversation).left.add(account_id)
             self._log(conversation).claims.pop(account_id, None)
 
-    async def started_by(self, bot_id: str, after: int, most: int) -> Sequence[tuple[int, ConversationId]]:
+    async def conversations_of_bot(self, bot_id: str, after: int, most: int) -> Sequence[tuple[int, ConversationId]]:
         self._check_open()
         theirs = [(log.number, name) for name, log in self._logs.items() if log.started.bot_id == bot_id]
         return [(number, name) for number, name in theirs if number > after][:most]
@@ -356,16 +356,16 @@ class MemoryStore(Store):
 
     # How long conversations are kept.
 
-    def used(self, conversation: ConversationId, at_ms: int) -> None:
+    def touch(self, conversation: ConversationId, at_ms: int) -> None:
         if conversation in self._logs:
             self._logs[conversation].used_ms = max(at_ms, self._logs[conversation].used_ms)
 
-    async def idle(self, before_ms: int, most: int) -> Sequence[ConversationId]:
+    async def idle_conversations(self, before_ms: int, most: int) -> Sequence[ConversationId]:
         self._check_open()
         unused = [(log.used_ms, conversation) for conversation, log in self._logs.items() if log.used_ms < before_ms]
         return [conversation for _, conversation in sorted(unused)[:most]]
 
-    async def of_member(self, account_id: str, most: int) -> Sequence[ConversationId]:
+    async def conversations_of_member(self, account_id: str, most: int) -> Sequence[ConversationId]:
         self._check_open()
         found = [
             conversation
@@ -392,7 +392,7 @@ class MemoryStore(Store):
         self._check_open()
         return conversation in self._tombstones
 
-    async def purged(self, most: int) -> Sequence[ConversationId]:
+    async def uncleared(self, most: int) -> Sequence[ConversationId]:
         self._check_open()
         return list(self._uncleared)[:most]
 
@@ -401,7 +401,7 @@ class MemoryStore(Store):
         self._uncleared.pop(conversation, None)
         return False
 
-    async def bury(self, before_ms: int) -> bool:
+    async def drop_tombstones(self, before_ms: int) -> bool:
         self._check_open()
         for conversation, purged_ms in list(self._tombstones.items()):
             if purged_ms < before_ms and conversation not in self._uncleared:

@@ -42,13 +42,13 @@ class Notes:
         """Whether `write` would do anything: the one thing that an append asks."""
 
     def taken(self, conversation: ConversationId, sequence: int) -> None:
-        """As `Store.taken`."""
+        """As `Store.mark_taken`."""
         if len(self._taken) < _MOST:
             self._taken[conversation, sequence] = None
         self._later()
 
     def used(self, conversation: ConversationId, at_ms: int) -> None:
-        """As `Store.used`."""
+        """As `Store.touch`."""
         if conversation in self._used or len(self._used) < _MOST:
             self._used[conversation] = max(at_ms, self._used.get(conversation, 0))
         self._later()

@@ -144,7 +144,7 @@ class Tail:
         return True
 
     def recent(self, conversation: ConversationId, position: int, transient: int, max_bytes: int) -> Page | None:
-        """As `Store.recent`."""
+        """As `Store.read_cached`."""
         live = self._live.get(conversation)
         if live is None or not live.first <= position <= live.head:
             return None

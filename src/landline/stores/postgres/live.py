@@ -49,20 +49,20 @@ _log = structlog.get_logger(__name__)
 class Live(Engine, ports.Live):
     """As `landline.ports.Live` says. No conversation and no time is known once the store is closed."""
 
-    def known(self, conversation: ConversationId) -> Conversation | None:
+    def cached_conversation(self, conversation: ConversationId) -> Conversation | None:
         return self._tail.conversation(conversation) if self._lane is not None else None
 
-    def known_time(self, conversation: ConversationId, sequence: int) -> int | None:
+    def cached_time(self, conversation: ConversationId, sequence: int) -> int | None:
         return self._tail.accepted_at(conversation, sequence) if self._lane is not None else None
 
-    def recent(self, conversation: ConversationId, position: int, transient: int, max_bytes: int) -> Page | None:
+    def read_cached(self, conversation: ConversationId, position: int, transient: int, max_bytes: int) -> Page | None:
         self._watch(conversation)
         return self._tail.recent(conversation, position, transient, max_bytes)
 
-    def transients(self) -> int:
+    def transient_counter(self) -> int:
         return self._tail.transients
 
-    def pass_by(self, conversation: ConversationId, activity: bytes) -> None:
+    def send_transient(self, conversation: ConversationId, activity: bytes) -> None:
         if self._lane is not None:
             self._show(conversation, activity)
             self._doorbells.pass_on(conversation, activity)

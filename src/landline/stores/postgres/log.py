@@ -309,7 +309,7 @@ class Log(Live, ports.Log):
             raise UnknownConversation
         return await self._put(_Delete(conversation, min(sequence, _LAST), notice, deadline))
 
-    def taken(self, conversation: ConversationId, sequence: int) -> None:
+    def mark_taken(self, conversation: ConversationId, sequence: int) -> None:
         if self._lane is not None and is_storable(conversation):
             self._notes.taken(conversation, sequence)
 

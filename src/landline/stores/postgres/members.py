@@ -80,7 +80,7 @@ class Members(Engine, ports.Members):
 
         await self.change(release)
 
-    async def announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
+    async def mark_announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
         async def mark(connection: Connection) -> None:
             await connection.execute(
                 """
@@ -106,7 +106,7 @@ class Members(Engine, ports.Members):
 
         await self.change(leave)
 
-    async def of_member(self, account_id: str, most: int) -> Sequence[ConversationId]:
+    async def conversations_of_member(self, account_id: str, most: int) -> Sequence[ConversationId]:
         async def read(connection: Connection) -> Sequence[ConversationId]:
             rows = await connection.fetch(
                 """
@@ -120,7 +120,7 @@ class Members(Engine, ports.Members):
 
         return await self.read(read)
 
-    async def started_by(self, bot_id: str, after: int, most: int) -> Sequence[tuple[int, ConversationId]]:
+    async def conversations_of_bot(self, bot_id: str, after: int, most: int) -> Sequence[tuple[int, ConversationId]]:
         if not is_storable(bot_id):
             return []
 

@@ -23,7 +23,7 @@ class Records(Engine, ports.Records):
         """Changes of one node take place in the order of the calls."""
         return asyncio.Lock()
 
-    async def remember(self, name: str, value: bytes) -> bytes:
+    async def put_if_absent(self, name: str, value: bytes) -> bytes:
         async def remember(connection: Connection) -> bytes:
             while True:
                 if await connection.fetchval(_ADD, name, value):
@@ -37,14 +37,14 @@ class Records(Engine, ports.Records):
         self._doorbells.ring(RECORDS, 0)
         return kept
 
-    async def recall(self, name: str) -> bytes | None:
+    async def get(self, name: str) -> bytes | None:
         async def read(connection: Connection) -> bytes | None:
             value: bytes | None = await connection.fetchval(_GET, name)
             return value
 
         return await self.read(read)
 
-    async def kept(self, prefix: str) -> Mapping[str, bytes]:
+    async def list(self, prefix: str) -> Mapping[str, bytes]:
         async def read(connection: Connection) -> Mapping[str, bytes]:
             rows = await connection.fetch(
                 "SELECT name, value FROM landline.records WHERE name >= $1 AND starts_with(name, $1)", prefix
@@ -56,7 +56,7 @@ class Records(Engine, ports.Records):
     def watch(self, changed: Callable[[], None]) -> None:
         self._records_changed = changed
 
-    async def replace(self, name: str, old: bytes | None, new: bytes | None) -> bool:
+    async def compare_and_set(self, name: str, old: bytes | None, new: bytes | None) -> bool:
         async with self._turn:
             done = await self.change(lambda connection: _replace(connection, name, old, new))
         self._doorbells.ring(RECORDS, 0)

@@ -98,11 +98,11 @@ class Upkeep(Engine, ports.Upkeep):
             self._doorbells.ring(job.conversation, FORGET)
         return super()._learn(job)
 
-    def used(self, conversation: ConversationId, at_ms: int) -> None:
+    def touch(self, conversation: ConversationId, at_ms: int) -> None:
         if self._lane is not None and is_storable(conversation):
             self._notes.used(conversation, at_ms)
 
-    async def idle(self, before_ms: int, most: int) -> Sequence[ConversationId]:
+    async def idle_conversations(self, before_ms: int, most: int) -> Sequence[ConversationId]:
         return await self._ids(
             """
             SELECT id FROM landline.conversations WHERE purged_ms IS NULL AND used_ms < $1 ORDER BY used_ms LIMIT $2
@@ -129,7 +129,7 @@ class Upkeep(Engine, ports.Upkeep):
 
         return await self.read(read)
 
-    async def purged(self, most: int) -> Sequence[ConversationId]:
+    async def uncleared(self, most: int) -> Sequence[ConversationId]:
         return await self._ids(
             """
             SELECT id FROM landline.conversations WHERE purged_ms IS NOT NULL AND NOT cleared
@@ -165,7 +165,7 @@ class Upkeep(Engine, ports.Upkeep):
         await connection.execute("UPDATE landline.conversations SET cleared = true WHERE number = $1", row[1])
         return False
 
-    async def bury(self, before_ms: int) -> bool:
+    async def drop_tombstones(self, before_ms: int) -> bool:
         async def bury(connection: Connection) -> bool:
             gone = await connection.fetch(
                 """

@@ -17,7 +17,7 @@ import apsw
 from landline.core.log import LAST_SEQUENCE, SEQUENCE_BITS, Audience, ConversationId, Entry, Original
 from landline.errors import UnknownConversation
 from landline.stores.sqlite.bounds import Bounds
-from landline.stores.sqlite.recent import Place, Recent
+from landline.stores.sqlite.unindexed import Place, Unindexed
 
 _INSERT = "INSERT INTO entries (arrival, place, time_ms, audience, body) VALUES (?, ?, ?, ?, ?)"
 
@@ -65,7 +65,7 @@ class Reader:
     """What can be read over one connection, between `begin_reading` and `end_reading`. Raises `apsw.Error` besides what
     is said."""
 
-    def __init__(self, connection: apsw.Connection, recent: Recent, bounds: Bounds) -> None:
+    def __init__(self, connection: apsw.Connection, recent: Unindexed, bounds: Bounds) -> None:
         self.connection = connection
         self.bounds = bounds
         self._recent = recent
@@ -156,7 +156,7 @@ class Reader:
 class Writer(Reader):
     """What can be written, between `begin` and `commit` or `roll_back`. Only one may exist."""
 
-    def __init__(self, connection: apsw.Connection, recent: Recent, bounds: Bounds) -> None:
+    def __init__(self, connection: apsw.Connection, recent: Unindexed, bounds: Bounds) -> None:
         super().__init__(connection, recent, bounds)
         self._last = sys.maxsize
         self._arrived: int = connection.execute("SELECT max(arrival) FROM entries").get or 0

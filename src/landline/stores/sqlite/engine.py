@@ -31,8 +31,8 @@ from landline.stores.notes import Notes, Taken
 from landline.stores.sqlite import layout
 from landline.stores.sqlite.bounds import Bounds
 from landline.stores.sqlite.connections import Reader, Writer
-from landline.stores.sqlite.recent import Recent
 from landline.stores.sqlite.scrub import Scrubbing
+from landline.stores.sqlite.unindexed import Unindexed
 from landline.stores.tail import Tail
 
 _USUAL = Bounds()
@@ -162,7 +162,7 @@ class Engine:
         path = self._directory.private_file(STORE_FILE)
         connection = layout.open_writer(path, self._connect, self._clock.now_ms())
         try:
-            recent = Recent(layout.unindexed(connection, path))
+            recent = Unindexed(layout.unindexed(connection, path))
             self._reader = Reader(layout.open_reader(path, self._connect), recent, self._bounds)
             self._writer = Writer(connection, recent, self._bounds)
         except BaseException:

@@ -82,7 +82,7 @@ class Log(Live, ports.Log):
         return created
 
     async def conversation(self, conversation: ConversationId) -> Conversation | None:
-        known = self.known(conversation)
+        known = self.cached_conversation(conversation)
         if known is not None:
             return known
         forgotten = self._tail.forgotten
@@ -112,7 +112,7 @@ class Log(Live, ports.Log):
         self._writing().put(job)
         return await job.answer
 
-    def taken(self, conversation: ConversationId, sequence: int) -> None:
+    def mark_taken(self, conversation: ConversationId, sequence: int) -> None:
         if self._writes is not None:
             self._notes.taken(conversation, sequence)
 
@@ -133,7 +133,7 @@ class Log(Live, ports.Log):
         return page
 
     async def accepted_at(self, conversation: ConversationId, sequence: int) -> int | None:
-        known = self.known_time(conversation, sequence)
+        known = self.cached_time(conversation, sequence)
         if known is not None:
             return known
         forgotten = self._tail.forgotten

@@ -42,7 +42,7 @@ class Members(Engine, ports.Members):
     async def release_joins(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
         """Nothing was kept of the claim."""
 
-    async def announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
+    async def mark_announced(self, conversation: ConversationId, account_ids: Sequence[str]) -> None:
         def mark(writer: Writer) -> None:
             number = writer.known(conversation)
             writer.connection.executemany(
@@ -61,14 +61,14 @@ class Members(Engine, ports.Members):
 
         await self._write(leave)
 
-    async def of_member(self, account_id: str, most: int) -> Sequence[ConversationId]:
+    async def conversations_of_member(self, account_id: str, most: int) -> Sequence[ConversationId]:
         query = """
             SELECT c.id FROM members AS m JOIN conversations AS c ON c.number = m.conversation
             WHERE m.account_id = ? AND NOT m.is_bot LIMIT ?
             """
         return await self._read(lambda reader: reader.ids(query, (account_id, most)))
 
-    async def started_by(self, bot_id: str, after: int, most: int) -> Sequence[tuple[int, ConversationId]]:
+    async def conversations_of_bot(self, bot_id: str, after: int, most: int) -> Sequence[tuple[int, ConversationId]]:
         def read(reader: Reader) -> Sequence[tuple[int, ConversationId]]:
             rows: Iterable[Row] = reader.connection.execute(
                 """

@@ -12,7 +12,7 @@ from landline.stores.sqlite.engine import Engine
 class Records(Engine, ports.Records):
     """As `landline.ports.Records` says."""
 
-    async def remember(self, name: str, value: bytes) -> bytes:
+    async def put_if_absent(self, name: str, value: bytes) -> bytes:
         def remember(writer: Writer) -> bytes:
             writer.connection.execute(
                 "INSERT INTO kept (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING", (name, value)
@@ -23,10 +23,10 @@ class Records(Engine, ports.Records):
 
         return await self._write(remember)
 
-    async def recall(self, name: str) -> bytes | None:
+    async def get(self, name: str) -> bytes | None:
         return await self._read(lambda reader: _kept(reader, name))
 
-    async def kept(self, prefix: str) -> Mapping[str, bytes]:
+    async def list(self, prefix: str) -> Mapping[str, bytes]:
         def read(reader: Reader) -> Mapping[str, bytes]:
             rows = reader.connection.execute(
                 "SELECT name, value FROM kept WHERE name >= ?1 AND substr(name, 1, length(?1)) = ?1", (prefix,)
@@ -38,7 +38,7 @@ class Records(Engine, ports.Records):
     def watch(self, changed: Callable[[], None]) -> None:
         """No other node writes here: the directory is locked."""
 
-    async def replace(self, name: str, old: bytes | None, new: bytes | None) -> bool:
+    async def compare_and_set(self, name: str, old: bytes | None, new: bytes | None) -> bool:
         def replace(writer: Writer) -> bool:
             if _kept(writer, name) != old:
                 return False

@@ -9,17 +9,17 @@ from landline import ports
 from landline.core.log import LAST_SEQUENCE, SEQUENCE_BITS, ConversationId
 from landline.stores.sqlite.connections import ERASE, Reader, Row, Writer
 from landline.stores.sqlite.engine import Engine
-from landline.stores.sqlite.recent import Place
+from landline.stores.sqlite.unindexed import Place
 
 
 class Upkeep(Engine, ports.Upkeep):
     """As `landline.ports.Upkeep` says."""
 
-    def used(self, conversation: ConversationId, at_ms: int) -> None:
+    def touch(self, conversation: ConversationId, at_ms: int) -> None:
         if self._writes is not None:
             self._notes.used(conversation, at_ms)
 
-    async def idle(self, before_ms: int, most: int) -> Sequence[ConversationId]:
+    async def idle_conversations(self, before_ms: int, most: int) -> Sequence[ConversationId]:
         query = "SELECT id FROM conversations WHERE purged_ms IS NULL AND used_ms < ? ORDER BY used_ms LIMIT ?"
         return await self._read(lambda reader: reader.ids(query, (before_ms, most)))
 
@@ -36,14 +36,14 @@ class Upkeep(Engine, ports.Upkeep):
     async def is_purged(self, conversation: ConversationId) -> bool:
         return await self._read(lambda reader: _tombstone(reader, conversation) is not None)
 
-    async def purged(self, most: int) -> Sequence[ConversationId]:
+    async def uncleared(self, most: int) -> Sequence[ConversationId]:
         query = "SELECT id FROM conversations WHERE purged_ms IS NOT NULL AND cleared = 0 ORDER BY purged_ms LIMIT ?"
         return await self._read(lambda reader: reader.ids(query, (most,)))
 
     async def clear(self, conversation: ConversationId) -> bool:
         return await self._write(lambda writer: _clear(writer, conversation))
 
-    async def bury(self, before_ms: int) -> bool:
+    async def drop_tombstones(self, before_ms: int) -> bool:
         def bury(writer: Writer) -> bool:
             most = writer.bounds.slice_rows
             writer.connection.execute(

@@ -18,7 +18,7 @@ from landline.errors import StoreUnavailable
 from landline.stores.directory import Directory
 from landline.stores.sqlite import FILE, SqliteStore
 from landline.stores.sqlite.bounds import Bounds
-from landline.stores.sqlite.recent import Recent
+from landline.stores.sqlite.unindexed import Unindexed
 from support.faulty_vfs import Disk, Gate, breaks
 from support.stores import InSqlite, a_conversation
 
@@ -165,7 +165,7 @@ async def test_what_was_rolled_back_is_not_taken_for_recent(embedded: InSqlite) 
 
 
 def test_a_reader_keeps_what_it_took_before_its_snapshot_began() -> None:
-    recent = Recent({1: 10})
+    recent = Unindexed({1: 10})
     taken = recent.arrivals
     recent.add(2, 11)
     assert recent.to_index() == [(1, 10), (2, 11)]
@@ -176,7 +176,7 @@ def test_a_reader_keeps_what_it_took_before_its_snapshot_began() -> None:
 
 
 def test_an_index_that_was_told_and_rolled_back_is_told_again() -> None:
-    recent = Recent({})
+    recent = Unindexed({})
     recent.add(2, 1)
     recent.committed()
     recent.add(1, 2)

@@ -1,4 +1,4 @@
-"""Recent entries: those that the index of places does not know yet, in memory.
+"""Unindexed entries: those that the index of places does not know yet, in memory.
 
 Theory of operation. An entry is durable with its row alone; where it stands in its conversation is in the row. The
 index, one page per conversation, is brought up to date for a few hundred entries at once, and until then what it does
@@ -19,7 +19,7 @@ Place = int
 """Conversation number << 28 | sequence number."""
 
 
-class Recent:
+class Unindexed:
     """The entries of one store that its index does not know. All of this is for its writer, but `arrivals`."""
 
     def __init__(self, found: Mapping[Place, int]) -> None:
